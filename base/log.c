@@ -1,0 +1,136 @@
+#include "base/log.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define SITE_WINDOW_NS (10 * CLOCK_S)
+#define SITE_LINES     10
+
+static const char *const level_words[] = {"error", "warning", "notice", "info", "debug"};
+
+static struct {
+    pthread_mutex_t lock;
+    enum log_level level;
+    enum { SINK_UNKNOWN, SINK_PLAIN, SINK_JOURNAL, SINK_TERMINAL } sink;
+    char ring[LOG_RING_LINES][LOG_LINE_BYTES];
+    uint64_t n_lines; /* ever written */
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_LEVEL_INFO};
+
+void log_redact(char *s)
+{
+    for (char *p = strstr(s, "://"); p; p = strstr(p, "://")) {
+        p += 3;
+        const size_t authority = strcspn(p, "/?# \t\"'<>");
+        char *at = NULL;
+        for (char *q = p; q < p + authority; q++)
+            if (*q == '@')
+                at = q;
+        if (!at)
+            continue;
+        /* `***@` where there is room for it, which there is for any user info of three bytes or more */
+        const size_t stars = (size_t)(at - p) < 3 ? (size_t)(at - p) : 3;
+        memset(p, '*', stars);
+        memmove(p + stars, at, strlen(at) + 1);
+        p += stars;
+    }
+}
+
+/* under lock */
+static void emit(enum log_level level, const char *line)
+{
+    if (state.sink == SINK_UNKNOWN)
+        state.sink = getenv("JOURNAL_STREAM") ? SINK_JOURNAL : isatty(STDERR_FILENO) ? SINK_TERMINAL : SINK_PLAIN;
+    static const int priority[] = {3, 4, 5, 6, 7};
+    static const char *const colour[] = {"\033[31m", "\033[33m", "\033[1m", "", "\033[2m"};
+    if (state.sink == SINK_JOURNAL)
+        fprintf(stderr, "<%d>%s\n", priority[level], line);
+    else if (state.sink == SINK_TERMINAL && *colour[level])
+        fprintf(stderr, "%s%s\033[0m\n", colour[level], line);
+    else
+        fprintf(stderr, "%s\n", line);
+    char *slot = state.ring[state.n_lines++ % LOG_RING_LINES];
+    snprintf(slot, LOG_LINE_BYTES, "%s: %s", level_words[level], line);
+}
+
+void log_write(enum log_level level, struct log_site *site, const char *fmt, ...)
+{
+    if (level > __atomic_load_n(&state.level, __ATOMIC_RELAXED))
+        return;
+    char line[LOG_LINE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    log_redact(line);
+    for (char *p = line; *p; p++) /* one event, one line, whatever a camera or a broker put into its text */
+        if ((unsigned char)*p < 0x20)
+            *p = ' ';
+    const int64_t now = clock_now_ns();
+    pthread_mutex_lock(&state.lock);
+    if (now - site->window_start_ns >= SITE_WINDOW_NS || site->window_start_ns == 0) {
+        site->window_start_ns = now;
+        site->in_window = 0;
+        if (site->held_back) {
+            char more[64];
+            snprintf(more, sizeof more, " held_back=%u", site->held_back);
+            site->held_back = 0;
+            const size_t n = strlen(line), m = strlen(more);
+            memcpy(line + (n + m < sizeof line ? n : sizeof line - 1 - m), more, m + 1);
+        }
+    }
+    if (site->in_window < SITE_LINES) {
+        site->in_window++;
+        emit(level, line);
+    } else {
+        site->held_back++;
+    }
+    pthread_mutex_unlock(&state.lock);
+}
+
+void log_set_level(enum log_level level)
+{
+    __atomic_store_n(&state.level, level, __ATOMIC_RELAXED);
+}
+
+bool log_level_parse(const char *word, enum log_level *ret_level)
+{
+    for (size_t i = 0; i < sizeof level_words / sizeof *level_words; i++)
+        if (strcmp(word, level_words[i]) == 0) {
+            *ret_level = (enum log_level)i;
+            return true;
+        }
+    return false;
+}
+
+size_t log_recent(char *out, size_t cap)
+{
+    size_t n = 0;
+    if (cap == 0)
+        return 0;
+    out[0] = '\0';
+    pthread_mutex_lock(&state.lock);
+    const uint64_t have = state.n_lines < LOG_RING_LINES ? state.n_lines : LOG_RING_LINES;
+    uint64_t first = state.n_lines - have;
+    /* drop from the old end until the rest fits */
+    size_t need = 1;
+    for (uint64_t i = first; i < state.n_lines; i++)
+        need += strlen(state.ring[i % LOG_RING_LINES]) + 1;
+    while (need > cap && first < state.n_lines)
+        need -= strlen(state.ring[first++ % LOG_RING_LINES]) + 1;
+    for (uint64_t i = first; i < state.n_lines; i++) {
+        const char *line = state.ring[i % LOG_RING_LINES];
+        const size_t m = strlen(line);
+        memcpy(out + n, line, m);
+        n += m;
+        out[n++] = '\n';
+    }
+    out[n] = '\0';
+    pthread_mutex_unlock(&state.lock);
+    return n;
+}
