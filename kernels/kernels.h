@@ -1,0 +1,472 @@
+/*
+ * kernels - the door of the arithmetic room: devices, memory, weights, and a table of fused ops.
+ *
+ * A device is a place that computes ("ref": slow and obvious, the definition of every op; "cpu"; "cuda:N"). It owns memory and
+ * weights. A stream is an ordered queue of ops on one device with its workspace. Model code is straight-line: it calls
+ * `ops->linear(stream, &(struct kn_linear_args){...})` and so on, and asks kn_stream_sync once per step whether all went well.
+ *
+ * Life cycle: kn_device_open -> kn_weight_* and kn_alloc -> kn_stream_open (sizes its workspace from limits; nothing is
+ * allocated afterwards) -> ops -> kn_stream_close -> kn_free, kn_weight_free -> kn_device_close.
+ *
+ * Errors: an op returns nothing. The first failure (bad arguments found by validation, device fault) marks the stream, later
+ * ops do nothing, kn_stream_sync reports it with the op's name. A marked stream stays dead until kn_stream_clear.
+ *
+ * Threads: a device may be used from several threads for memory calls; a stream belongs to one thread at a time. On "cpu" the
+ * device's worker pool serves one stream at a time.
+ *
+ * Invariants every backend keeps, and tests check:
+ *  - Batch-invariant: on one device and build, what is computed for a row (a token of a sequence) does not depend, to the bit,
+ * on which other rows share the call nor on how a sequence was cut into calls. Reduction orders are therefore fixed by absolute
+ * position.
+ *  - Args carry everything. What changes from step to step lies in the step block (struct kn_step), so that the same sequence
+ * of args can be captured once and replayed.
+ *  - Outputs never alias inputs unless an arg says so.
+ *
+ * Shapes: T rows of the batch (tokens of all sequences, one after the other), S sequences, E embedding, H query heads, G KV
+ * heads, D head size, F feed-forward, V vocabulary, P patches, K KV length. [T, E] means row-major, last dimension contiguous,
+ * rows `stride` apart.
+ */
+#ifndef HERON_KERNELS_KERNELS_H
+#define HERON_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/dtype.h"
+
+struct kn_device;
+struct kn_stream;
+
+/* ---- devices ------------------------------------------------------------------------------------------------------------- */
+
+struct kn_device_options {
+    int threads;     /* "cpu": worker threads with the caller; 0: one per usable core */
+    const char *isa; /* "cpu": highest instruction set, such as "scalar", "avx2", "avx512"; NULL: HERON_CPU or all */
+    bool validate;   /* check every args struct (shapes, types, alignment) before running it; always on in "ref" */
+};
+
+struct kn_device_info {
+    char name[16];         /* "ref", "cpu", "cuda:0" */
+    char description[128]; /* processor, instruction sets in use, threads: one line for people */
+    int threads;
+    uint64_t memory_bytes;      /* what the device can hold in all; 0: unknown */
+    uint64_t memory_free_bytes; /* now; 0: unknown */
+};
+
+/*
+ * Open a device by name: "ref", "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device, else "cpu"; which one it became
+ * is in the info, for the caller to say aloud).
+ * options  may be NULL for defaults.
+ * Errors: ERR_NOT_FOUND (no such device, or its module is not installed), ERR_UNSUPPORTED, ERR_NOMEM, ERR_DEVICE.
+ */
+int kn_device_open(const char *name, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err);
+void kn_device_close(struct kn_device *device);
+void kn_device_get_info(const struct kn_device *device, struct kn_device_info *ret_info);
+
+/* ---- memory -------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * `bytes` of device memory, 64-byte aligned, zeroed. Owned by the caller until kn_free (NULL allowed). Pointers are device
+ * pointers: only ops and the copies below touch what they point to.
+ */
+int kn_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err);
+void kn_free(struct kn_device *device, void *memory);
+
+/* Ordered after all ops already on the stream; done when they return. Host memory is borrowed for the call. */
+void kn_upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes);
+void kn_download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes);
+
+/* ---- weights ------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A weight matrix, or a stack of `slices` matrices (experts) of one shape. Row o of slice e holds `cols` values; y[o] = sum_i
+ * W[o][i] x[i]. Fields are for reading; the device keeps the bytes in a layout of its own (`packed` tells which).
+ */
+struct kn_weight {
+    enum kn_dtype dtype;
+    int32_t rows;        /* outputs, per slice */
+    int32_t cols;        /* inputs */
+    int32_t slices;      /* 1, or the number of experts */
+    const float *scales; /* host: one factor on the product per slice (NVFP4's side tensor), or NULL for 1 */
+    /* the device's own */
+    void *data;
+    size_t data_bytes;
+    int packed;
+};
+
+/*
+ * Make room for a weight on the device and start loading it. dtype, rows, cols, slices of *weight are set by the caller;
+ * `scales`, where not NULL, must outlive the weight. Then hand over all rows in order with kn_weight_rows, then kn_weight_end.
+ * Errors: ERR_NOMEM, ERR_UNSUPPORTED (type), ERR_INVAL (cols not a whole number of blocks).
+ */
+int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct err *err);
+
+/*
+ * The next n_rows rows in GGUF block format (kn_row_bytes each, one after the other; slices follow one another). Chunks of any
+ * number of rows. `host_src` is borrowed for the call.
+ */
+int kn_weight_rows(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows, const void *host_src,
+                   struct err *err);
+
+/* All rows are there: the weight can be used by ops. */
+int kn_weight_end(struct kn_device *device, struct kn_weight *weight, struct err *err);
+void kn_weight_free(struct kn_device *device, struct kn_weight *weight);
+
+/* ---- streams ------------------------------------------------------------------------------------------------------------- */
+
+/* The largest of everything that will be asked of a stream: its workspace is sized from this. */
+struct kn_limits {
+    int32_t rows;     /* T or P of one call */
+    int32_t cols;     /* the widest input or output of a linear, vocabulary apart */
+    int32_t outputs;  /* the widest output at all (vocabulary) */
+    int32_t seqs;     /* S */
+    int32_t kv_len;   /* K: longest sequence */
+    int32_t heads;    /* most heads of any attention (text and vision) */
+    int32_t head_dim; /* largest head size, any kind */
+    int32_t experts;  /* 0: dense */
+    int32_t experts_used;
+};
+
+int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, struct kn_stream **ret_stream, struct err *err);
+void kn_stream_close(struct kn_stream *stream);
+
+/* Wait for all ops. 0, or the first failure since open or clear, with the op's name in *err. */
+int kn_stream_sync(struct kn_stream *stream, struct err *err);
+void kn_stream_clear(struct kn_stream *stream);
+
+/* ---- views --------------------------------------------------------------------------------------------------------------- */
+
+/* Activations: [rows, cols] f32, rows `stride` floats apart (stride >= cols). data NULL: not there. */
+struct kn_mat {
+    float *data;
+    int32_t rows, cols;
+    int64_t stride;
+};
+
+/* Small vectors that live on the device as f32: norms, biases, tables. NULL: not there. */
+typedef const float *kn_vec;
+
+/* ---- the step block ------------------------------------------------------------------------------------------------------ */
+
+#define KN_PAGE_TOKENS 64 /* tokens of one KV page */
+
+/* One sequence's part of a step. */
+struct kn_seq {
+    int32_t row0, n_rows; /* its rows in the batch, consecutive */
+    int32_t past;         /* tokens already in its KV pages and recurrent state, before this step */
+    int32_t slot;         /* its recurrent-state slot */
+    int32_t page0;        /* its page list is pages[page0 ...]: enough pages for past + n_rows tokens */
+};
+
+/* What changes per step. Lies in device memory, filled by one upload; ops read it. Sequences' rows are in order and without
+ * gaps. */
+struct kn_step {
+    int32_t n_rows, n_seqs;
+    const int32_t *tokens;     /* [n_rows] token id, or -1: the row comes from put_rows */
+    const int32_t *pos;        /* [3, n_rows] M-RoPE positions t, h, w: pos[axis * n_rows + row] */
+    const struct kn_seq *seqs; /* [n_seqs] */
+    const int32_t *seq_of_row; /* [n_rows] */
+    const int32_t *pages;      /* page numbers */
+};
+
+/*
+ * One layer's KV cache: n_pages pages shared by all sequences. K and V each are [n_pages, G, KN_PAGE_TOKENS, D] of `dtype`
+ * (F32, F16 or Q8_0; for Q8_0 D is a multiple of 32).
+ */
+struct kn_kv {
+    void *k, *v;
+    enum kn_dtype dtype;
+    int32_t n_pages, n_heads, head_dim;
+};
+
+/*
+ * Recurrent state of one Gated DeltaNet layer for n_slots sequences: `bytes_per_slot` = kn_gdn_state_bytes() each. A zeroed
+ * slot is the start of a sequence. Slots are copied (fork, save) as bytes at any token; what the bytes mean is the device's
+ * own.
+ *
+ * The chunked form of the delta rule (spec: Yang et al., "Gated Delta Networks", arXiv 2412.06464) is computed with chunk
+ * borders at absolute multiples of KN_GDN_CHUNK tokens: a slot holds S at the last border and, for the tokens since then, k,
+ * the pseudo values and the cumulative log decay. So a token costs the same arithmetic, to the bit, in a long prefill, in
+ * pieces, and alone; and a decode step only reads S.
+ */
+#define KN_GDN_CHUNK 64
+size_t kn_gdn_state_bytes(int32_t n_k, int32_t n_v, int32_t d_k, int32_t d_v);
+
+struct kn_gdn_state {
+    void *data;
+    size_t bytes_per_slot;
+    int32_t n_slots;
+};
+
+/* ---- args of the ops ----------------------------------------------------------------------------------------------------- */
+
+/* y[t] = row tokens[t] of `table`, as f32; rows with a negative token are left alone. table: rows V, cols E. */
+struct kn_embed_args {
+    const struct kn_step *step;
+    const struct kn_weight *table;
+    struct kn_mat y; /* [T, E] */
+};
+
+/* y[row0 + i] = x[i] for all rows of x. */
+struct kn_put_rows_args {
+    struct kn_mat x; /* [n, E] */
+    int32_t row0;
+    struct kn_mat y; /* [T, E] */
+};
+
+/* y[i] = x[rows[i]]; rows: device i32 [y.rows], each in 0 .. x.rows - 1. */
+struct kn_gather_rows_args {
+    struct kn_mat x;
+    const int32_t *rows;
+    struct kn_mat y;
+};
+
+/* x += res (res.data may be NULL), in place; y = x / sqrt(mean(x^2) + eps) * w, row by row. y may be x. */
+struct kn_add_rms_norm_args {
+    struct kn_mat x, res; /* [T, E] */
+    kn_vec w;             /* [E] */
+    float eps;
+    struct kn_mat y; /* [T, E] */
+};
+
+/* Per head h of n_heads: y[t,h] = rms(x[t,h]) * w * silu(z[t,h]); w [D] is shared by the heads; x, z, y [T, n_heads * D]. y may
+ * be x. */
+struct kn_gated_rms_norm_args {
+    struct kn_mat x, z;
+    kn_vec w;
+    int32_t n_heads;
+    float eps;
+    struct kn_mat y;
+};
+
+/* x += res (may be absent), in place; y = (x - mean) / sqrt(var + eps) * w + b, biased variance. */
+struct kn_add_layer_norm_args {
+    struct kn_mat x, res;
+    kn_vec w, b; /* [E] */
+    float eps;
+    struct kn_mat y;
+};
+
+enum kn_act {
+    KN_ACT_NONE,
+    KN_ACT_GELU_TANH, /* 0.5 u (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3))) */
+    KN_ACT_GELU_ERF,  /* 0.5 u (1 + erf(u / sqrt 2)) */
+};
+
+/* y = act(x W^T * scale + bias), or with `accumulate` y += that. x [T, cols], y [T, rows]. w->slices is 1. */
+struct kn_linear_args {
+    struct kn_mat x;
+    const struct kn_weight *w;
+    kn_vec bias; /* [rows], may be NULL */
+    enum kn_act act;
+    bool accumulate;
+    struct kn_mat y;
+};
+
+/* y[i] = x w[i]^T for i < n. */
+#define KN_PROJECT_MAX 4
+struct kn_project_args {
+    struct kn_mat x;
+    int32_t n;
+    const struct kn_weight *w[KN_PROJECT_MAX];
+    struct kn_mat y[KN_PROJECT_MAX];
+};
+
+/* y = silu(x gate^T) * (x up^T); silu(u) = u / (1 + exp(-u)). x [T, E], y [T, F]. */
+struct kn_gate_up_args {
+    struct kn_mat x;
+    const struct kn_weight *gate, *up;
+    struct kn_mat y;
+};
+
+/*
+ * Per row: split qg [T, H * 2D] into query and gate, head by head (query D values, then gate D values); RMS-normalise each
+ * query head with q_norm and each key head with k_norm (eps); rotate both; write query to q [T, H * D] and K, V of the row's
+ * sequence at token past + i into the cache (converted to its type). Gate stays where it is. Rotation (interleaved M-RoPE,
+ * pairs i and i + n_pairs): angle = pos[axis[i]] * inv_freq[i], in float32; dims from 2 * n_pairs on pass through; cos and sin
+ * are multiplied by rope_scale (YaRN; 1 otherwise). axis: 0 t, 1 h, 2 w.
+ */
+struct kn_attn_store_args {
+    const struct kn_step *step;
+    struct kn_mat qg;      /* [T, H * 2D] */
+    struct kn_mat k, v;    /* [T, G * D] */
+    kn_vec q_norm, k_norm; /* [D] */
+    float eps;
+    kn_vec inv_freq;     /* [n_pairs] */
+    const int32_t *axis; /* [n_pairs] device */
+    int32_t n_pairs;
+    float rope_scale;
+    const struct kn_kv *kv;
+    struct kn_mat q; /* [T, H * D] */
+};
+
+/*
+ * Row t of sequence s with absolute index n (= past + its place): y[t, h] = softmax(q[t, h] . K[0..n] * scale) V[0..n], KV head
+ * h / (H / G); then, where gate is given, times sigmoid of the gate half of gate[t] (layout of qg above: head h's gate at h *
+ * 2D + D).
+ */
+struct kn_attn_args {
+    const struct kn_step *step;
+    struct kn_mat q;    /* [T, H * D] */
+    struct kn_mat gate; /* [T, H * 2D] or absent */
+    const struct kn_kv *kv;
+    float scale;
+    struct kn_mat y; /* [T, H * D] */
+};
+
+/*
+ * Causal depthwise convolution over C = 2 n_k d_k + n_v d_v channels: u[c, t] = silu(sum_j w[c][j] * x[c, t - taps + 1 + j]),
+ * values before the sequence start are 0 and the last taps - 1 raw x of a sequence are kept in its slot of `state` ([n_slots,
+ * taps - 1, C] f32, oldest first). Then the q part ([n_k, d_k]) and the k part ([n_k, d_k]) are L2-normalised per head, x *
+ * rsqrt(sum x^2 + 1e-6), and q is also multiplied by 1 / sqrt(d_k). y [T, C] may be x.
+ */
+struct kn_gdn_conv_args {
+    const struct kn_step *step;
+    struct kn_mat x; /* [T, C] */
+    kn_vec w;        /* [C, taps] */
+    int32_t taps;
+    float *state;
+    int32_t n_slots;
+    int32_t n_k, n_v, d_k, d_v;
+    struct kn_mat y; /* [T, C] */
+};
+
+/*
+ * The gated delta rule. qkv [T, 2 n_k d_k + n_v d_v] from gdn_conv; value head j uses key head j % n_k. Per token
+ *   beta = sigmoid(b[t, j]);  g = a[j] * softplus(alpha[t, j] + dt[j])  (a < 0; softplus(u) = u for u > 20)
+ *   S <- exp(g) S;  d = beta (v - S^T k);  S <- S + k d^T;  y[t, j] = S^T q
+ * with S [d_k, d_v] f32 per value head, in the sequence's slot. y [T, n_v * d_v].
+ */
+struct kn_gdn_scan_args {
+    const struct kn_step *step;
+    struct kn_mat qkv;
+    struct kn_mat b, alpha; /* [T, n_v] */
+    kn_vec a, dt;           /* [n_v] */
+    int32_t n_k, n_v, d_k, d_v;
+    const struct kn_gdn_state *state;
+    struct kn_mat y;
+};
+
+/*
+ * p = softmax(x W^T) over all experts (W: F32 [n_experts, E]); the k largest, descending, ties to the lower index; weights p /
+ * max(sum of the chosen, 2^-14). ids: device i32 [T, k]; weights [T, k].
+ */
+struct kn_moe_route_args {
+    struct kn_mat x;
+    const struct kn_weight *w;
+    int32_t k;
+    int32_t *ids;
+    struct kn_mat weights;
+};
+
+/*
+ * y[t * k + i] = silu(gate_e x[t]) * (up_e x[t]), e = ids[t * k + i]. gate, up: slices experts, rows F. With `up` NULL, `gate`
+ * has rows 2F: gate rows, then up rows. x [T, E], y [T * k, F].
+ */
+struct kn_moe_gate_up_args {
+    struct kn_mat x;
+    const int32_t *ids;
+    int32_t k;
+    const struct kn_weight *gate, *up;
+    struct kn_mat y;
+};
+
+/* y[t] = sum over i, in order, of weights[t, i] * (down_e h[t * k + i]). h [T * k, F], y [T, E]. */
+struct kn_moe_down_args {
+    struct kn_mat h;
+    const int32_t *ids;
+    int32_t k;
+    struct kn_mat weights; /* [T, k] */
+    const struct kn_weight *down;
+    struct kn_mat y;
+};
+
+/* y[t] += sigmoid(x[t] . w) * s[t]. x [T, E], w [E], s and y [T, E]. */
+struct kn_add_gated_args {
+    struct kn_mat x;
+    kn_vec w;
+    struct kn_mat s, y;
+};
+
+/*
+ * RGB bytes of one picture (device, [height, width, 3], both multiples of merge * patch) to y [P, 3 * patch * patch]: value (c,
+ * py, px) of a patch = (pixel / 255 - mean[c]) / stddev[c], patches in merge order (blocks of merge x merge patches in raster
+ * order, inside a block in raster order).
+ */
+struct kn_patchify_args {
+    const uint8_t *rgb;
+    int32_t width_px, height_px, patch_px, merge;
+    float mean[3], stddev[3];
+    struct kn_mat y;
+};
+
+/*
+ * x[p] += bilinear sample, aligned corners, of the learned grid [side * side, C] at p's patch row and column: row coordinate r
+ * * (side - 1) / (grid_h - 1), 0 where grid_h is 1; patches in merge order. x [grid_h * grid_w, C].
+ */
+struct kn_add_pos_embed_args {
+    struct kn_mat x;
+    kn_vec grid;
+    int32_t side, grid_w, grid_h, merge;
+};
+
+/*
+ * Rotate q and k of qkv [P, 3C] in place; C = n_heads * D. Pairs (i, i + D/2): i < D/4 turns by row * theta^(-2i / (D/2)), D/4
+ * <= i < D/2 by column * theta^(-2(i - D/4) / (D/2)). Rows are patches of one picture in merge order.
+ */
+struct kn_rope_2d_args {
+    struct kn_mat qkv;
+    int32_t n_heads, grid_w, grid_h, merge;
+    float theta;
+};
+
+/* y[p, h] = softmax(q k^T / sqrt(D)) v over all rows of qkv [P, 3C]; no mask. y [P, C]. */
+struct kn_attn_full_args {
+    struct kn_mat qkv;
+    int32_t n_heads;
+    struct kn_mat y;
+};
+
+/* dst and src do not overlap. */
+struct kn_copy_args {
+    void *dst;
+    const void *src;
+    size_t bytes;
+};
+
+struct kn_fill_zero_args {
+    void *dst;
+    size_t bytes;
+};
+
+/* ---- the table ----------------------------------------------------------------------------------------------------------- */
+
+/* One function per line of ops.def: void (*linear)(struct kn_stream *, const struct kn_linear_args *). */
+struct kn_ops {
+#define KN_OP(name) void (*name)(struct kn_stream * stream, const struct kn_##name##_args *args);
+#include "kernels/ops.def"
+#undef KN_OP
+};
+
+/* The device's table; valid until kn_device_close. */
+const struct kn_ops *kn_device_ops(const struct kn_device *device);
+
+/* ---- tracing ------------------------------------------------------------------------------------------------------------- */
+
+/* What one op cost since tracing began. */
+struct kn_trace_row {
+    const char *name;
+    uint64_t calls;
+    int64_t time_ns;       /* wall time of the calls; on an asynchronous device each call is followed by a wait */
+    uint64_t weight_bytes; /* weights read, by their GGUF size */
+};
+
+/* Wrap the device's table: from now on kn_device_ops gives a table that counts. Call while no stream is in use. */
+int kn_trace_begin(struct kn_device *device, struct err *err);
+
+/* Copy the rows with calls > 0, most time first, and return how many there are; reset sets the counters back. */
+size_t kn_trace_read(struct kn_device *device, struct kn_trace_row *ret_rows, size_t cap, bool reset);
+
+#endif
