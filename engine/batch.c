@@ -1,0 +1,150 @@
+#include "engine/batch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int32_t chunk_rows(const struct en_chunk *c)
+{
+    return c->image ? c->image->nx * c->image->ny : c->n_ids;
+}
+
+struct pending pending_init(const struct en_chunk *chunks, int32_t n_chunks)
+{
+    struct pending p = {.chunks = chunks, .n_chunks = n_chunks};
+    for (int32_t i = 0; i < n_chunks; i++)
+        p.left += chunk_rows(&chunks[i]);
+    return p;
+}
+
+int batch_open(struct batch *b, struct en_engine *e, struct err *err)
+{
+    *b = (struct batch){.engine = e};
+    /* every image chunk has at least one row, and text rows stand between pictures of one prompt */
+    b->images_max = e->step.max_rows;
+    b->members = calloc((size_t)e->step.max_seqs, sizeof *b->members);
+    b->images = calloc((size_t)b->images_max, sizeof *b->images);
+    b->rows = calloc((size_t)e->step.max_rows, sizeof *b->rows);
+    if (!b->members || !b->images || !b->rows) {
+        batch_close(b);
+        return err_set(err, ERR_NOMEM, "out of memory: tables of a pass over %d rows", e->step.max_rows);
+    }
+    return 0;
+}
+
+void batch_close(struct batch *b)
+{
+    free(b->members);
+    free(b->images);
+    free(b->rows);
+    *b = (struct batch){0};
+}
+
+void batch_begin(struct batch *b)
+{
+    step_begin(&b->engine->step);
+    b->n_members = b->n_images = b->n_rows = 0;
+}
+
+int32_t batch_room(const struct batch *b)
+{
+    const struct step *st = &b->engine->step;
+    return b->n_members < st->max_seqs ? st->max_rows - st->n_rows : 0;
+}
+
+/* Note that the logits of a row are wanted. */
+static void want_row(struct batch *b, int32_t row, const struct batch_row *info)
+{
+    step_want(&b->engine->step, row);
+    b->rows[b->n_rows++] = *info;
+}
+
+int batch_add(struct batch *b, struct en_session *s, struct pending *p, int32_t max_rows, enum en_want want, void *user,
+              int32_t *ret_n, struct err *err)
+{
+    struct en_engine *e = b->engine;
+    struct step *st = &e->step;
+    int32_t n = p->left < batch_room(b) ? p->left : batch_room(b);
+    if (max_rows > 0 && n > max_rows)
+        n = max_rows;
+    if (ret_n)
+        *ret_n = n;
+    if (n == 0)
+        return 0;
+    const int rc = session_reserve(s, n, err);
+    if (rc != 0) {
+        if (ret_n)
+            *ret_n = 0;
+        return rc;
+    }
+    const int32_t row0 = step_add(st, n, s->n_tokens, s->slot, s->pages, kv_cache_pages(s->n_tokens + n));
+    int32_t pos = s->next_pos;
+    for (int32_t i = 0; i < n;) {
+        const struct en_chunk *c = &p->chunks[p->i_chunk];
+        const int32_t total = chunk_rows(c);
+        const int32_t take = total - p->offset < n - i ? total - p->offset : n - i;
+        if (c->image && take > 0) {
+            assert(b->n_images < b->images_max);
+            b->images[b->n_images++] = (struct qwen35_image_rows){
+                .rows = c->image->rows + (size_t)p->offset * (size_t)e->model->shape.n_embd, .n = take, .row0 = row0 + i};
+        }
+        for (int32_t j = 0; j < take; j++, i++) {
+            const int32_t row = row0 + i, at = p->offset + j;
+            struct batch_row info = {.session = s, .user = user, .index = s->n_tokens + i, .is_image = c->image != NULL};
+            if (c->image) { /* spec, vision 9.1: t stays, h and w walk the grid of merged tokens */
+                st->tokens[row] = -1;
+                info.pos[0] = pos;
+                info.pos[1] = pos + at / c->image->nx;
+                info.pos[2] = pos + at % c->image->nx;
+            } else {
+                st->tokens[row] = c->ids[at];
+                info.pos[0] = info.pos[1] = info.pos[2] = pos++;
+            }
+            for (int axis = 0; axis < 3; axis++)
+                st->pos[(size_t)axis * (size_t)st->max_rows + (size_t)row] = info.pos[axis];
+            const bool last = p->left - i == 1;
+            if (want == EN_WANT_ALL || (want == EN_WANT_TEXT && !c->image) || (want == EN_WANT_LAST && last))
+                want_row(b, row, &info);
+        }
+        p->offset += take;
+        if (p->offset == total) {
+            if (c->image)
+                pos += c->image->nx > c->image->ny ? c->image->nx : c->image->ny;
+            p->i_chunk++;
+            p->offset = 0;
+        }
+    }
+    p->left -= n;
+    b->members[b->n_members++] = (struct batch_member){.session = s, .n_rows = n, .end_pos = pos};
+    return 0;
+}
+
+int batch_run(struct batch *b, struct err *err)
+{
+    struct en_engine *e = b->engine;
+    if (b->n_members == 0)
+        return 0;
+    step_upload(&e->step, e->stream);
+    qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, b->images, b->n_images);
+    const int rc = kn_stream_sync(e->stream, err);
+    if (rc != 0)
+        return engine_fail(e, rc);
+    for (int32_t i = 0; i < b->n_members; i++) {
+        b->members[i].session->n_tokens += b->members[i].n_rows;
+        b->members[i].session->next_pos = b->members[i].end_pos;
+    }
+    return 0;
+}
+
+int batch_logits(struct batch *b, int32_t first, int32_t n, float **ret_logits, struct err *err)
+{
+    struct en_engine *e = b->engine;
+    assert(n <= e->pass.max_logits && first + n <= b->n_rows);
+    qwen35_logits(&e->pass, e->stream, &e->step, first, n);
+    kn_download(e->stream, e->logits, e->pass.logits, (size_t)n * (size_t)e->model->shape.n_vocab * sizeof(float));
+    const int rc = kn_stream_sync(e->stream, err);
+    if (rc != 0)
+        return engine_fail(e, rc);
+    *ret_logits = e->logits;
+    return 0;
+}
