@@ -67,8 +67,8 @@ TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu test test-units test-kernels test-engine test-e2e fuzz asan ubsan tsan check layers headers format format-check cppcheck \
-        lines bench install uninstall deps demo clean help FORCE
+.PHONY: all cpu deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
+        tsan sanitized fuzz check layers headers format format-check cppcheck lines bench install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: $(O)/heron $(TOOLS)            ## the program and the tools
@@ -83,7 +83,7 @@ $(LIB): $(filter-out $(MAIN),$(OBJ))
 
 %_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
-$(O)/kernels/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx2 -mfma -mf16c -mbmi2
+$(O)/kernels/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_amx.o: ISA := -mamx-tile -mamx-int8 -mamx-bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
 $(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 $(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
@@ -113,6 +113,112 @@ $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
 
 -include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d)
+
+
+# ---- set-up ---------------------------------------------------------------------------------------------------------------
+DEPS_BUILD := build-essential pkg-config git libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-plugins-base \
+              gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav libavformat-dev libavcodec-dev libswscale-dev \
+              libavutil-dev libmosquitto-dev mosquitto libfyaml-dev libjansson-dev libsystemd-dev libudev-dev libutf8proc-dev libssl-dev
+DEPS_TEST  := libcmocka-dev libgstrtspserver-1.0-dev mosquitto-clients python3 python3-jsonschema python3-numpy
+SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+deps:                               ## install the packages that building, the demo and the tests need (Debian, Ubuntu)
+	@missing=$$(for p in $(DEPS_BUILD) $(DEPS_TEST); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing:" $$missing; \
+	    $(SUDO) apt-get update -q >/dev/null || echo "apt-get update failed; trying with the package lists at hand" >&2; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null || \
+	        { echo "could not install:" $$missing "(only Debian 12 and Ubuntu 24.04 are known to have them all)" >&2; exit 1; }; \
+	fi
+
+# pkg-config answers are read when make starts: what was just installed is seen by a second make
+JOBS ?= $(shell nproc)
+define again
+@$(MAKE) --no-print-directory -j$(JOBS) O=$(O)
+endef
+
+# ---- run and test -----------------------------------------------------------------------------------------------------------
+DEMO_SECONDS ?= 0
+demo: deps                          ## watch a moving scene: camera, engine, broker, observations (DEMO_SECONDS=60 ends by itself)
+	$(again) demo-built
+	@$(O)/heron demo --seconds $(DEMO_SECONDS) --model $(O)/demo/tiny.gguf --vision $(O)/demo/mmproj-tiny.gguf
+
+demo-built: $(O)/heron $(O)/demo/tiny.gguf
+$(O)/demo/tiny.gguf: $(O)/tools/make_model
+	@mkdir -p $(@D)
+	$(call say,MODEL,$@) $(O)/tools/make_model --preset demo -o $@ --vision $(O)/demo/mmproj-tiny.gguf
+
+test: deps                          ## build everything and run every test
+	$(again) test-built
+	@tests/run $(TESTS) $(FUZZERS)
+
+test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS)
+
+test-kernels test-engine test-pipeline test-appliance test-e2e test-base: test-%: ## the tests of one room: test-kernels, test-engine, ...
+	$(again) test-built
+	@tests/run $(filter $(O)/tests/$*/%,$(TESTS))
+
+asan ubsan tsan:                    ## the tests under a sanitizer, in a build folder of its own
+	@$(MAKE) --no-print-directory sanitized KIND=$@ O=$(O)-$@
+
+SAN_asan  := -fsanitize=address -fno-omit-frame-pointer
+SAN_ubsan := -fsanitize=undefined -fno-sanitize-recover=undefined
+SAN_tsan  := -fsanitize=thread
+sanitized:
+	@$(MAKE) --no-print-directory -j$(JOBS) O=$(O) SAN='$(SAN_$(KIND))' OPT='-O1 -g' test-built
+	@ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp:print_suppressions=0 \
+	 TSAN_OPTIONS=suppressions=tests/support/tsan.supp:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 HERON_SANITIZED=1 \
+	 TEST_TIMEOUT=1800 tests/run $(TESTS) $(FUZZERS)
+
+FUZZ_SECONDS ?= 60
+fuzz:                               ## run each fuzzer for FUZZ_SECONDS with clang's libFuzzer
+	@for f in tests/fuzz/fuzz_*.c; do n=$$(basename $$f .c); mkdir -p $(O)-fuzz/found/$$n; \
+	    $(MAKE) --no-print-directory -j$(JOBS) O=$(O)-fuzz CC=clang SAN='-fsanitize=address,undefined,fuzzer-no-link' WERROR= $(O)-fuzz/libheron.a && \
+	    clang $(CSTD) -g -O1 -fsanitize=address,undefined,fuzzer -I. $(PKG_CFLAGS) -o $(O)-fuzz/$$n $$f $(O)-fuzz/libheron.a $(ALL_LIBS) && \
+	    $(O)-fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -artifact_prefix=$(O)-fuzz/ $(O)-fuzz/found/$$n tests/fuzz/corpus/$${n#fuzz_} || exit 1; done
+
+# ---- checks -------------------------------------------------------------------------------------------------------------------
+check: layers headers format-check cppcheck lines ## layers, headers compile alone, format, cppcheck, file sizes
+
+layers:                             ## arrows between rooms point down
+	@tools/layers
+
+headers:                            ## every header compiles alone
+	@for h in $$(git ls-files '*.h'); do $(CC) $(CSTD) -fsyntax-only $(WARN) -I. $(PKG_CFLAGS) $(TEST_CFLAGS) -x c $$h || exit 1; done; echo "headers: each compiles alone"
+
+format:                             ## clang-format every file
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+format-check:
+	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h') && echo "format: as .clang-format says"
+
+cppcheck:
+	@cppcheck --quiet --enable=warning,portability --std=c11 --error-exitcode=1 --inline-suppr --suppress=missingIncludeSystem \
+	    --suppress=nullPointerRedundantCheck -I. base kernels engine pipeline appliance && echo "cppcheck: nothing found"
+
+lines:
+	@rc=0; for f in $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh'); do n=$$(wc -l < $$f); [ $$n -le 1000 ] || { echo "$$f: $$n lines, 1000 is the most"; rc=1; }; done; \
+	 [ $$rc -eq 0 ] && echo "lines: no file over 1,000"; exit $$rc
+
+bench: deps                         ## prefill and decode of synthetic 0.8B shapes against the memory's read bandwidth
+	$(again) $(O)/heron
+	@for t in q4_k q8_0; do $(O)/heron bench --synthetic qwen3.5-0.8b:$$t -p 128 -n 32 || exit 1; done
+
+# ---- install ------------------------------------------------------------------------------------------------------------------
+install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, UNITDIR
+	install -D -m 755 $(O)/heron $(DESTDIR)$(PREFIX)/bin/heron
+	install -D -m 644 systemd/heron.service $(DESTDIR)$(UNITDIR)/heron.service
+	install -D -m 644 systemd/heron.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf
+	install -D -m 644 systemd/heron.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml ] || install -D -m 640 config/heron.yaml $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml
+	install -d $(DESTDIR)$(SYSCONFDIR)/heron/conf.d $(DESTDIR)$(PREFIX)/share/heron/schemas
+	install -m 644 config/schemas/*.json $(DESTDIR)$(PREFIX)/share/heron/schemas
+	install -D -m 644 config/topics.md $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
+
+uninstall:                          ## remove what install put there, but for the configuration
+	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(UNITDIR)/heron.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf \
+	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
+	rm -rf $(DESTDIR)$(PREFIX)/share/heron
 
 clean:                              ## remove the build folder
 	rm -rf $(O)

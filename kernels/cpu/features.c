@@ -1,0 +1,95 @@
+/* features - instruction-set detection; see features.h. */
+#include "kernels/cpu/features.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+static const char *const level_names[CPU_LEVEL_COUNT] = {
+    [CPU_SCALAR] = "scalar",
+    [CPU_AVX2] = "avx2",
+    [CPU_AVX512] = "avx512",
+};
+
+const char *cpu_level_name(int level)
+{
+    return level >= 0 && level < CPU_LEVEL_COUNT ? level_names[level] : NULL;
+}
+
+bool cpu_level_usable(enum cpu_level level)
+{
+    if (level == CPU_SCALAR)
+        return true;
+#if defined(__x86_64__)
+    /* The compiler's runtime also asks the operating system (XCR0) whether it saves the registers. */
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (avx2) { /* F16C has no name in older compilers */
+        unsigned a, b, c, d;
+        avx2 = __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 29));
+    }
+    if (level == CPU_AVX2)
+        return avx2;
+    if (level == CPU_AVX512)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
+    return false;
+}
+
+int cpu_level_choose(const char *mask, enum cpu_level *ret_level, struct err *err)
+{
+    if (!mask)
+        mask = getenv("HERON_CPU");
+    if (mask && *mask) {
+        for (int i = 0; i < CPU_LEVEL_COUNT; i++) {
+            if (strcasecmp(mask, level_names[i]) != 0)
+                continue;
+            if (!cpu_level_usable((enum cpu_level)i))
+                return err_set(err, ERR_UNSUPPORTED,
+                               "instruction set \"%s\" was asked for, but this processor does not have it", level_names[i]);
+            *ret_level = (enum cpu_level)i;
+            return 0;
+        }
+        return err_set(err, ERR_INVAL, "no instruction set is called \"%.40s\"; known are scalar, avx2, avx512", mask);
+    }
+    enum cpu_level best = CPU_SCALAR;
+    for (int i = 0; i < CPU_LEVEL_COUNT; i++)
+        if (cpu_level_usable((enum cpu_level)i))
+            best = (enum cpu_level)i;
+    *ret_level = best;
+    return 0;
+}
+
+void cpu_model_name(char *text, unsigned cap)
+{
+    if (!cap)
+        return;
+#if defined(__x86_64__)
+    uint32_t regs[12];
+    unsigned a, b, c, d;
+    if (__get_cpuid(0x80000000u, &a, &b, &c, &d) && a >= 0x80000004u) {
+        for (unsigned i = 0; i < 3; i++)
+            __get_cpuid(0x80000002u + i, &regs[4 * i], &regs[4 * i + 1], &regs[4 * i + 2], &regs[4 * i + 3]);
+        char brand[49];
+        memcpy(brand, regs, 48);
+        brand[48] = 0;
+        const char *p = brand;
+        while (*p == ' ')
+            p++;
+        snprintf(text, cap, "%s", p);
+        return;
+    }
+    snprintf(text, cap, "x86-64");
+#elif defined(__aarch64__)
+    snprintf(text, cap, "aarch64");
+#else
+    snprintf(text, cap, "unknown processor");
+#endif
+}

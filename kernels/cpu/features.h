@@ -1,0 +1,44 @@
+/*
+ * features - which instruction sets this processor has, and which of them may be used.
+ *
+ * The CPU device is built as one binary with one set of kernels per level; at open it takes the highest level that the
+ * processor, the operating system and the mask allow. Levels are ordered: a level includes all below it. Tests walk the list
+ * of levels with the mask and so run every kernel the machine can run.
+ *
+ * Threads: pure functions; detection reads cpuid each time (cheap, called at open). Memory: none.
+ */
+#ifndef HERON_KERNELS_CPU_FEATURES_H
+#define HERON_KERNELS_CPU_FEATURES_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+enum cpu_level {
+    CPU_SCALAR, /* plain C, what the compiler makes of it for the baseline of the architecture */
+    CPU_AVX2,   /* AVX2 + FMA + F16C + BMI2 */
+    CPU_AVX512, /* AVX-512 F + BW + DQ + VL + VNNI */
+    CPU_LEVEL_COUNT
+};
+
+/* The name people and HERON_CPU use: "scalar", "avx2", "avx512". NULL outside the list. */
+const char *cpu_level_name(int level);
+
+/* Does this machine run the level? */
+bool cpu_level_usable(enum cpu_level level);
+
+/*
+ * The level to use.
+ *
+ * mask       name of the highest level allowed; NULL: the environment's HERON_CPU, or no limit where that is not set
+ * ret_level  the highest level that is usable and not above the mask
+ *
+ * Errors: ERR_INVAL (a name not in the list), ERR_UNSUPPORTED (a level by name that this processor does not have: a mask is a
+ * request for that very level, never silently replaced).
+ */
+int cpu_level_choose(const char *mask, enum cpu_level *ret_level, struct err *err);
+
+/* The processor's own name ("Intel(R) Xeon(R) ...") into text[cap], or the architecture where it does not tell. */
+void cpu_model_name(char *text, unsigned cap);
+
+#endif

@@ -1,0 +1,246 @@
+/* lanes_avx512 - one 512-bit register per value: one level's section of lanes.h, which includes it and says what the functions
+ * mean. */
+#ifndef HERON_KERNELS_CPU_LANES_AVX512_H
+#define HERON_KERNELS_CPU_LANES_AVX512_H
+
+#include <immintrin.h>
+
+#define LANES_ISA  avx512
+#define LANES_BIAS 128
+typedef __m512 v16;
+typedef __m512i vi16;
+typedef __m512i b64;
+
+INL v16 v_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+INL v16 v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+INL void v_store(float *p, v16 a)
+{
+    _mm512_storeu_ps(p, a);
+}
+INL v16 v_load_n(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+INL void v_store_n(float *p, v16 a, int n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+INL v16 v_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+INL v16 v_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+INL v16 v_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+INL v16 v_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+INL v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+INL v16 v_fnma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+}
+INL v16 v_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+INL v16 v_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+INL v16 v_abs(v16 a)
+{
+    return _mm512_abs_ps(a);
+}
+INL v16 v_round(v16 a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+INL v16 v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INL void v_store_f16(uint16_t *p, v16 a)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+INL v16 v_load_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+INL v16 v_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+INL v16 v_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+INL v16 v_from_i(vi16 a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+INL vi16 v_to_i(v16 a)
+{
+    return _mm512_cvtps_epi32(a);
+} /* nearest, ties to even */
+INL v16 v_bits(vi16 a)
+{
+    return _mm512_castsi512_ps(a);
+}
+INL vi16 v_ibits(v16 a)
+{
+    return _mm512_castps_si512(a);
+}
+/* where a < b: t, else f */
+INL v16 v_select_lt(v16 a, v16 b, v16 t, v16 f)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), f, t);
+}
+
+INL vi16 vi_set1(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+INL vi16 vi_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+INL vi16 vi_load_u16(const uint16_t *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+INL vi16 vi_add(vi16 a, vi16 b)
+{
+    return _mm512_add_epi32(a, b);
+}
+INL vi16 vi_sub(vi16 a, vi16 b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+INL vi16 vi_mul(vi16 a, vi16 b)
+{
+    return _mm512_mullo_epi32(a, b);
+}
+INL vi16 vi_and(vi16 a, vi16 b)
+{
+    return _mm512_and_si512(a, b);
+}
+INL vi16 vi_or(vi16 a, vi16 b)
+{
+    return _mm512_or_si512(a, b);
+}
+INL vi16 vi_sll(vi16 a, int n)
+{
+    return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n));
+}
+INL vi16 vi_srl(vi16 a, int n)
+{
+    return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n));
+}
+INL vi16 vi_select_lt(vi16 a, vi16 b, vi16 t, vi16 f)
+{
+    return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(a, b), f, t);
+}
+INL int32_t vi_sum(vi16 a)
+{
+    return _mm512_reduce_add_epi32(a);
+}
+INL vi16 vi_max(vi16 a, vi16 b)
+{
+    return _mm512_max_epi32(a, b);
+}
+INL int32_t vi_hmax(vi16 a)
+{
+    return _mm512_reduce_max_epi32(a);
+}
+INL void vi_store_i8(int8_t *p, vi16 a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(a));
+}
+
+INL b64 b_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+INL void b_store(void *p, b64 a)
+{
+    _mm512_storeu_si512(p, a);
+}
+INL b64 b_set1(int x)
+{
+    return _mm512_set1_epi8((char)x);
+}
+INL b64 b_and(b64 a, b64 b)
+{
+    return _mm512_and_si512(a, b);
+}
+INL b64 b_or(b64 a, b64 b)
+{
+    return _mm512_or_si512(a, b);
+}
+/* Shift 16-bit halves: bits cross bytes, callers mask. */
+INL b64 b_srl(b64 a, int n)
+{
+    return _mm512_srli_epi16(a, (unsigned)n);
+}
+INL b64 b_sll(b64 a, int n)
+{
+    return _mm512_slli_epi16(a, (unsigned)n);
+}
+INL b64 b_of_i(vi16 a)
+{
+    return a;
+}
+INL b64 b_signed(b64 a)
+{
+    return _mm512_xor_si512(a, _mm512_set1_epi8((char)0x80));
+}
+INL b64 b_table(const int8_t t[16])
+{
+    return b_signed(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t)));
+}
+INL b64 b_lookup(b64 table, b64 i)
+{
+    return _mm512_shuffle_epi8(table, i);
+}
+INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x)
+{
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(lanes_word(x)));
+}
+INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x)
+{
+    return b_dot_u(acc, w, x);
+}
+
+INL float v_sum(v16 a)
+{
+    __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+INL float v_hmax(v16 a)
+{
+    return _mm512_reduce_max_ps(a);
+}
+INL void lanes_prefetch(const void *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+#endif
