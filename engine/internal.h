@@ -10,10 +10,10 @@
 #include "engine/session.h"
 #include "engine/state_cache.h"
 #include "engine/step.h"
-#include "engine/tokenizer.h"
 #include "engine/vision.h"
 
 struct jobs;
+struct tokenizer;
 
 /* An encoded picture: rows on the device, in one slot of the engine's fixed pool. */
 struct en_image {
