@@ -34,7 +34,7 @@
 int image_target_size(int width_px, int height_px, int tile_px, int64_t min_pixels, int64_t max_pixels, int *ret_width_px,
                       int *ret_height_px, struct err *err);
 
-/* Scratch that image_resize_rgb wants for these sizes. Grows with each of the four. */
+/* Scratch that image_resize_rgb wants for these sizes: the filters' weights and a few rows. */
 size_t image_resize_scratch_bytes(int src_width_px, int src_height_px, int dst_width_px, int dst_height_px);
 
 /*
@@ -44,7 +44,9 @@ size_t image_resize_scratch_bytes(int src_width_px, int src_height_px, int dst_w
  * dst      [dst_height_px, dst_width_px, 3] bytes without padding, the caller's; does not overlap src
  * scratch  at least image_resize_scratch_bytes of these sizes, aligned as by malloc; scratch_bytes is checked
  *
- * A direction whose size does not change is copied, not filtered. Cost: about (taps_x * src_h * dst_w + taps_y * dst_h * dst_w)
+ * A direction whose size does not change is copied, not filtered. The order of the two passes is that of Pillow 13.0:
+ * horizontal first, unless the height shrinks by more than twice as many pixels as the width (older Pillows, and the
+ * specification: always horizontal first). Cost: about (taps_x * src_h * dst_w + taps_y * dst_h * dst_w)
  * * 3 multiplications, taps being 4 when enlarging and 4 * src / dst when reducing. Errors: ERR_UNSUPPORTED (another pixel
  * format), ERR_INVAL (sizes, strides, scratch too small). dst is unspecified after an error. Spec: vision section 4.3.
  */
