@@ -76,6 +76,8 @@ void kn_ref_table(struct kn_ops *ret_ops);
 /* A weight's row as f32 [cols], scale applied; host backends. */
 void kn_weight_row(const struct kn_stream *stream, const struct kn_weight *weight, int32_t slice, int32_t row, float *dst);
 
+#define KN_REF_HEAD_MAX 1024 /* largest head size that the references take */
+
 /* What the references need of stream->scratch, for the largest call that the limits allow. */
 size_t kn_ref_scratch_floats(const struct kn_limits *limits);
 
