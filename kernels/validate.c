@@ -1,0 +1,386 @@
+/*
+ * validate - checks an op's args before it runs: shapes that belong together, types, ranges of indices (where memory is the
+ * host's).
+ */
+#include "kernels/device.h"
+
+/* ---- small checks
+ * ------------------------------------------------------------------------------------------------------------- */
+
+#define REQUIRE(condition, ...)                                                                                                \
+    do {                                                                                                                       \
+        if (!(condition))                                                                                                      \
+            return err_set(err, ERR_INVAL, __VA_ARGS__);                                                                       \
+    } while (0)
+
+static int check_mat(const struct kn_mat *m, const char *name, int32_t rows, int32_t cols, struct err *err)
+{
+    REQUIRE(m->data, "%s is missing", name);
+    REQUIRE(m->rows == rows && m->cols == cols, "%s is [%d, %d], expected [%d, %d]", name, m->rows, m->cols, rows, cols);
+    REQUIRE(rows > 0 && cols > 0, "%s is empty", name);
+    REQUIRE(m->stride >= m->cols, "%s: stride %lld below %d columns", name, (long long)m->stride, m->cols);
+    return 0;
+}
+
+/* rows or columns that a caller is free to choose */
+static int check_any(const struct kn_mat *m, const char *name, struct err *err)
+{
+    return check_mat(m, name, m->rows, m->cols, err);
+}
+
+static int check_weight(const struct kn_weight *w, const char *name, int32_t rows, int32_t cols, bool is_stack, struct err *err)
+{
+    REQUIRE(w && w->data, "weight %s is missing", name);
+    REQUIRE(w->rows == rows && w->cols == cols, "weight %s is [%d, %d], expected [%d, %d]", name, w->rows, w->cols, rows, cols);
+    REQUIRE(is_stack || w->slices == 1, "weight %s has %d slices", name, w->slices);
+    return 0;
+}
+
+static int check_limits(const struct kn_stream *s, int32_t rows, int32_t cols, struct err *err)
+{
+    REQUIRE(rows <= s->limits.rows, "%d rows, the stream was opened for %d", rows, s->limits.rows);
+    REQUIRE(cols <= s->limits.cols, "%d columns, the stream was opened for %d", cols, s->limits.cols);
+    return 0;
+}
+
+#define CHECK(call)                                                                                                            \
+    do {                                                                                                                       \
+        const int check_rc = (call);                                                                                           \
+        if (check_rc != 0)                                                                                                     \
+            return check_rc;                                                                                                   \
+    } while (0)
+
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+    const char *p = a, *q = b;
+    return p < q + b_bytes && q < p + a_bytes;
+}
+
+static size_t mat_bytes(const struct kn_mat *m)
+{
+    return ((size_t)(m->rows - 1) * (size_t)m->stride + (size_t)m->cols) * sizeof(float);
+}
+
+static int check_apart(const struct kn_mat *out, const struct kn_mat *in, const char *names, struct err *err)
+{
+    REQUIRE(!overlap(out->data, mat_bytes(out), in->data, mat_bytes(in)), "%s overlap", names);
+    return 0;
+}
+
+/* The step block against what it is used with: rows in order and without gaps, slots and pages in range. */
+static int check_step(const struct kn_stream *s, const struct kn_step *step, int32_t rows, int32_t n_slots,
+                      const struct kn_kv *kv, struct err *err)
+{
+    REQUIRE(step, "the step is missing");
+    if (!s->device->backend->is_host)
+        return 0;
+    REQUIRE(step->n_rows == rows, "%d rows, the step has %d", rows, step->n_rows);
+    REQUIRE(step->n_seqs >= 1 && step->n_seqs <= s->limits.seqs, "%d sequences, the stream was opened for %d", step->n_seqs,
+            s->limits.seqs);
+    int32_t row = 0;
+    for (int32_t i = 0; i < step->n_seqs; i++) {
+        const struct kn_seq *q = &step->seqs[i];
+        REQUIRE(q->row0 == row && q->n_rows > 0 && q->past >= 0, "sequence %d: row0 %d (expected %d), %d rows, past %d", i,
+                q->row0, row, q->n_rows, q->past);
+        REQUIRE(n_slots < 0 || (q->slot >= 0 && q->slot < n_slots), "sequence %d: slot %d of %d", i, q->slot, n_slots);
+        for (int32_t p = 0; kv && p <= (q->past + q->n_rows - 1) / KN_PAGE_TOKENS; p++)
+            REQUIRE(step->pages[q->page0 + p] >= 0 && step->pages[q->page0 + p] < kv->n_pages, "sequence %d: page %d of %d", i,
+                    step->pages[q->page0 + p], kv->n_pages);
+        REQUIRE(!kv || q->past + q->n_rows <= s->limits.kv_len, "sequence %d: %d tokens, the stream was opened for %d", i,
+                q->past + q->n_rows, s->limits.kv_len);
+        row += q->n_rows;
+    }
+    REQUIRE(row == rows, "the sequences have %d rows, the step %d", row, rows);
+    return 0;
+}
+
+/* ---- rows
+ * ---------------------------------------------------------------------------------------------------------------------- */
+
+int kn_validate_embed(const struct kn_stream *s, const struct kn_embed_args *a, struct err *err)
+{
+    CHECK(check_weight(a->table, "table", a->table ? a->table->rows : 0, a->y.cols, false, err));
+    CHECK(check_any(&a->y, "y", err));
+    CHECK(check_limits(s, a->y.rows, a->y.cols, err));
+    CHECK(check_step(s, a->step, a->y.rows, -1, NULL, err));
+    for (int32_t t = 0; s->device->backend->is_host && t < a->y.rows; t++)
+        REQUIRE(a->step->tokens[t] < a->table->rows, "token %d in row %d, the table has %d rows", a->step->tokens[t], t,
+                a->table->rows);
+    return 0;
+}
+
+int kn_validate_put_rows(const struct kn_stream *s, const struct kn_put_rows_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_mat(&a->y, "y", a->y.rows, a->x.cols, err));
+    REQUIRE(a->row0 >= 0 && a->row0 <= a->y.rows - a->x.rows, "rows %d to %d of %d", a->row0, a->row0 + a->x.rows, a->y.rows);
+    return check_apart(&a->y, &a->x, "x and y", err);
+}
+
+int kn_validate_gather_rows(const struct kn_stream *s, const struct kn_gather_rows_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_mat(&a->y, "y", a->y.rows, a->x.cols, err));
+    REQUIRE(a->rows, "rows is missing");
+    for (int32_t i = 0; s->device->backend->is_host && i < a->y.rows; i++)
+        REQUIRE(a->rows[i] >= 0 && a->rows[i] < a->x.rows, "row %d of %d is asked for", a->rows[i], a->x.rows);
+    return check_apart(&a->y, &a->x, "x and y", err);
+}
+
+int kn_validate_copy(const struct kn_stream *s, const struct kn_copy_args *a, struct err *err)
+{
+    REQUIRE(a->bytes == 0 || (a->dst && a->src), "a pointer is missing");
+    REQUIRE(a->bytes == 0 || !overlap(a->dst, a->bytes, a->src, a->bytes), "source and destination overlap");
+    return 0;
+}
+
+int kn_validate_fill_zero(const struct kn_stream *s, const struct kn_fill_zero_args *a, struct err *err)
+{
+    REQUIRE(a->bytes == 0 || a->dst, "the pointer is missing");
+    return 0;
+}
+
+/* ---- norms
+ * --------------------------------------------------------------------------------------------------------------------- */
+
+int kn_validate_add_rms_norm(const struct kn_stream *s, const struct kn_add_rms_norm_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_limits(s, a->x.rows, a->x.cols, err));
+    if (a->res.data) {
+        CHECK(check_mat(&a->res, "res", a->x.rows, a->x.cols, err));
+        CHECK(check_apart(&a->x, &a->res, "x and res", err));
+    }
+    REQUIRE(a->w, "w is missing");
+    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+}
+
+int kn_validate_gated_rms_norm(const struct kn_stream *s, const struct kn_gated_rms_norm_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    REQUIRE(a->w, "w is missing");
+    REQUIRE(a->n_heads > 0 && a->x.cols % a->n_heads == 0, "%d columns in %d heads", a->x.cols, a->n_heads);
+    CHECK(check_mat(&a->z, "z", a->x.rows, a->x.cols, err));
+    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+}
+
+int kn_validate_add_layer_norm(const struct kn_stream *s, const struct kn_add_layer_norm_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_limits(s, a->x.rows, a->x.cols, err));
+    if (a->res.data) {
+        CHECK(check_mat(&a->res, "res", a->x.rows, a->x.cols, err));
+        CHECK(check_apart(&a->x, &a->res, "x and res", err));
+    }
+    REQUIRE(a->w && a->b, "w or b is missing");
+    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+}
+
+/* ---- matrix products
+ * ------------------------------------------------------------------------------------------------------------ */
+
+int kn_validate_linear(const struct kn_stream *s, const struct kn_linear_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_limits(s, a->x.rows, a->x.cols, err));
+    CHECK(check_weight(a->w, "w", a->y.cols, a->x.cols, false, err));
+    REQUIRE(a->y.cols <= s->limits.outputs, "%d outputs, the stream was opened for %d", a->y.cols, s->limits.outputs);
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->w->rows, err));
+    REQUIRE(a->act >= KN_ACT_NONE && a->act <= KN_ACT_GELU_ERF, "activation %d", (int)a->act);
+    return check_apart(&a->y, &a->x, "x and y", err);
+}
+
+int kn_validate_project(const struct kn_stream *s, const struct kn_project_args *a, struct err *err)
+{
+    REQUIRE(a->n >= 1 && a->n <= KN_PROJECT_MAX, "%d projections, at most %d", a->n, KN_PROJECT_MAX);
+    for (int32_t i = 0; i < a->n; i++)
+        CHECK(kn_validate_linear(s, &(struct kn_linear_args){.x = a->x, .w = a->w[i], .y = a->y[i]}, err));
+    return 0;
+}
+
+int kn_validate_gate_up(const struct kn_stream *s, const struct kn_gate_up_args *a, struct err *err)
+{
+    CHECK(kn_validate_linear(s, &(struct kn_linear_args){.x = a->x, .w = a->gate, .y = a->y}, err));
+    return check_weight(a->up, "up", a->y.cols, a->x.cols, false, err);
+}
+
+/* ---- attention
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+static int check_kv(const struct kn_kv *kv, struct err *err)
+{
+    REQUIRE(kv && kv->k && kv->v, "the KV cache is missing");
+    REQUIRE(kv->dtype == KN_F32 || kv->dtype == KN_F16 || kv->dtype == KN_Q8_0, "a KV cache of type %s",
+            kn_dtype_name(kv->dtype));
+    REQUIRE(kv->head_dim > 0 && kv->head_dim <= KN_REF_HEAD_MAX && kn_row_bytes(kv->dtype, kv->head_dim) > 0,
+            "a KV head size of %d", kv->head_dim);
+    return 0;
+}
+
+int kn_validate_attn_store(const struct kn_stream *s, const struct kn_attn_store_args *a, struct err *err)
+{
+    CHECK(check_kv(a->kv, err));
+    CHECK(check_any(&a->q, "q", err));
+    const int32_t D = a->kv->head_dim, T = a->q.rows;
+    REQUIRE(a->q.cols % D == 0, "q has %d columns, heads have %d", a->q.cols, D);
+    CHECK(check_mat(&a->qg, "qg", T, 2 * a->q.cols, err));
+    CHECK(check_mat(&a->k, "k", T, a->kv->n_heads * D, err));
+    CHECK(check_mat(&a->v, "v", T, a->kv->n_heads * D, err));
+    REQUIRE(a->q_norm && a->k_norm && (a->n_pairs == 0 || (a->inv_freq && a->axis)), "a norm or a rotary table is missing");
+    REQUIRE(a->n_pairs >= 0 && 2 * a->n_pairs <= D, "%d rotary pairs in a head of %d", a->n_pairs, D);
+    return check_step(s, a->step, T, -1, a->kv, err);
+}
+
+int kn_validate_attn(const struct kn_stream *s, const struct kn_attn_args *a, struct err *err)
+{
+    CHECK(check_kv(a->kv, err));
+    CHECK(check_any(&a->q, "q", err));
+    const int32_t D = a->kv->head_dim, T = a->q.rows;
+    REQUIRE(a->q.cols % D == 0 && a->q.cols / D % a->kv->n_heads == 0, "%d query columns, head size %d, %d KV heads", a->q.cols,
+            D, a->kv->n_heads);
+    if (a->gate.data)
+        CHECK(check_mat(&a->gate, "gate", T, 2 * a->q.cols, err));
+    CHECK(check_mat(&a->y, "y", T, a->q.cols, err));
+    CHECK(check_apart(&a->y, &a->q, "q and y", err));
+    return check_step(s, a->step, T, -1, a->kv, err);
+}
+
+/* ---- Gated DeltaNet
+ * --------------------------------------------------------------------------------------------------------------- */
+
+static int check_heads(int32_t n_k, int32_t n_v, int32_t d_k, int32_t d_v, int32_t cols, struct err *err)
+{
+    REQUIRE(n_k > 0 && n_v > 0 && d_k > 0 && d_v > 0 && n_v % n_k == 0, "%d key heads of %d, %d value heads of %d", n_k, d_k,
+            n_v, d_v);
+    REQUIRE(cols == 2 * n_k * d_k + n_v * d_v, "%d channels, the heads make %d", cols, 2 * n_k * d_k + n_v * d_v);
+    return 0;
+}
+
+int kn_validate_gdn_conv(const struct kn_stream *s, const struct kn_gdn_conv_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_heads(a->n_k, a->n_v, a->d_k, a->d_v, a->x.cols, err));
+    REQUIRE(a->w && a->state && a->taps >= 1 && a->taps <= 16, "w or state is missing, or %d taps", a->taps);
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->x.cols, err));
+    return check_step(s, a->step, a->x.rows, a->n_slots, NULL, err);
+}
+
+int kn_validate_gdn_scan(const struct kn_stream *s, const struct kn_gdn_scan_args *a, struct err *err)
+{
+    CHECK(check_any(&a->qkv, "qkv", err));
+    CHECK(check_heads(a->n_k, a->n_v, a->d_k, a->d_v, a->qkv.cols, err));
+    const int32_t T = a->qkv.rows;
+    CHECK(check_mat(&a->b, "b", T, a->n_v, err));
+    CHECK(check_mat(&a->alpha, "alpha", T, a->n_v, err));
+    CHECK(check_mat(&a->y, "y", T, a->n_v * a->d_v, err));
+    REQUIRE(a->a && a->dt && a->state && a->state->data, "a, dt or state is missing");
+    REQUIRE(a->state->bytes_per_slot >= kn_gdn_state_bytes(a->n_k, a->n_v, a->d_k, a->d_v), "state slots of %zu bytes",
+            a->state->bytes_per_slot);
+    CHECK(check_apart(&a->y, &a->qkv, "qkv and y", err));
+    return check_step(s, a->step, T, a->state->n_slots, NULL, err);
+}
+
+/* ---- experts
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+static int check_ids(const struct kn_stream *s, const int32_t *ids, int64_t n, int32_t n_experts, struct err *err)
+{
+    REQUIRE(ids, "ids is missing");
+    for (int64_t i = 0; s->device->backend->is_host && i < n; i++)
+        REQUIRE(ids[i] >= 0 && ids[i] < n_experts, "expert %d of %d", ids[i], n_experts);
+    return 0;
+}
+
+int kn_validate_moe_route(const struct kn_stream *s, const struct kn_moe_route_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_weight(a->w, "w", a->w ? a->w->rows : 0, a->x.cols, false, err));
+    REQUIRE(a->k >= 1 && a->k <= a->w->rows && a->w->rows <= s->limits.experts,
+            "%d of %d experts, the stream was opened for %d", a->k, a->w->rows, s->limits.experts);
+    REQUIRE(a->ids, "ids is missing");
+    return check_mat(&a->weights, "weights", a->x.rows, a->k, err);
+}
+
+int kn_validate_moe_gate_up(const struct kn_stream *s, const struct kn_moe_gate_up_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    CHECK(check_any(&a->y, "y", err));
+    REQUIRE(a->k >= 1 && a->y.rows == a->x.rows * a->k, "%d rows for %d tokens and %d experts each", a->y.rows, a->x.rows,
+            a->k);
+    CHECK(check_limits(s, a->y.rows, a->x.cols, err));
+    CHECK(check_weight(a->gate, "gate", a->up ? a->y.cols : 2 * a->y.cols, a->x.cols, true, err));
+    if (a->up) {
+        CHECK(check_weight(a->up, "up", a->y.cols, a->x.cols, true, err));
+        REQUIRE(a->up->slices == a->gate->slices, "%d gate slices, %d up", a->gate->slices, a->up->slices);
+    }
+    return check_ids(s, a->ids, a->y.rows, a->gate->slices, err);
+}
+
+int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_args *a, struct err *err)
+{
+    CHECK(check_any(&a->h, "h", err));
+    CHECK(check_any(&a->y, "y", err));
+    REQUIRE(a->k >= 1 && a->h.rows == a->y.rows * a->k, "%d rows for %d tokens and %d experts each", a->h.rows, a->y.rows,
+            a->k);
+    CHECK(check_limits(s, a->h.rows, a->h.cols, err));
+    CHECK(check_mat(&a->weights, "weights", a->y.rows, a->k, err));
+    CHECK(check_weight(a->down, "down", a->y.cols, a->h.cols, true, err));
+    return check_ids(s, a->ids, a->h.rows, a->down->slices, err);
+}
+
+int kn_validate_add_gated(const struct kn_stream *s, const struct kn_add_gated_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    REQUIRE(a->w, "w is missing");
+    CHECK(check_mat(&a->s, "s", a->x.rows, a->y.cols, err));
+    return check_mat(&a->y, "y", a->x.rows, a->y.cols, err);
+}
+
+/* ---- vision
+ * ------------------------------------------------------------------------------------------------------------------------- */
+
+static int check_grid(int32_t grid_w, int32_t grid_h, int32_t merge, int32_t rows, struct err *err)
+{
+    REQUIRE(merge >= 1 && grid_w > 0 && grid_h > 0 && grid_w % merge == 0 && grid_h % merge == 0,
+            "a grid of %d x %d, merged by %d", grid_w, grid_h, merge);
+    REQUIRE((int64_t)grid_w * grid_h == rows, "%d rows for a grid of %d x %d", rows, grid_w, grid_h);
+    return 0;
+}
+
+int kn_validate_patchify(const struct kn_stream *s, const struct kn_patchify_args *a, struct err *err)
+{
+    CHECK(check_any(&a->y, "y", err));
+    const int32_t n = a->patch_px;
+    REQUIRE(a->rgb && n > 0 && a->width_px % n == 0 && a->height_px % n == 0, "a picture of %d x %d in patches of %d",
+            a->width_px, a->height_px, n);
+    REQUIRE(a->y.cols == 3 * n * n, "y has %d columns, a patch has %d values", a->y.cols, 3 * n * n);
+    for (int c = 0; c < 3; c++)
+        REQUIRE(a->stddev[c] > 0, "standard deviation %g", (double)a->stddev[c]);
+    return check_grid(a->width_px / n, a->height_px / n, a->merge, a->y.rows, err);
+}
+
+int kn_validate_add_pos_embed(const struct kn_stream *s, const struct kn_add_pos_embed_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    REQUIRE(a->grid && a->side >= 1, "the grid is missing");
+    return check_grid(a->grid_w, a->grid_h, a->merge, a->x.rows, err);
+}
+
+int kn_validate_rope_2d(const struct kn_stream *s, const struct kn_rope_2d_args *a, struct err *err)
+{
+    CHECK(check_any(&a->qkv, "qkv", err));
+    REQUIRE(a->n_heads > 0 && a->qkv.cols % (3 * a->n_heads) == 0 && a->qkv.cols / (3 * a->n_heads) % 4 == 0,
+            "%d columns are not q, k and v of %d heads of a multiple of 4", a->qkv.cols, a->n_heads);
+    return check_grid(a->grid_w, a->grid_h, a->merge, a->qkv.rows, err);
+}
+
+int kn_validate_attn_full(const struct kn_stream *s, const struct kn_attn_full_args *a, struct err *err)
+{
+    CHECK(check_any(&a->qkv, "qkv", err));
+    REQUIRE(a->n_heads > 0 && a->qkv.cols % (3 * a->n_heads) == 0, "%d columns are not q, k and v of %d heads", a->qkv.cols,
+            a->n_heads);
+    REQUIRE(a->qkv.cols / (3 * a->n_heads) <= KN_REF_HEAD_MAX, "a head size of %d", a->qkv.cols / (3 * a->n_heads));
+    CHECK(check_limits(s, a->qkv.rows, 1, err));
+    CHECK(check_mat(&a->y, "y", a->qkv.rows, a->qkv.cols / 3, err));
+    return check_apart(&a->y, &a->qkv, "qkv and y", err);
+}
