@@ -13,6 +13,7 @@
 #include "engine/vision.h"
 
 struct jobs;
+struct tokenizer_cache;
 struct tokenizer;
 
 /* An encoded picture: rows on the device, in one slot of the engine's fixed pool. */
@@ -34,6 +35,7 @@ struct en_engine {
     struct vision_model *vision_model; /* NULL: text only */
     struct vision *vision;
     struct tokenizer *tokenizer;
+    struct tokenizer_cache *tokenizer_cache;
     struct en_info info;
     char fingerprint[17], device_line[160], name[MODEL_NAME_BYTES];
     struct kv_cache kv;
@@ -45,8 +47,8 @@ struct en_engine {
     struct en_image *images;     /* [n_images] */
     int32_t n_images, image_tokens_max;
     int64_t image_pixels_max;
-    void *image_rows;
-    float *logits; /* host [ENGINE_LOGITS_ROWS, V] */
+    void *image_rows; /* device: the pool of encoded pictures */
+    float *logits;    /* host [ENGINE_LOGITS_ROWS, V] */
     /* ids the engine itself puts into prompts */
     int32_t id_vision_start, id_vision_end, id_image_pad;
     bool is_dead; /* the device failed: only close is left */

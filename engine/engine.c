@@ -1,0 +1,442 @@
+/*
+ * engine - opening and closing: from options and files to a device with everything on it.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/image.h"
+#include "engine/internal.h"
+#include "engine/jobs.h"
+#include "engine/synthetic.h"
+#include "engine/tokenizer.h"
+#include "engine/vocab.h"
+#include "engine/weights.h"
+
+#define DEFAULT_STEP_ROWS  256
+#define DEFAULT_CONTEXT    8192
+#define DEFAULT_MAX_PIXELS (1280 * 32 * 32) /* 1,280 tokens a picture where nobody says otherwise */
+#define LARGEST_PIXELS     16777216
+#define SPARE_IMAGES       2 /* encoded pictures beyond one a session */
+
+/* ---- where a model comes from -------------------------------------------------------------------------------------------------- */
+
+/* Opened headers, before anything is loaded. */
+struct source {
+    struct gguf *text, *vision;
+    struct synthetic synthetic;
+    bool is_synthetic;
+    struct model_shape shape;
+    struct vision_shape vision_shape;
+    bool has_vision;
+    struct weights_plan text_plan, vision_plan;
+};
+
+static void source_close(struct source *s)
+{
+    if (s->is_synthetic)
+        synthetic_release(&s->synthetic); /* owns the shape */
+    else
+        model_shape_release(&s->shape);
+    gguf_close(s->text);
+    gguf_close(s->vision);
+    *s = (struct source){0};
+}
+
+static int source_open(struct source *s, const struct en_options *o, struct err *err)
+{
+    *s = (struct source){0};
+    int rc;
+    if (o->synthetic) {
+        if ((rc = synthetic_parse(o->synthetic, &s->synthetic, err)) != 0)
+            return rc;
+        s->is_synthetic = true;
+        s->shape = s->synthetic.shape;
+        s->vision_shape = s->synthetic.vision;
+        s->has_vision = s->vision_shape.n_layers > 0;
+        rc = synthetic_plan(&s->synthetic, &s->text_plan, s->has_vision ? &s->vision_plan : NULL, err);
+        goto out;
+    }
+    if (!o->model_path)
+        return err_set(err, ERR_INVAL, "no model is named");
+    if ((rc = gguf_open(o->model_path, &s->text, err)) != 0 || (rc = model_shape_read(s->text, &s->shape, err)) != 0 ||
+        (rc = model_plan(s->text, &s->shape, &s->text_plan, err)) != 0)
+        goto out;
+    if (o->vision_path) {
+        s->has_vision = true;
+        if ((rc = gguf_open(o->vision_path, &s->vision, err)) != 0 ||
+            (rc = vision_shape_read(s->vision, &s->vision_shape, err)) != 0 ||
+            (rc = vision_plan(s->vision, &s->vision_shape, &s->vision_plan, err)) != 0)
+            goto out;
+        if (s->vision_shape.n_out != s->shape.n_embd)
+            rc = err_set(err, ERR_INVAL, "%s makes rows of %d values, but %s wants %d: they do not belong together",
+                         o->vision_path, s->vision_shape.n_out, o->model_path, s->shape.n_embd);
+    }
+out:
+    if (rc != 0)
+        source_close(s);
+    return rc;
+}
+
+/* ---- options and the plan ------------------------------------------------------------------------------------------------------- */
+
+static enum kn_dtype kv_dtype(enum en_kv kv)
+{
+    switch (kv) {
+    case EN_KV_F16: return KN_F16;
+    case EN_KV_Q8_0: return KN_Q8_0;
+    case EN_KV_F32: return KN_F32;
+    }
+    return KN_F16;
+}
+
+/* Fill in what was left to the engine and refuse what cannot be. */
+static int settle_options(struct en_options *o, const struct source *s, struct err *err)
+{
+    if (o->context_tokens == 0)
+        o->context_tokens = s->shape.trained_context < DEFAULT_CONTEXT ? s->shape.trained_context : DEFAULT_CONTEXT;
+    if (o->sessions == 0)
+        o->sessions = 1;
+    if (o->batch == 0)
+        o->batch = o->sessions;
+    if (o->step_rows == 0)
+        o->step_rows = DEFAULT_STEP_ROWS;
+    if (o->max_pixels == 0)
+        o->max_pixels = DEFAULT_MAX_PIXELS;
+    if (o->max_pixels > LARGEST_PIXELS)
+        o->max_pixels = LARGEST_PIXELS;
+    if (o->context_tokens < 1 || o->context_tokens > s->shape.trained_context)
+        return err_set(err, ERR_INVAL, "a context of %d tokens: this model was trained for 1 to %d", o->context_tokens,
+                       s->shape.trained_context);
+    if (o->sessions < 1 || o->sessions > 4096)
+        return err_set(err, ERR_INVAL, "%d sessions: 1 to 4096 are possible", o->sessions);
+    if (o->batch < 1 || o->batch > o->sessions)
+        return err_set(err, ERR_INVAL, "a batch of %d sequences: 1 to %d, the sessions, are possible", o->batch, o->sessions);
+    if (o->step_rows < o->batch || o->step_rows > 65536)
+        return err_set(err, ERR_INVAL, "%d rows a step: %d, the batch, to 65536 are possible", o->step_rows, o->batch);
+    if (o->max_pixels < 0)
+        return err_set(err, ERR_INVAL, "a picture of at most %lld pixels", (long long)o->max_pixels);
+    return 0;
+}
+
+static int32_t pages_per_session(const struct en_options *o)
+{
+    return kv_cache_pages(o->context_tokens);
+}
+
+static int32_t logits_rows(const struct en_options *o)
+{
+    return o->step_rows < ENGINE_LOGITS_ROWS ? o->step_rows : ENGINE_LOGITS_ROWS;
+}
+
+/* The largest picture after resizing: smart resize rounds both sides to tiles, and never goes below the model's smallest area. */
+static int64_t settled_pixels(const struct en_options *o, const struct vision_shape *v)
+{
+    const int64_t tile = (int64_t)v->patch_px * v->merge;
+    int64_t most = o->max_pixels < v->max_pixels ? o->max_pixels : v->max_pixels;
+    if (most < v->min_pixels)
+        most = v->min_pixels;
+    /* a very flat picture at the smallest area is rounded up by a tile each way */
+    const int64_t flat = v->min_pixels + 2 * tile * IMAGE_MAX_ASPECT * tile;
+    return most > flat ? most : flat < LARGEST_PIXELS ? flat : LARGEST_PIXELS;
+}
+
+static int32_t pixels_to_tokens(const struct vision_shape *v, int64_t pixels)
+{
+    const int64_t tile = (int64_t)v->patch_px * v->merge;
+    return (int32_t)(pixels / (tile * tile));
+}
+
+static void make_plan(const struct en_options *o, const struct source *s, struct en_plan *p)
+{
+    const size_t page = kv_cache_page_bytes(&s->shape, kv_dtype(o->kv));
+    *p = (struct en_plan){.weights_bytes = s->text_plan.weights_bytes, .kv_bytes_per_token = page / KN_PAGE_TOKENS};
+    p->kv_bytes = (uint64_t)page * (uint64_t)pages_per_session(o) * (uint64_t)o->sessions;
+    p->state_bytes = (uint64_t)state_cache_slot_bytes(&s->shape) * (uint64_t)o->sessions;
+    p->scratch_bytes = qwen35_scratch_bytes(&s->shape, o->step_rows, logits_rows(o)) +
+                       step_bytes(o->step_rows, o->batch, o->batch * pages_per_session(o));
+    if (s->has_vision) {
+        const int64_t pixels = settled_pixels(o, &s->vision_shape);
+        p->weights_bytes += s->vision_plan.weights_bytes;
+        p->scratch_bytes += vision_scratch_bytes(&s->vision_shape, pixels) +
+                            (uint64_t)(o->sessions + SPARE_IMAGES) * (uint64_t)pixels_to_tokens(&s->vision_shape, pixels) *
+                                (uint64_t)s->shape.n_embd * sizeof(float);
+    }
+    p->total_bytes = p->weights_bytes + p->kv_bytes + p->state_bytes + p->scratch_bytes;
+}
+
+int en_plan_memory(const struct en_options *options, struct en_plan *ret_plan, struct err *err)
+{
+    struct source s;
+    struct en_options o = *options;
+    int rc = source_open(&s, &o, err);
+    if (rc != 0)
+        return rc;
+    if ((rc = settle_options(&o, &s, err)) == 0)
+        make_plan(&o, &s, ret_plan);
+    source_close(&s);
+    return rc;
+}
+
+/* ---- open ------------------------------------------------------------------------------------------------------------------------- */
+
+static int32_t need_token(const struct en_engine *e, const char *text, int32_t *ret_id, struct err *err)
+{
+    *ret_id = tokenizer_find(e->tokenizer, text, strlen(text));
+    return *ret_id >= 0 ? 0 : err_set(err, ERR_FORMAT, "%s: the vocabulary has no token %s", e->name, text);
+}
+
+static int open_text(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
+{
+    int rc;
+    if (s->is_synthetic)
+        rc = vocab_synthetic(s->shape.n_vocab, &e->tokenizer, err);
+    else
+        rc = vocab_read(s->text, &e->tokenizer, err);
+    if (rc != 0 || (rc = tokenizer_cache_create(e->tokenizer, &e->tokenizer_cache, err)) != 0)
+        return rc;
+    if (tokenizer_n_tokens(e->tokenizer) != s->shape.n_vocab)
+        return err_set(err, ERR_FORMAT, "%s: %d tokens in the vocabulary, %d rows in the embedding", e->name,
+                       tokenizer_n_tokens(e->tokenizer), s->shape.n_vocab);
+    if ((rc = need_token(e, "<|vision_start|>", &e->id_vision_start, err)) != 0 ||
+        (rc = need_token(e, "<|vision_end|>", &e->id_vision_end, err)) != 0 ||
+        (rc = need_token(e, "<|image_pad|>", &e->id_image_pad, err)) != 0)
+        return rc;
+    return s->is_synthetic ? synthetic_open(e->device, &s->synthetic, progress, &e->model, err)
+                           : model_open(e->device, s->text, progress, &e->model, err);
+}
+
+static int open_vision(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
+{
+    const int rc = s->is_synthetic ? synthetic_vision_open(e->device, &s->synthetic, progress, &e->vision_model, err)
+                                   : vision_model_open(e->device, s->vision, s->shape.n_embd, e->options.model_path, progress,
+                                                       &e->vision_model, err);
+    if (rc != 0)
+        return rc;
+    e->image_pixels_max = settled_pixels(&e->options, &s->vision_shape);
+    e->image_tokens_max = pixels_to_tokens(&s->vision_shape, e->image_pixels_max);
+    return 0;
+}
+
+/* Caches, scratch, streams: everything whose size follows from shape and options. */
+static int open_state(struct en_engine *e, struct err *err)
+{
+    const struct en_options *o = &e->options;
+    const struct model_shape *shape = &e->model->shape;
+    const int32_t pages = pages_per_session(o);
+    struct kn_limits limits = qwen35_limits(shape, o->step_rows, o->batch, o->context_tokens);
+    if (e->vision_model)
+        vision_raise_limits(&e->vision_model->shape, e->image_pixels_max, &limits);
+    int rc = kn_stream_open(e->device, &limits, &e->stream, err);
+    if (rc == 0)
+        rc = kv_cache_open(&e->kv, e->device, shape, kv_dtype(o->kv), pages * o->sessions, err);
+    if (rc == 0)
+        rc = state_cache_open(&e->state, e->device, shape, o->sessions, err);
+    if (rc == 0)
+        rc = step_open(&e->step, e->device, o->step_rows, o->batch, o->batch * pages, err);
+    if (rc == 0)
+        rc = qwen35_open(&e->pass, e->device, e->stream, e->model, o->step_rows, logits_rows(o), err);
+    if (rc != 0)
+        return rc;
+    e->sessions = calloc((size_t)o->sessions, sizeof *e->sessions);
+    e->session_pages = calloc((size_t)o->sessions * (size_t)pages, sizeof *e->session_pages);
+    e->logits = malloc((size_t)logits_rows(o) * (size_t)shape->n_vocab * sizeof *e->logits);
+    if (!e->sessions || !e->session_pages || !e->logits)
+        return err_set(err, ERR_NOMEM, "out of memory: tables of %d sessions", o->sessions);
+    for (int32_t i = 0; i < o->sessions; i++) {
+        e->sessions[i].engine = e;
+        e->sessions[i].pages = e->session_pages + (size_t)i * (size_t)pages;
+    }
+    if (!e->vision_model)
+        return 0;
+    e->n_images = o->sessions + SPARE_IMAGES;
+    e->images = calloc((size_t)e->n_images, sizeof *e->images);
+    return err_set(err, ERR_NOMEM, "out of memory: a pool of %d pictures", e->n_images);
+    const size_t rows_floats = (size_t)e->image_tokens_max * (size_t)shape->n_embd;
+    rc = kn_alloc(e->device, (size_t)e->n_images * rows_floats * sizeof(float), &e->image_rows, err);
+    if (rc != 0)
+        return rc;
+    for (int32_t i = 0; i < e->n_images; i++)
+        e->images[i] = (struct en_image){.engine = e, .rows = (float *)e->image_rows + (size_t)i * rows_floats};
+    return vision_open(e->device, e->vision_model, e->image_pixels_max, &e->vision, err);
+}
+
+static void fill_info(struct en_engine *e, const struct source *s, int64_t load_ns, uint64_t load_bytes)
+{
+    const struct model_shape *shape = &e->model->shape;
+    struct kn_device_info device;
+    kn_device_get_info(e->device, &device);
+    snprintf(e->device_line, sizeof e->device_line, "%s: %s", device.name, device.description);
+    const uint64_t print = s->is_synthetic ? 0 : gguf_fingerprint(s->text) ^ (s->vision ? gguf_fingerprint(s->vision) * 31 : 0);
+    snprintf(e->fingerprint, sizeof e->fingerprint, "%016llx", (unsigned long long)print);
+    e->info = (struct en_info){
+        .name = e->name,
+        .architecture = shape->architecture,
+        .device = e->device_line,
+        .fingerprint = e->fingerprint,
+        .n_layers = shape->n_layers,
+        .n_full_layers = model_shape_full_layers(shape),
+        .n_embd = shape->n_embd,
+        .n_vocab = shape->n_vocab,
+        .n_experts = shape->n_experts,
+        .n_experts_used = shape->n_experts_used,
+        .context_tokens = e->options.context_tokens,
+        .trained_context = shape->trained_context,
+        .n_params = s->text_plan.n_params + s->vision_plan.n_params,
+        .weights_bytes = s->text_plan.weights_bytes + s->vision_plan.weights_bytes,
+        .bytes_per_token = s->text_plan.bytes_per_token,
+        .load_ns = (uint64_t)load_ns,
+        .load_bytes = load_bytes,
+        .has_vision = e->vision_model != NULL,
+        .is_untrained = shape->is_untrained || s->is_synthetic,
+    };
+}
+
+/* The file's name without its folders, for models that do not name themselves. */
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int en_open(const struct en_options *options, struct en_engine **ret_engine, struct err *err)
+{
+    struct source s;
+    int rc = source_open(&s, options, err);
+    if (rc != 0)
+        return rc;
+    struct en_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        rc = err_set(err, ERR_NOMEM, "out of memory: an engine");
+        goto fail;
+    }
+    e->options = *options;
+    snprintf(e->name, sizeof e->name, "%s",
+             s.is_synthetic    ? s.synthetic.name
+             : s.shape.name[0] ? s.shape.name
+                               : base_name(options->model_path));
+    if ((rc = settle_options(&e->options, &s, err)) != 0)
+        goto fail;
+    const struct kn_device_options device_options = {
+        .threads = options->threads, .isa = options->isa, .validate = options->validate};
+    if ((rc = kn_device_open(options->device ? options->device : "auto", &device_options, &e->device, err)) != 0)
+        goto fail;
+    struct en_plan plan;
+    struct kn_device_info device;
+    make_plan(&e->options, &s, &plan);
+    kn_device_get_info(e->device, &device);
+    if (device.memory_free_bytes && plan.total_bytes > device.memory_free_bytes) {
+        rc = err_set(
+            err, ERR_NOMEM,
+            "%s does not fit: it needs %.2f GiB (weights %.2f, KV cache %.2f, recurrent state %.2f, scratch %.2f), and %s has "
+            "%.2f GiB free",
+            e->name, (double)plan.total_bytes / 0x1p30, (double)plan.weights_bytes / 0x1p30, (double)plan.kv_bytes / 0x1p30,
+            (double)plan.state_bytes / 0x1p30, (double)plan.scratch_bytes / 0x1p30, device.name,
+            (double)device.memory_free_bytes / 0x1p30);
+        goto fail;
+    }
+    struct weights_progress progress = {.fn = options->progress,
+                                        .ctx = options->progress_ctx,
+                                        .total_bytes = s.text_plan.weights_bytes + s.vision_plan.weights_bytes};
+    const int64_t start = clock_now_ns();
+    if ((rc = open_text(e, &s, &progress, err)) != 0)
+        goto fail;
+    if (s.has_vision && (rc = open_vision(e, &s, &progress, err)) != 0)
+        goto fail;
+    const int64_t loaded = clock_now_ns();
+    if ((rc = open_state(e, err)) != 0 || (rc = jobs_open(e, &e->jobs, err)) != 0)
+        goto fail;
+    fill_info(e, &s, loaded - start, progress.done_bytes);
+    /* strings are the caller's: none is kept */
+    e->options.model_path = e->options.vision_path = e->options.synthetic = e->options.device = e->options.isa = NULL;
+    source_close(&s);
+    *ret_engine = e;
+    return 0;
+fail:
+    source_close(&s);
+    en_close(e);
+    return rc;
+}
+
+void en_close(struct en_engine *e)
+{
+    if (!e)
+        return;
+    jobs_close(e->jobs);
+    vision_close(e->vision);
+    qwen35_close(&e->pass);
+    step_close(&e->step);
+    state_cache_close(&e->state);
+    kv_cache_close(&e->kv);
+    if (e->image_rows)
+        kn_free(e->device, e->image_rows);
+    if (e->vision_model)
+        vision_model_close(e->device, e->vision_model);
+    if (e->model)
+        model_close(e->device, e->model);
+    kn_stream_close(e->stream);
+    kn_device_close(e->device);
+    tokenizer_cache_free(e->tokenizer_cache);
+    tokenizer_free(e->tokenizer);
+    free(e->sessions);
+    free(e->session_pages);
+    free(e->images);
+    free(e->logits);
+    free(e);
+}
+
+void en_get_info(const struct en_engine *e, struct en_info *ret_info)
+{
+    *ret_info = e->info;
+}
+
+int engine_fail(struct en_engine *e, int rc)
+{
+    e->is_dead = true;
+    return rc;
+}
+
+int engine_check(const struct en_engine *e, struct err *err)
+{
+    return e->is_dead ? err_set(err, ERR_STATE, "the device failed: close the engine and open it again") : 0;
+}
+
+double en_read_bandwidth(struct en_engine *e, size_t bytes)
+{
+    return kn_read_bandwidth(e->device, bytes, 0.5);
+}
+
+/* ---- text --------------------------------------------------------------------------------------------------------------------------- */
+
+int en_tokenize(struct en_engine *e, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
+                struct err *err)
+{
+    struct tokenizer_ids list = {0};
+    const int rc = tokenizer_encode(e->tokenizer, e->tokenizer_cache, text, n_bytes, special, &list, err);
+    if (rc != 0) {
+        tokenizer_ids_release(&list);
+        return rc;
+    }
+    if (!list.ids && !(list.ids = malloc(sizeof *list.ids)))
+        return err_set(err, ERR_NOMEM, "out of memory");
+    *ret_ids = list.ids;
+    *ret_n = list.n;
+    return 0;
+}
+
+int en_detokenize(struct en_engine *e, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
+                  struct err *err)
+{
+    const size_t bytes = tokenizer_decode(e->tokenizer, ids, n, special, NULL, 0);
+    char *text = malloc(bytes + 1);
+    if (!text)
+        return err_set(err, ERR_NOMEM, "out of memory: a text of %zu bytes", bytes);
+    tokenizer_decode(e->tokenizer, ids, n, special, text, bytes);
+    text[bytes] = '\0';
+    *ret_text = text;
+    if (ret_bytes)
+        *ret_bytes = bytes;
+    return 0;
+}
