@@ -276,6 +276,34 @@ INL float v_hmax(v16 a)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
+/* Sums of sixteen values: lane i is the sum of a[i]; every one in the same order. */
+INL v16 v_sum16(const v16 a[16])
+{
+    float s[16];
+    for (int i = 0; i < 16; i++)
+        s[i] = v_sum(a[i]);
+    return v_load(s);
+}
+/* p[4 i + j] -> r[j] lane i */
+INL void v_load4(const float *p, v16 r[4])
+{
+    float t[16];
+    for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 16; i++)
+            t[i] = p[4 * i + j];
+        r[j] = v_load(t);
+    }
+}
+/* Sixteen e4m3 codes: e4m3 << 7 is the half of the value times 2^-8, and that conversion knows denormals at full speed. */
+INL v16 v_load_e4m3(const uint8_t *p)
+{
+    __m128i raw = _mm_loadu_si128((const __m128i *)p), seven = _mm_set1_epi8(0x7f);
+    __m128i c = _mm_andnot_si128(_mm_cmpeq_epi8(raw, seven), _mm_and_si128(raw, seven));
+    __m256i h = _mm256_slli_epi16(_mm256_cvtepu8_epi16(c), 7);
+    __m256 k = _mm256_set1_ps(256.0f);
+    return (v16){_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(h)), k),
+                 _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)), k)};
+}
 INL void lanes_prefetch(const void *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);

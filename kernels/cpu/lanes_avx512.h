@@ -91,6 +91,40 @@ INL v16 v_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+/* Sixteen e4m3 codes: e4m3 << 7 is the half of the value times 2^-8, and that conversion knows denormals at full speed. */
+INL v16 v_load_e4m3(const uint8_t *p)
+{
+    __m128i raw = _mm_loadu_si128((const __m128i *)p), seven = _mm_set1_epi8(0x7f);
+    __m128i c = _mm_maskz_mov_epi8(_mm_cmpneq_epi8_mask(raw, seven), _mm_and_si128(raw, seven));
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(c), 7)), _mm512_set1_ps(256.0f));
+}
+/* Sums of sixteen values: lane i is the sum of a[i]; every one in the same order. */
+INL v16 v_sum16(const v16 a[16])
+{
+    v16 t[8], u[4];
+    for (int i = 0; i < 8; i++)
+        t[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+    for (int i = 0; i < 4; i++) {
+        __m512d x = _mm512_castps_pd(t[2 * i]), y = _mm512_castps_pd(t[2 * i + 1]);
+        u[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    }
+    v16 p = _mm512_add_ps(_mm512_shuffle_f32x4(u[0], u[1], 0x88), _mm512_shuffle_f32x4(u[0], u[1], 0xdd));
+    v16 q = _mm512_add_ps(_mm512_shuffle_f32x4(u[2], u[3], 0x88), _mm512_shuffle_f32x4(u[2], u[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
+}
+/* p[4 i + j] -> r[j] lane i */
+INL void v_load4(const float *p, v16 r[4])
+{
+    v16 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 16), c = _mm512_loadu_ps(p + 32), d = _mm512_loadu_ps(p + 48);
+    __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    v16 e0 = _mm512_permutex2var_ps(a, even, b), e1 = _mm512_permutex2var_ps(c, even, d);
+    v16 o0 = _mm512_permutex2var_ps(a, odd, b), o1 = _mm512_permutex2var_ps(c, odd, d);
+    r[0] = _mm512_permutex2var_ps(e0, even, e1);
+    r[2] = _mm512_permutex2var_ps(e0, odd, e1);
+    r[1] = _mm512_permutex2var_ps(o0, even, o1);
+    r[3] = _mm512_permutex2var_ps(o0, odd, o1);
+}
 INL v16 v_from_i(vi16 a)
 {
     return _mm512_cvtepi32_ps(a);

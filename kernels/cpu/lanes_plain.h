@@ -280,6 +280,34 @@ INL float v_hmax(v16 a)
         m = a.f[l] > m ? a.f[l] : m;
     return m;
 }
+/* Sums of sixteen values: lane i is the sum of a[i]; every one in the same order. */
+INL v16 v_sum16(const v16 a[16])
+{
+    float s[16];
+    for (int i = 0; i < 16; i++)
+        s[i] = v_sum(a[i]);
+    return v_load(s);
+}
+/* p[4 i + j] -> r[j] lane i */
+INL void v_load4(const float *p, v16 r[4])
+{
+    float t[16];
+    for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 16; i++)
+            t[i] = p[4 * i + j];
+        r[j] = v_load(t);
+    }
+}
+/* Sixteen e4m3 codes: e4m3 << 7 is the half of the value times 2^-8. */
+INL v16 v_load_e4m3(const uint8_t *p)
+{
+    v16 r;
+    for (int l = 0; l < 16; l++) {
+        unsigned c = p[l] & 0x7f;
+        r.f[l] = p[l] == 0x7f ? 0.0f : kn_f16_to_f32((uint16_t)(c << 7)) * 256.0f;
+    }
+    return r;
+}
 INL void lanes_prefetch(const void *p)
 {
     (void)p;

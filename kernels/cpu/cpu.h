@@ -1,0 +1,107 @@
+/*
+ * cpu - what the files of the CPU device share: its device and stream, and the workspace that a stream's limits size.
+ *
+ * An op file takes a struct kn_stream, which is the first member of a struct cpu_stream, cuts its work into items and hands them
+ * to cpu_run. An item may use its thread's scratch; everything else it writes belongs to it alone.
+ *
+ * Memory: the workspace is allocated at stream open; ops allocate nothing. Ops that would need more take their rows in
+ * chunks, which changes no result.
+ */
+#ifndef HERON_KERNELS_CPU_CPU_H
+#define HERON_KERNELS_CPU_CPU_H
+
+#include "kernels/cpu/features.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/pool.h"
+#include "kernels/cpu/tile.h"
+#include "kernels/cpu/vec.h"
+#include "kernels/device.h"
+
+#define CPU_BLOCK_ROWS   128  /* rows of a matrix-product item: their accumulators stay in the first-level cache */
+#define CPU_CHUNK_ROWS   1024 /* most rows whose activations are quantised at a time */
+#define CPU_ATTN_ROWS    32   /* query vectors of an attention item, unless one token has more heads per KV head */
+#define CPU_ATTN_SEGMENT 1024 /* keys of a segment: attention over longer contexts merges segments in order */
+
+struct cpu_device {
+    struct kn_device base;
+    enum cpu_level level;
+    struct pool *pool;
+    const struct tile_kernels *tile;
+    const struct vec_kernels *vec;
+};
+
+/* One thread's scratch. */
+struct cpu_scratch {
+    struct tile_panel panels[2];
+    float acc[2][CPU_BLOCK_ROWS * 32];
+    float *tmp; /* tmp_floats */
+};
+
+struct cpu_stream {
+    struct kn_stream base;
+    struct cpu_device *device;
+    struct pool *pool;
+    const struct tile_kernels *tile;
+    const struct vec_kernels *vec;
+
+    struct tile_act act; /* quantised activations: act_values values in all */
+    size_t act_values;
+    struct tile_row *rows;      /* [n_rows_max] the rows of the op, in order */
+    struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
+    int32_t *expert_first;      /* [experts + 1] */
+    int32_t *expert_list;       /* [n_rows_max] */
+    float *logits;              /* [CPU_CHUNK_ROWS or fewer][experts] */
+    int32_t n_rows_max, n_tokens_max;
+    float *partial; /* attention: partial results of segments */
+    size_t partial_floats;
+    struct cpu_scratch *scratch; /* [threads] */
+    size_t tmp_floats;
+    void *memory;
+};
+
+static inline struct cpu_stream *cpu_stream_of(struct kn_stream *stream)
+{
+    return (struct cpu_stream *)stream;
+}
+
+/* Floats of a thread's tmp that an attention item with query tiles of `rows` vectors of d values needs. */
+size_t cpu_attn_floats(int32_t rows, int32_t d);
+/* And a gdn_scan item. */
+size_t cpu_gdn_floats(int32_t d_k, int32_t d_v);
+
+/* Mark the stream: the call is larger than the limits that the stream was opened with. */
+void cpu_too_large(struct kn_stream *stream, const char *op);
+
+/* ---- shared by linear.c and moe.c ---- */
+
+/* Rows of the activation workspace that fit at `cols` inputs, at most n. */
+int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n);
+
+/* Fill s->rows for rows first .. first + n - 1 of x: quantised if any weight needs it. */
+void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, bool quantized);
+
+/* acc[r][0..32) = n_groups (1 or 2) groups of 16 outputs, from group0 on, for n_rows <= CPU_BLOCK_ROWS rows. */
+void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape, const uint8_t *slice,
+                 int32_t group0, int n_groups, const struct tile_row *rows, int n_rows, float *acc);
+
+struct pack_shape cpu_shape(const struct kn_weight *w);
+static inline const uint8_t *cpu_slice(const struct kn_weight *w, const struct pack_shape *shape, int32_t slice)
+{
+    return (const uint8_t *)w->data + (size_t)slice * shape->slice_bytes;
+}
+static inline float cpu_scale(const struct kn_weight *w, int32_t slice)
+{
+    return w->scales ? w->scales[slice] : 1.0f;
+}
+
+/* y = x W^T for slice 0 of a weight, no epilogue: the router's logits. */
+void cpu_linear_plain(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, const struct kn_weight *w,
+                      float *y, int64_t y_stride);
+
+/* ---- the ops ---- */
+
+#define KN_OP(name) void cpu_##name(struct kn_stream *stream, const struct kn_##name##_args *args);
+#include "kernels/ops.def"
+#undef KN_OP
+
+#endif
