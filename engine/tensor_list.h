@@ -15,7 +15,7 @@
 
 /* What a tensor holds: decides how it is kept on the device and what a random model puts into it (engine/synthetic.h). */
 enum tensor_role {
-    TENSOR_MATRIX, /* struct kn_weight in its own type; spec.gain says how large random values are */
+    TENSOR_MATRIX, /* struct kn_weight in its own type; its random values are whole numbers times 2^spec.gain */
     TENSOR_ROUTER, /* struct kn_weight, always F32 on the device */
     /* the rest are vectors: f32 on the device */
     TENSOR_NORM,
@@ -28,7 +28,7 @@ enum tensor_role {
 };
 
 enum {
-    TENSOR_TIED_HEAD = 1 << 0, /* output.weight: absent where the shape says tied */
+    TENSOR_TIED_HEAD = 1 << 0, /* the embedding of a tied model: the head too, so read whole per token */
     TENSOR_EMBEDDING = 1 << 1, /* only one row is read per token */
     TENSOR_EXPERTS = 1 << 2,   /* stack of experts: a share is read per token */
     TENSOR_MERGED = 1 << 3,    /* gate and up experts in one: present instead of the two TENSOR_SPLIT of its block */
@@ -46,7 +46,7 @@ struct tensor_spec {
     int64_t ne[4]; /* fastest first; 1 where not listed */
     enum tensor_role role;
     unsigned flags;
-    int gain;                   /* of a TENSOR_MATRIX, log2: see engine/synthetic.h */
+    int gain;                   /* of matrices, router and gate: random values are u * 2^gain, see engine/synthetic.h */
     int layer;                  /* block, or -1 */
     void *slot;                 /* struct kn_weight * or kn_vec *, or NULL when the list is walked without a model */
     int64_t rows, cols, slices; /* of a weight: as struct kn_weight; of a vector: 1, all values, 1 */
