@@ -1,0 +1,18 @@
+/*
+ * commands - the entry points behind the table in main.c; each is described in cli.h, struct cli_command.
+ */
+#ifndef HERON_APPLIANCE_COMMANDS_H
+#define HERON_APPLIANCE_COMMANDS_H
+
+#include "appliance/cli.h"
+
+int cmd_bench(int argc, char **argv);
+int cmd_describe(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_model(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+
+extern const struct cli_command cmd_bench_command, cmd_describe_command, cmd_eval_command, cmd_model_command,
+    cmd_tokenize_command;
+
+#endif
