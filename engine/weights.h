@@ -31,7 +31,7 @@ struct weights_plan {
     uint64_t bytes_per_token; /* read to decode one token: all but the embedding, experts by the share used. Vision: 0 */
     uint64_t n_params;        /* values in the tensors that are loaded */
     uint64_t other_bytes;     /* in tensors that are not: MTP blocks, unknown names */
-    int32_t n_loaded, n_nextn_tensors, n_unknown; /* tensors */
+    int32_t n_loaded, n_nextn_tensors, n_unknown; /* tensors; loaded: with side tensors */
 };
 
 /*
@@ -74,5 +74,26 @@ void model_close(struct kn_device *device, struct model *model);
 int vision_model_open(struct kn_device *device, const struct gguf *g, int32_t text_n_embd, const char *text_path,
                       struct weights_progress *progress, struct vision_model **ret_model, struct err *err);
 void vision_model_close(struct kn_device *device, struct vision_model *model);
+
+/* ---- for synthetic.c and describe.c ---- */
+
+/* An empty model of a copy of this shape, nothing on the device yet; model_close takes it. */
+int model_create(const struct model_shape *shape, struct model **ret_model, struct err *err);
+int vision_model_create(const struct vision_shape *shape, struct vision_model **ret_model, struct err *err);
+
+/* Give a tied model its head; to be called when all is loaded. */
+void model_finish(struct model *model, const struct weights_plan *plan);
+
+/* What a file's tensor is to the model. */
+enum weights_mark {
+    WEIGHTS_UNKNOWN,
+    WEIGHTS_LOADED,
+    WEIGHTS_SIDE,  /* the scale of another tensor */
+    WEIGHTS_NEXTN, /* of an MTP block */
+};
+
+/* Fill marks[gguf_n_tensors] with enum weights_mark; shape or vision, the other one NULL. */
+void weights_mark_tensors(const struct gguf *g, const struct model_shape *shape, const struct vision_shape *vision,
+                          uint8_t *marks);
 
 #endif

@@ -1,0 +1,505 @@
+#include "engine/weights.h"
+
+#include "engine/tensor_list.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- finding and checking tensors ------------------------------------------------------------------------------------------- */
+
+/* The file's tensor of a spec, by either name; NULL: not there. */
+static const struct gguf_tensor *find(const struct gguf *g, const struct tensor_spec *spec)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(g, spec->name);
+    return t || !spec->alias[0] ? t : gguf_find_tensor(g, spec->alias);
+}
+
+/*
+ * The side tensor "NAME.scale" (or "NAME without .weight" + ".scale", as the peers write it) of a matrix: NVFP4 files.
+ */
+static const struct gguf_tensor *find_side(const struct gguf *g, const struct tensor_spec *spec, const char *suffix)
+{
+    char name[TENSOR_NAME_BYTES + 16];
+    size_t n = strlen(spec->name);
+    snprintf(name, sizeof name, "%s%s", spec->name, suffix);
+    const struct gguf_tensor *t = gguf_find_tensor(g, name);
+    if (t || n < strlen(".weight") || strcmp(spec->name + n - strlen(".weight"), ".weight") != 0)
+        return t;
+    snprintf(name, sizeof name, "%.*s%s", (int)(n - strlen(".weight")), spec->name, suffix);
+    return gguf_find_tensor(g, name);
+}
+
+/* Whether the block keeps gate and up experts in one tensor. */
+static bool has_merged(const struct gguf *g, int layer)
+{
+    char name[TENSOR_NAME_BYTES];
+    snprintf(name, sizeof name, "blk.%d.ffn_gate_up_exps.weight", layer);
+    return gguf_find_tensor(g, name) != NULL;
+}
+
+/* A spec that this file is to have. The two forms of the experts exclude each other. */
+static bool is_wanted(const struct gguf *g, const struct tensor_spec *spec)
+{
+    if (spec->flags & (TENSOR_MERGED | TENSOR_SPLIT))
+        return has_merged(g, spec->layer) == ((spec->flags & TENSOR_MERGED) != 0);
+    return true;
+}
+
+static int check_type(const struct gguf *g, const struct gguf_tensor *t, const struct tensor_spec *spec, struct err *err)
+{
+    const struct kn_dtype_info *info = kn_dtype_info(t->type);
+    if (!info || t->type == KN_I32) {
+        const char *name = info ? info->name : kn_dtype_name(t->type);
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is of type %s (code %d), which is not supported", gguf_path(g),
+                       t->name, name ? name : "unknown", t->type);
+    }
+    if ((tensor_is_vector(spec) || (spec->flags & TENSOR_PATCH)) && info->block_elems != 1)
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s is of type %s, expected F32, F16 or BF16", gguf_path(g), t->name,
+                       info->name);
+    return 0;
+}
+
+static int check_tensor(const struct gguf *g, const struct gguf_tensor *t, const struct tensor_spec *spec, struct err *err)
+{
+    if (memcmp(t->ne, spec->ne, sizeof t->ne) == 0)
+        return check_type(g, t, spec, err);
+    char expected[96], found[96];
+    return err_set(err, ERR_FORMAT, "%s: tensor %s: expected %s, found %s", gguf_path(g), t->name,
+                   gguf_shape_text(spec->n_dims, spec->ne, expected, sizeof expected),
+                   gguf_shape_text(t->n_dims, t->ne, found, sizeof found));
+}
+
+/* The tensor that a wanted spec must have, checked. */
+static int get_tensor(const struct gguf *g, const struct tensor_spec *spec, const struct gguf_tensor **ret_tensor,
+                      struct err *err)
+{
+    char expected[96];
+    const struct gguf_tensor *t = find(g, spec);
+    if (!t)
+        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s is missing (expected %s)", gguf_path(g), spec->name,
+                       gguf_shape_text(spec->n_dims, spec->ne, expected, sizeof expected));
+    *ret_tensor = t;
+    return check_tensor(g, t, spec, err);
+}
+
+/* One factor for all slices, or one for each. */
+static int check_scale(const struct gguf *g, const struct gguf_tensor *t, const struct tensor_spec *spec, struct err *err)
+{
+    const struct kn_dtype_info *info = kn_dtype_info(t->type);
+    if (!info || info->block_elems != 1 || t->type == KN_I32)
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s: expected F32, F16 or BF16", gguf_path(g), t->name);
+    if (t->n_elems != 1 && t->n_elems != spec->slices)
+        return err_set(err, ERR_FORMAT, "%s: tensor %s has %" PRId64 " values, expected 1 or %" PRId64, gguf_path(g), t->name,
+                       t->n_elems, spec->slices);
+    if (spec->flags & TENSOR_EMBEDDING)
+        return err_set(err, ERR_UNSUPPORTED, "%s: tensor %s: a scale on the embedding is not supported", gguf_path(g), t->name);
+    return 0;
+}
+
+/* ---- plans ------------------------------------------------------------------------------------------------------------------ */
+
+struct plan_walk {
+    const struct gguf *g;
+    const struct model_shape *shape; /* NULL: vision */
+    struct weights_plan plan;
+    struct err *err;
+};
+
+/* Bytes of a weight that one token reads. */
+static uint64_t bytes_read(const struct plan_walk *w, const struct tensor_spec *spec, uint64_t bytes)
+{
+    if (!w->shape)
+        return 0;
+    if ((spec->flags & TENSOR_EMBEDDING) && !(spec->flags & TENSOR_TIED_HEAD))
+        return bytes / (uint64_t)spec->rows;
+    if (spec->flags & TENSOR_EXPERTS)
+        return bytes / (uint64_t)spec->slices * (uint64_t)w->shape->n_experts_used;
+    return bytes;
+}
+
+static int plan_visit(void *ctx, const struct tensor_spec *spec)
+{
+    struct plan_walk *w = ctx;
+    const struct gguf_tensor *t;
+    if ((spec->flags & TENSOR_NEXTN) || !is_wanted(w->g, spec))
+        return 0;
+    int rc = get_tensor(w->g, spec, &t, w->err);
+    if (rc < 0)
+        return rc;
+    w->plan.weights_bytes += t->bytes;
+    w->plan.bytes_per_token += bytes_read(w, spec, t->bytes);
+    w->plan.n_params += (uint64_t)t->n_elems;
+    const struct gguf_tensor *scale = tensor_is_vector(spec) ? NULL : find_side(w->g, spec, ".scale");
+    return scale ? check_scale(w->g, scale, spec, w->err) : 0;
+}
+
+struct mark_walk {
+    const struct gguf *g;
+    uint8_t *marks;
+};
+
+static void mark(struct mark_walk *w, const struct gguf_tensor *t, enum weights_mark as)
+{
+    if (t)
+        w->marks[t - gguf_tensor_at(w->g, 0)] = (uint8_t)as;
+}
+
+static int mark_visit(void *ctx, const struct tensor_spec *spec)
+{
+    struct mark_walk *w = ctx;
+    bool nextn = spec->flags & TENSOR_NEXTN;
+    mark(w, find(w->g, spec), nextn ? WEIGHTS_NEXTN : WEIGHTS_LOADED);
+    if (!tensor_is_vector(spec)) {
+        mark(w, find_side(w->g, spec, ".scale"), nextn ? WEIGHTS_NEXTN : WEIGHTS_SIDE);
+        mark(w, find_side(w->g, spec, ".input_scale"), nextn ? WEIGHTS_NEXTN : WEIGHTS_SIDE);
+    }
+    return 0;
+}
+
+void weights_mark_tensors(const struct gguf *g, const struct model_shape *shape, const struct vision_shape *vision,
+                          uint8_t *marks)
+{
+    struct mark_walk w = {.g = g, .marks = marks};
+    memset(marks, WEIGHTS_UNKNOWN, gguf_n_tensors(g));
+    if (shape)
+        tensor_list_text(shape, NULL, mark_visit, &w);
+    if (vision)
+        tensor_list_vision(vision, NULL, mark_visit, &w);
+}
+
+static int make_plan(struct plan_walk *w, const struct vision_shape *vision, struct weights_plan *ret_plan)
+{
+    size_t n = gguf_n_tensors(w->g);
+    int rc = w->shape ? tensor_list_text(w->shape, NULL, plan_visit, w) : tensor_list_vision(vision, NULL, plan_visit, w);
+    if (rc < 0)
+        return rc;
+    uint8_t *marks = malloc(n ? n : 1);
+    if (!marks)
+        return err_set(w->err, ERR_NOMEM, "no memory for a list of %zu tensors", n);
+    weights_mark_tensors(w->g, w->shape, vision, marks);
+    for (size_t i = 0; i < n; i++) {
+        w->plan.n_loaded += marks[i] == WEIGHTS_LOADED || marks[i] == WEIGHTS_SIDE;
+        w->plan.n_nextn_tensors += marks[i] == WEIGHTS_NEXTN;
+        w->plan.n_unknown += marks[i] == WEIGHTS_UNKNOWN;
+        if (marks[i] == WEIGHTS_NEXTN || marks[i] == WEIGHTS_UNKNOWN)
+            w->plan.other_bytes += gguf_tensor_at(w->g, i)->bytes;
+    }
+    free(marks);
+    *ret_plan = w->plan;
+    return 0;
+}
+
+int model_plan(const struct gguf *g, const struct model_shape *shape, struct weights_plan *ret_plan, struct err *err)
+{
+    return make_plan(&(struct plan_walk){.g = g, .shape = shape, .err = err}, NULL, ret_plan);
+}
+
+int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct weights_plan *ret_plan, struct err *err)
+{
+    return make_plan(&(struct plan_walk){.g = g, .err = err}, shape, ret_plan);
+}
+
+/* ---- loading ---------------------------------------------------------------------------------------------------------------- */
+
+struct loader {
+    struct kn_device *device;
+    struct kn_stream *stream; /* for vectors */
+    const struct gguf *g;
+    struct weights_progress *progress;
+    unsigned char *raw; /* [WEIGHTS_STAGING_BYTES] as in the file */
+    float *values;      /* [WEIGHTS_STAGING_BYTES / 4] converted */
+    bool forget;        /* drop the page cache behind us */
+    struct err *err;
+};
+
+static void report(struct loader *l, uint64_t bytes)
+{
+    struct weights_progress *p = l->progress;
+    if (!p)
+        return;
+    p->done_bytes += bytes;
+    if (p->fn)
+        p->fn(p->ctx, p->done_bytes, p->total_bytes);
+}
+
+/* Values first .. first + n - 1 of a tensor of a plain float type, into l->values, all finite. */
+static int read_values(struct loader *l, const struct gguf_tensor *t, int64_t first, int64_t n)
+{
+    const size_t each = kn_dtype_info(t->type)->block_bytes;
+    int rc = gguf_tensor_read(l->g, t, (uint64_t)first * each, (size_t)n * each, l->raw, l->err);
+    if (rc < 0)
+        return rc;
+    kn_dequantize((enum kn_dtype)t->type, l->raw, n, l->values);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(l->values[i]))
+            return err_set(l->err, ERR_FORMAT, "%s: tensor %s: value %" PRId64 " is not a finite number", gguf_path(l->g),
+                           t->name, first + i);
+    return 0;
+}
+
+static int load_scales(struct loader *l, const struct tensor_spec *spec, struct kn_weight *w)
+{
+    const struct gguf_tensor *t = find_side(l->g, spec, ".scale");
+    if (!t)
+        return 0;
+    int rc = check_scale(l->g, t, spec, l->err);
+    if (rc == 0)
+        rc = read_values(l, t, 0, t->n_elems);
+    if (rc < 0)
+        return rc;
+    float *scales = malloc((size_t)spec->slices * sizeof *scales);
+    if (!scales)
+        return err_set(l->err, ERR_NOMEM, "no memory for %" PRId64 " scales", spec->slices);
+    for (int64_t i = 0; i < spec->slices; i++)
+        scales[i] = l->values[t->n_elems == 1 ? 0 : i];
+    w->scales = scales;
+    return 0;
+}
+
+/* Whole rows at a time, as many as the staging buffer holds; a router becomes F32 on the way. */
+static int load_matrix(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
+{
+    struct kn_weight *w = spec->slot;
+    const enum kn_dtype type = (enum kn_dtype)t->type;
+    const bool convert = spec->role == TENSOR_ROUTER && type != KN_F32;
+    const size_t row = kn_row_bytes(type, spec->cols);
+    const size_t widest = convert ? (size_t)spec->cols * sizeof(float) : row;
+    const int64_t n_rows = spec->rows * spec->slices;
+    if (row == 0 || widest > WEIGHTS_STAGING_BYTES)
+        return err_set(l->err, ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " values", gguf_path(l->g), t->name,
+                       spec->cols);
+    *w = (struct kn_weight){.dtype = convert ? KN_F32 : type,
+                            .rows = (int32_t)spec->rows,
+                            .cols = (int32_t)spec->cols,
+                            .slices = (int32_t)spec->slices};
+    int rc = load_scales(l, spec, w);
+    if (rc == 0)
+        rc = kn_weight_begin(l->device, w, l->err);
+    const int64_t chunk = (int64_t)(WEIGHTS_STAGING_BYTES / widest);
+    for (int64_t at = 0; at < n_rows && rc == 0; at += chunk) {
+        const int64_t n = n_rows - at < chunk ? n_rows - at : chunk;
+        rc = gguf_tensor_read(l->g, t, (uint64_t)at * row, (size_t)n * row, l->raw, l->err);
+        if (rc == 0 && convert)
+            kn_dequantize(type, l->raw, n * spec->cols, l->values);
+        if (rc == 0)
+            rc = kn_weight_rows(l->device, w, at, n, convert ? (const void *)l->values : l->raw, l->err);
+        if (rc == 0)
+            report(l, (uint64_t)n * row);
+    }
+    if (rc == 0)
+        rc = kn_weight_end(l->device, w, l->err);
+    return rc;
+}
+
+static int load_vector(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
+{
+    void *memory = NULL;
+    int rc = kn_alloc(l->device, (size_t)t->n_elems * sizeof(float), &memory, l->err);
+    if (rc < 0)
+        return rc;
+    *(kn_vec *)spec->slot = memory;
+    const int64_t chunk = WEIGHTS_STAGING_BYTES / sizeof(float);
+    for (int64_t at = 0; at < t->n_elems && rc == 0; at += chunk) {
+        const int64_t n = t->n_elems - at < chunk ? t->n_elems - at : chunk;
+        rc = read_values(l, t, at, n);
+        for (int64_t i = 0; rc == 0 && spec->role == TENSOR_SSM_A && i < n; i++)
+            if (l->values[i] >= 0)
+                rc = err_set(l->err, ERR_FORMAT,
+                             "%s: tensor %s: value %" PRId64 " is %g, expected below 0 (-exp(A_log), as the converter writes"
+                             " it)",
+                             gguf_path(l->g), t->name, at + i, (double)l->values[i]);
+        if (rc == 0) {
+            kn_upload(l->stream, (float *)memory + at, l->values, (size_t)n * sizeof(float));
+            rc = kn_stream_sync(l->stream, l->err);
+        }
+    }
+    if (rc == 0)
+        report(l, t->bytes);
+    return rc;
+}
+
+static int load_visit(void *ctx, const struct tensor_spec *spec)
+{
+    struct loader *l = ctx;
+    const struct gguf_tensor *t;
+    if (!spec->slot || !is_wanted(l->g, spec))
+        return 0;
+    int rc = get_tensor(l->g, spec, &t, l->err);
+    if (rc < 0)
+        return rc;
+    rc = tensor_is_vector(spec) ? load_vector(l, spec, t) : load_matrix(l, spec, t);
+    if (rc == 0 && l->forget)
+        gguf_tensor_forget(l->g, t);
+    return rc;
+}
+
+static void loader_close(struct loader *l)
+{
+    kn_stream_close(l->stream);
+    free(l->raw);
+    free(l->values);
+}
+
+/* Files that would fill more than half of the memory with cached pages are dropped from it as they are read. */
+static bool is_large(const struct gguf *g)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 && gguf_file_bytes(g) > (uint64_t)pages * (uint64_t)page / 2;
+}
+
+static int loader_open(struct loader *l, struct kn_device *device, const struct gguf *g, struct weights_progress *progress,
+                       struct err *err)
+{
+    static const struct kn_limits tiny = {
+        .rows = 1, .cols = 32, .outputs = 32, .seqs = 1, .kv_len = 1, .heads = 1, .head_dim = 32};
+    *l = (struct loader){.device = device, .g = g, .progress = progress, .forget = is_large(g), .err = err};
+    l->raw = malloc(WEIGHTS_STAGING_BYTES);
+    l->values = malloc(WEIGHTS_STAGING_BYTES);
+    if (!l->raw || !l->values)
+        return err_set(err, ERR_NOMEM, "no memory for a staging buffer of %u bytes", WEIGHTS_STAGING_BYTES);
+    return kn_stream_open(device, &tiny, &l->stream, err);
+}
+
+int model_create(const struct model_shape *shape, struct model **ret_model, struct err *err)
+{
+    struct model *m = calloc(1, sizeof *m);
+    if (m) {
+        m->shape = *shape;
+        m->layers = calloc((size_t)shape->n_layers, sizeof *m->layers);
+        m->shape.is_linear = malloc((size_t)shape->n_layers * sizeof *shape->is_linear);
+        if (m->layers && m->shape.is_linear) {
+            memcpy(m->shape.is_linear, shape->is_linear, (size_t)shape->n_layers * sizeof *shape->is_linear);
+            *ret_model = m;
+            return 0;
+        }
+        model_shape_release(&m->shape);
+        free(m->layers);
+        free(m);
+    }
+    return err_set(err, ERR_NOMEM, "no memory for a model of %d layers", shape->n_layers);
+}
+
+void model_finish(struct model *m, const struct weights_plan *plan)
+{
+    if (m->shape.is_tied)
+        m->output = m->token_embd;
+    m->weights_bytes = plan->weights_bytes;
+    m->bytes_per_token = plan->bytes_per_token;
+    m->n_params = plan->n_params;
+}
+
+int model_open(struct kn_device *device, const struct gguf *g, struct weights_progress *progress, struct model **ret_model,
+               struct err *err)
+{
+    struct model_shape shape = {0};
+    struct weights_plan plan;
+    struct loader l = {0};
+    struct model *m = NULL;
+    int rc = model_shape_read(g, &shape, err);
+    if (rc == 0)
+        rc = model_plan(g, &shape, &plan, err);
+    if (rc == 0)
+        rc = model_create(&shape, &m, err);
+    if (rc == 0)
+        rc = loader_open(&l, device, g, progress, err);
+    if (rc == 0)
+        rc = tensor_list_text(&m->shape, m, load_visit, &l);
+    loader_close(&l);
+    model_shape_release(&shape);
+    if (rc < 0) {
+        model_close(device, m);
+        return rc;
+    }
+    model_finish(m, &plan);
+    *ret_model = m;
+    return 0;
+}
+
+static int free_visit(void *ctx, const struct tensor_spec *spec)
+{
+    struct kn_device *device = ctx;
+    if (!spec->slot)
+        return 0;
+    if (tensor_is_vector(spec)) {
+        kn_vec *v = spec->slot;
+        kn_free(device, (void *)*v);
+        *v = NULL;
+    } else {
+        struct kn_weight *w = spec->slot;
+        kn_weight_free(device, w);
+        free((void *)w->scales);
+        w->scales = NULL;
+    }
+    return 0;
+}
+
+void model_close(struct kn_device *device, struct model *m)
+{
+    if (!m)
+        return;
+    tensor_list_text(&m->shape, m, free_visit, device);
+    model_shape_release(&m->shape);
+    free(m->layers);
+    free(m);
+}
+
+int vision_model_create(const struct vision_shape *shape, struct vision_model **ret_model, struct err *err)
+{
+    struct vision_model *m = calloc(1, sizeof *m);
+    struct vision_layer *layers = calloc((size_t)shape->n_layers, sizeof *layers);
+    if (!m || !layers) {
+        free(m);
+        free(layers);
+        return err_set(err, ERR_NOMEM, "no memory for a vision tower of %d layers", shape->n_layers);
+    }
+    m->shape = *shape;
+    m->layers = layers;
+    *ret_model = m;
+    return 0;
+}
+
+int vision_model_open(struct kn_device *device, const struct gguf *g, int32_t text_n_embd, const char *text_path,
+                      struct weights_progress *progress, struct vision_model **ret_model, struct err *err)
+{
+    struct vision_shape shape;
+    struct weights_plan plan;
+    struct loader l = {0};
+    struct vision_model *m = NULL;
+    int rc = vision_shape_read(g, &shape, err);
+    if (rc == 0 && shape.n_out != text_n_embd)
+        rc = err_set(err, ERR_FORMAT,
+                     "%s: clip.vision.projection_dim is %d, but the text model %s has an embedding length of %d: these two"
+                     " files do not belong together",
+                     gguf_path(g), shape.n_out, text_path ? text_path : "", text_n_embd);
+    if (rc == 0)
+        rc = vision_plan(g, &shape, &plan, err);
+    if (rc == 0)
+        rc = vision_model_create(&shape, &m, err);
+    if (rc == 0)
+        rc = loader_open(&l, device, g, progress, err);
+    if (rc == 0)
+        rc = tensor_list_vision(&shape, m, load_visit, &l);
+    loader_close(&l);
+    if (rc < 0) {
+        vision_model_close(device, m);
+        return rc;
+    }
+    m->weights_bytes = plan.weights_bytes;
+    m->n_params = plan.n_params;
+    *ret_model = m;
+    return 0;
+}
+
+void vision_model_close(struct kn_device *device, struct vision_model *m)
+{
+    if (!m)
+        return;
+    tensor_list_vision(&m->shape, m, free_visit, device);
+    free(m->layers);
+    free(m);
+}
