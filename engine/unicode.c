@@ -151,14 +151,21 @@ static bool flush_segment(struct unicode_scratch *s)
     return true;
 }
 
+static size_t ascii_run(const char *text, size_t n)
+{
+    size_t i = 0;
+    while (i < n && (unsigned char)text[i] < 0x80)
+        i++;
+    return i;
+}
+
 /* Whether the text is valid UTF-8 of code points that NFC never touches; most texts are. */
 static bool is_plain(const char *text, size_t n)
 {
     for (size_t i = 0; i < n;) {
-        if ((unsigned char)text[i] < 0x80) {
-            i++;
-            continue;
-        }
+        i += ascii_run(text + i, n - i);
+        if (i == n)
+            break;
         uint32_t cp;
         const size_t len = utf8_decode(text + i, n - i, &cp);
         if (cp == UTF8_REPLACEMENT && !(len == 3 && (unsigned char)text[i] == 0xEF && (unsigned char)text[i + 2] == 0xBD))
@@ -181,6 +188,15 @@ int unicode_normalize(struct unicode_scratch *scratch, const char *text, size_t 
     struct unicode_scratch *s = scratch;
     s->n_text = s->n_segment = 0;
     for (size_t i = 0; i < n_bytes;) {
+        const size_t ascii = ascii_run(text + i, n_bytes - i);
+        if (ascii > 1) { /* all but the last have nothing to join */
+            const size_t n_copy = ascii - 1;
+            if (!flush_segment(s) || !grow((void **)&s->text, &s->cap_text, s->n_text + n_copy, 1))
+                return err_set(err, ERR_NOMEM, "no memory to normalise %zu bytes of text", n_bytes);
+            memcpy(s->text + s->n_text, text + i, n_copy);
+            s->n_text += n_copy;
+            i += n_copy;
+        }
         uint32_t cp;
         i += utf8_decode(text + i, n_bytes - i, &cp);
         const unsigned property = property_of(cp);
