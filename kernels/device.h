@@ -43,6 +43,8 @@ struct kn_backend {
      * 0).
      */
     void (*weight_row)(const struct kn_weight *weight, int32_t slice, int32_t row, float *dst);
+    /* kn_read_bandwidth; NULL: not measured. */
+    double (*read_bandwidth)(struct kn_device *device, size_t bytes, double seconds);
     bool is_host; /* device memory is ordinary memory: validation may look into id lists */
 };
 

@@ -65,6 +65,14 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
 void kn_device_close(struct kn_device *device);
 void kn_device_get_info(const struct kn_device *device, struct kn_device_info *ret_info);
 
+/*
+ * How fast this device reads its memory, in bytes per second: what a decode step could reach at best. Reads a buffer of `bytes`
+ * (much larger than the caches; shortened where there is no room) with all the device's threads, over and over for about
+ * `seconds`, and returns the median pass. 0: cannot be measured on this device, or no memory for it.
+ * Thread: no stream of the device may be in use meanwhile. Cost: `seconds`, and `bytes` while it runs.
+ */
+double kn_read_bandwidth(struct kn_device *device, size_t bytes, double seconds);
+
 /* ---- memory -------------------------------------------------------------------------------------------------------------- */
 
 /*

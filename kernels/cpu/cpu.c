@@ -267,5 +267,6 @@ const struct kn_backend kn_backend_cpu = {
     .stream_open = stream_open,
     .stream_close = stream_close,
     .weight_row = weight_row,
+    .read_bandwidth = cpu_read_bandwidth,
     .is_host = true,
 };

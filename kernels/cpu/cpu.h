@@ -69,6 +69,9 @@ size_t cpu_attn_floats(int32_t rows, int32_t d);
 /* And a gdn_scan item. */
 size_t cpu_gdn_floats(int32_t d_k, int32_t d_v);
 
+/* Behind kn_read_bandwidth. */
+double cpu_read_bandwidth(struct kn_device *device, size_t bytes, double seconds);
+
 /* Mark the stream: the call is larger than the limits that the stream was opened with. */
 void cpu_too_large(struct kn_stream *stream, const char *op);
 

@@ -10,6 +10,7 @@
 #define HERON_KERNELS_CPU_VEC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Rows of VEC_KEYS keys are what attention takes at a time: a KV page. */
@@ -62,6 +63,8 @@ struct vec_kernels {
                  int64_t hist_stride, float *y, int64_t y_stride);
     /* y = x * f / sqrt(sum x^2 + eps), in place */
     void (*l2_norm)(float *x, float f, float eps, int32_t n);
+    /* Read n bytes (a multiple of 256) and return something that depends on all of them: the bandwidth probe. */
+    uint64_t (*read)(const void *p, size_t n);
     /* y[i] = exp(a - x[i]) for i < n; n is rounded up to 16 in what is read and written */
     void (*exp_diff)(float a, const float *x, int32_t n, float *y);
 };

@@ -1,0 +1,299 @@
+/*
+ * kn_bench - times single ops of a device: time per call, GB/s of weights, share of the read bandwidth measured in the same
+ * second, GOP/s.
+ *
+ *   kn_bench [--device cpu] [--threads N] [--isa avx512] [--type Q4_K] [--rows 3584] [--cols 1024] [--tokens 1,512] [--mb 512]
+ *            [--seconds 1] [--ops linear,attn,gdn,full]
+ *
+ * Linears walk over `mb` megabytes of different weights (so that no cache holds them), interleaved with the probe; medians.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+#define SAMPLES 64
+
+struct bench {
+    struct kn_device *device;
+    struct kn_stream *stream;
+    const struct kn_ops *ops;
+    int32_t rows, cols;
+    size_t mb;
+    double seconds;
+    const char *type; /* NULL: all */
+    struct kn_limits limits;
+};
+
+static void die(const struct err *err)
+{
+    fprintf(stderr, "kn_bench: %s\n", err->text);
+    exit(1);
+}
+
+static void *get(struct bench *b, size_t bytes)
+{
+    struct err err = {0};
+    void *p;
+    if (kn_alloc(b->device, bytes, &p, &err))
+        die(&err);
+    return p;
+}
+
+static float *noise(struct bench *b, size_t n, float f)
+{
+    float *host = malloc(n * sizeof *host), *p = get(b, n * sizeof *p);
+    struct rng rng = {.seed = n};
+    if (!host)
+        exit(1);
+    for (size_t i = 0; i < n; i++)
+        host[i] = f * (float)(rng_unit(&rng) * 2 - 1);
+    kn_upload(b->stream, p, host, n * sizeof *p);
+    free(host);
+    return p;
+}
+
+static struct kn_weight weight(struct bench *b, enum kn_dtype type, int32_t rows, int32_t cols)
+{
+    struct kn_weight w = {.dtype = type, .rows = rows, .cols = cols, .slices = 1};
+    struct err err = {0};
+    size_t bytes = kn_row_bytes(type, cols) * (size_t)rows;
+    void *host = malloc(bytes);
+    if (!host || kn_weight_begin(b->device, &w, &err))
+        die(&err);
+    kn_fill_noise(type, 1, 0.02f, (int64_t)rows * cols, host);
+    if (kn_weight_rows(b->device, &w, 0, rows, host, &err) || kn_weight_end(b->device, &w, &err))
+        die(&err);
+    free(host);
+    return w;
+}
+
+static void done(struct bench *b)
+{
+    struct err err = {0};
+    if (kn_stream_sync(b->stream, &err))
+        die(&err);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
+/* ---- matrix products ---- */
+
+static void bench_linear(struct bench *b, enum kn_dtype type, int32_t tokens)
+{
+    const size_t bytes = kn_row_bytes(type, b->cols) * (size_t)b->rows;
+    int n = tokens > 16 ? 1 : (int)((b->mb << 20) / bytes);
+    n = n < 1 ? 1 : n;
+    struct kn_weight *w = calloc((size_t)n, sizeof *w);
+    if (!w)
+        exit(1);
+    for (int i = 0; i < n; i++)
+        w[i] = weight(b, type, b->rows, b->cols);
+    float *x = noise(b, (size_t)tokens * (size_t)b->cols, 1), *y = noise(b, (size_t)tokens * (size_t)b->rows, 1);
+    double took[SAMPLES], share[SAMPLES];
+    int samples = 0;
+    const int64_t start = clock_now_ns();
+    do {
+        const double rate = tokens > 16 ? 1 : kn_read_bandwidth(b->device, b->mb << 20, 0.05);
+        const int64_t t = clock_now_ns();
+        for (int i = 0; i < n; i++)
+            b->ops->linear(b->stream, &(struct kn_linear_args){
+                                          .x = {x, tokens, b->cols, b->cols}, .w = &w[i], .y = {y, tokens, b->rows, b->rows}});
+        done(b);
+        took[samples] = (double)(clock_now_ns() - t) * 1e-9 / n;
+        share[samples] = (double)bytes / took[samples] / (rate > 0 ? rate : 1);
+        samples++;
+    } while (samples < SAMPLES && (samples < 5 || (double)(clock_now_ns() - start) < b->seconds * 1e9));
+    const double t = median(took, samples), s = median(share, samples);
+    printf("linear %-7s %6d x %-6d T=%-4d %10.1f us %8.2f GB/s", kn_dtype_name(type), b->rows, b->cols, tokens, t * 1e6,
+           (double)bytes / t * 1e-9);
+    if (tokens <= 16)
+        printf("  %5.2f of read bandwidth", s);
+    printf("  %8.1f GOP/s\n", 2.0 * b->rows * b->cols * tokens / t * 1e-9);
+    for (int i = 0; i < n; i++)
+        kn_weight_free(b->device, &w[i]);
+    free(w);
+    kn_free(b->device, x);
+    kn_free(b->device, y);
+}
+
+static void linears(struct bench *b, const char *tokens)
+{
+    static const enum kn_dtype types[] = {KN_Q4_K, KN_Q8_0, KN_Q6_K, KN_Q5_K, KN_IQ4_XS, KN_IQ4_NL, KN_MXFP4, KN_NVFP4, KN_Q4_0,
+                                          KN_F16,  KN_BF16, KN_F32,  KN_Q2_K, KN_Q3_K,   KN_Q4_1,   KN_Q5_0,  KN_Q5_1};
+    for (const char *t = tokens; *t;) {
+        const int32_t n = (int32_t)strtol(t, (char **)&t, 10);
+        t += *t == ',';
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+            if (!b->type || strcmp(b->type, kn_dtype_name(types[i])) == 0)
+                bench_linear(b, types[i], n > 0 ? n : 1);
+    }
+}
+
+/* ---- the other large ops ---- */
+
+#define TIMED(label, work, call)                                                                                               \
+    do {                                                                                                                       \
+        double took[SAMPLES];                                                                                                  \
+        for (int i_ = 0; i_ < 9; i_++) {                                                                                       \
+            const int64_t t_ = clock_now_ns();                                                                                 \
+            call;                                                                                                              \
+            done(b);                                                                                                           \
+            took[i_] = (double)(clock_now_ns() - t_) * 1e-9;                                                                   \
+        }                                                                                                                      \
+        const double m_ = median(took, 9);                                                                                     \
+        printf("%-44s %10.1f us  %8.1f GFLOP/s\n", label, m_ * 1e6, (work) / m_ * 1e-9);                                       \
+    } while (0)
+
+static void bench_attn(struct bench *b, int32_t past, int32_t tokens)
+{
+    const int32_t H = 8, G = 2, D = 256, pages = (past + tokens) / KN_PAGE_TOKENS + 1;
+    struct kn_kv kv = {.dtype = KN_F16, .n_pages = pages, .n_heads = G, .head_dim = D};
+    const size_t bytes = (size_t)pages * G * KN_PAGE_TOKENS * D * 2;
+    kv.k = get(b, bytes), kv.v = get(b, bytes);
+    int32_t *list = get(b, sizeof *list * (size_t)pages), *zero = get(b, sizeof *zero * (size_t)tokens);
+    for (int32_t i = 0; i < pages; i++)
+        kn_upload(b->stream, &list[i], &i, sizeof i);
+    struct kn_seq *seq = get(b, sizeof *seq);
+    kn_upload(b->stream, seq, &(struct kn_seq){.n_rows = tokens, .past = past}, sizeof *seq);
+    struct kn_step step = {.n_rows = tokens, .n_seqs = 1, .tokens = zero, .seqs = seq, .seq_of_row = zero, .pages = list};
+    float *q = noise(b, (size_t)tokens * H * D, 1), *y = noise(b, (size_t)tokens * H * D, 1);
+    char label[64];
+    snprintf(label, sizeof label, "attn F16 H=%d G=%d D=%d past=%d T=%d", H, G, D, past, tokens);
+    const struct kn_attn_args a = {&step, {q, tokens, H * D, H * D}, {0}, &kv, 0.0625f, {y, tokens, H * D, H * D}};
+    TIMED(label, 4.0 * H * D * tokens * (past + tokens / 2.0), b->ops->attn(b->stream, &a));
+    void *all[] = {kv.k, kv.v, list, zero, seq, q, y};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        kn_free(b->device, all[i]);
+}
+
+static void bench_gdn(struct bench *b, int32_t tokens)
+{
+    const int32_t n_k = 16, n_v = 16, d = 128, C = 2 * n_k * d + n_v * d;
+    struct kn_gdn_state state = {.bytes_per_slot = kn_gdn_state_bytes(n_k, n_v, d, d), .n_slots = 1};
+    state.data = get(b, state.bytes_per_slot);
+    int32_t *zero = get(b, sizeof *zero * (size_t)tokens);
+    struct kn_seq *seq = get(b, sizeof *seq);
+    kn_upload(b->stream, seq, &(struct kn_seq){.n_rows = tokens, .past = tokens == 1 ? 32 : 0}, sizeof *seq);
+    struct kn_step step = {.n_rows = tokens, .n_seqs = 1, .tokens = zero, .seqs = seq, .seq_of_row = zero};
+    float *x = noise(b, (size_t)tokens * (size_t)C, 0.1f), *w = noise(b, (size_t)C * 4, 1), *hist = noise(b, (size_t)C * 3, 1);
+    float *u = noise(b, (size_t)tokens * (size_t)C, 0.1f), *g = noise(b, (size_t)tokens * n_v, 1), *a = noise(b, n_v, -0.1f);
+    float *y = noise(b, (size_t)tokens * n_v * d, 1);
+    char label[64];
+    snprintf(label, sizeof label, "gdn_conv C=%d T=%d", C, tokens);
+    const struct kn_gdn_conv_args ca = {&step, {x, tokens, C, C}, w, 4, hist, 1, n_k, n_v, d, d, {u, tokens, C, C}};
+    TIMED(label, 8.0 * C * tokens, b->ops->gdn_conv(b->stream, &ca));
+    snprintf(label, sizeof label, "gdn_scan %d heads of %d T=%d", n_v, d, tokens);
+    const struct kn_gdn_scan_args sa = {&step,
+                                        {u, tokens, C, C},
+                                        {g, tokens, n_v, n_v},
+                                        {g, tokens, n_v, n_v},
+                                        a,
+                                        a,
+                                        n_k,
+                                        n_v,
+                                        d,
+                                        d,
+                                        &state,
+                                        {y, tokens, n_v * d, n_v * d}};
+    TIMED(label, 6.0 * n_v * d * d * tokens, b->ops->gdn_scan(b->stream, &sa));
+    void *all[] = {state.data, zero, seq, x, w, hist, u, g, a, y};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        kn_free(b->device, all[i]);
+}
+
+static void bench_full(struct bench *b, int32_t patches)
+{
+    const int32_t H = 12, D = 64, C = H * D;
+    float *qkv = noise(b, (size_t)patches * 3 * (size_t)C, 1), *y = noise(b, (size_t)patches * (size_t)C, 1);
+    char label[64];
+    snprintf(label, sizeof label, "attn_full H=%d D=%d P=%d", H, D, patches);
+    const struct kn_attn_full_args a = {{qkv, patches, 3 * C, 3 * C}, H, {y, patches, C, C}};
+    TIMED(label, 4.0 * C * patches * patches, b->ops->attn_full(b->stream, &a));
+    kn_free(b->device, qkv);
+    kn_free(b->device, y);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.rows = 3584, .cols = 1024, .mb = 512, .seconds = 1};
+    struct kn_device_options options = {0};
+    const char *device = "cpu", *tokens = "1,4,512", *ops = "linear,attn,gdn,full";
+    for (int i = 1; i < argc; i += 2) {
+        const char *o = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!v || strncmp(o, "--", 2) != 0) {
+            fprintf(stderr, "kn_bench: options come as --name value; see the head of tools/kn_bench.c\n");
+            return 2;
+        }
+        o += 2;
+        if (strcmp(o, "device") == 0)
+            device = v;
+        else if (strcmp(o, "threads") == 0)
+            options.threads = atoi(v);
+        else if (strcmp(o, "isa") == 0)
+            options.isa = v;
+        else if (strcmp(o, "type") == 0)
+            b.type = v;
+        else if (strcmp(o, "rows") == 0)
+            b.rows = atoi(v);
+        else if (strcmp(o, "cols") == 0)
+            b.cols = atoi(v);
+        else if (strcmp(o, "tokens") == 0)
+            tokens = v;
+        else if (strcmp(o, "mb") == 0)
+            b.mb = (size_t)atoi(v);
+        else if (strcmp(o, "seconds") == 0)
+            b.seconds = atof(v);
+        else if (strcmp(o, "ops") == 0)
+            ops = v;
+        else {
+            fprintf(stderr, "kn_bench: no option is called --%s\n", o);
+            return 2;
+        }
+    }
+    struct err err = {0};
+    struct kn_device_info info;
+    b.limits = (struct kn_limits){.rows = 4096,
+                                  .cols = b.cols > 4096 ? b.cols : 4096,
+                                  .outputs = b.rows,
+                                  .seqs = 1,
+                                  .kv_len = 16384,
+                                  .heads = 16,
+                                  .head_dim = 256};
+    if (kn_device_open(device, &options, &b.device, &err) || kn_stream_open(b.device, &b.limits, &b.stream, &err))
+        die(&err);
+    b.ops = kn_device_ops(b.device);
+    kn_device_get_info(b.device, &info);
+    printf("%s: %s\n", info.name, info.description);
+    printf("read bandwidth %.1f GB/s over %zu MiB\n", kn_read_bandwidth(b.device, b.mb << 20, 1) * 1e-9, b.mb);
+    if (strstr(ops, "linear"))
+        linears(&b, tokens);
+    if (strstr(ops, "attn")) {
+        bench_attn(&b, 4096, 1);
+        bench_attn(&b, 16000, 1);
+        bench_attn(&b, 0, 512);
+        bench_attn(&b, 4096, 128);
+    }
+    if (strstr(ops, "gdn")) {
+        bench_gdn(&b, 1);
+        bench_gdn(&b, 512);
+    }
+    if (strstr(ops, "full"))
+        bench_full(&b, 1200);
+    kn_stream_close(b.stream);
+    kn_device_close(b.device);
+    return 0;
+}
