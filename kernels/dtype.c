@@ -66,8 +66,7 @@ size_t kn_row_bytes(enum kn_dtype dtype, int64_t n)
     return (size_t)(n / info->block_elems) * info->block_bytes;
 }
 
-/* ---- half and bfloat16 ------------------------------------------------------------------------------------------------------
- */
+/* ---- half and bfloat16 ------------------------------------------------------------------------------------------------------- */
 
 static float from_bits(uint32_t u)
 {
@@ -122,8 +121,7 @@ uint16_t kn_f32_to_bf16(float f)
     return (uint16_t)((u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
 
-/* ---- reading blocks ---------------------------------------------------------------------------------------------------------
- */
+/* ---- reading blocks ---------------------------------------------------------------------------------------------------------- */
 
 /* Scale and minimum number b (0 .. 7) of the 12 packed bytes of Q4_K and Q5_K. */
 static void scale_min_k4(int b, const uint8_t *s, int *scale, int *min)
@@ -341,15 +339,39 @@ void kn_dequantize(enum kn_dtype dtype, const void *src, int64_t n, float *dst)
 #undef BLOCKS
 }
 
-/* ---- writing
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A block with an infinity or a NaN in it becomes NaN as a whole: its integers cannot say anything else, and a broken
+ * activation must stay visible. Where 1 / d overflows, d is far below what a half can hold and the block is zero.
+ */
+#define HALF_NAN 0x7E00
+
+static bool all_finite(const float *x)
+{
+    bool finite = true;
+    for (int i = 0; i < 32; i++)
+        finite &= isfinite(x[i]) != 0;
+    return finite;
+}
+
+static float inverse_of(float d)
+{
+    const float inverse = d != 0 ? 1.0f / d : 0;
+    return isfinite(inverse) ? inverse : 0;
+}
 
 static void write_q8_0(const float *x, struct kn_block_q8_0 *b)
 {
+    if (!all_finite(x)) {
+        memset(b, 1, sizeof *b);
+        b->d = HALF_NAN;
+        return;
+    }
     float top = 0;
     for (int i = 0; i < 32; i++)
         top = fmaxf(top, fabsf(x[i]));
-    const float d = top / 127.0f, inverse = d > 0 ? 1.0f / d : 0;
+    const float d = top / 127.0f, inverse = inverse_of(d);
     b->d = kn_f32_to_f16(d);
     for (int i = 0; i < 32; i++)
         b->qs[i] = (int8_t)roundf(x[i] * inverse);
@@ -357,12 +379,17 @@ static void write_q8_0(const float *x, struct kn_block_q8_0 *b)
 
 static void write_q4_0(const float *x, struct kn_block_q4_0 *b)
 {
+    if (!all_finite(x)) {
+        memset(b, 0, sizeof *b);
+        b->d = HALF_NAN;
+        return;
+    }
     /* the value of largest magnitude, with its sign, becomes -8 */
     float top = 0;
     for (int i = 0; i < 32; i++)
         if (fabsf(x[i]) > fabsf(top))
             top = x[i];
-    const float d = top / -8.0f, inverse = d != 0 ? 1.0f / d : 0;
+    const float d = top / -8.0f, inverse = inverse_of(d);
     b->d = kn_f32_to_f16(d);
     for (int i = 0; i < 16; i++) {
         const int lo = (int)fminf(15, fmaxf(0, roundf(x[i] * inverse + 8)));
@@ -395,8 +422,7 @@ bool kn_quantize(enum kn_dtype dtype, const float *src, int64_t n, void *dst)
     }
 }
 
-/* ---- noise
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- noise ------------------------------------------------------------------------------------------------------------------- */
 
 /*
  * Blocks are random bits with their scales set so that values have about zero mean and the standard deviation asked for. The
