@@ -150,7 +150,7 @@ static void attention(struct kn_rig *r, size_t d)
         pos[T + t] = 1000 * (picture ? p + (t - 10) / 6 : p);
         pos[2 * T + t] = 1000 * (picture ? p + (t - 10) % 6 : p);
     }
-    static const float inv_freq[N] = {1.0f, 0.0625f, 0.001f, 0.00002f};
+    static const float inv_freq[N] = {0.9f, 0.0631f, 0.001f, 0.00002f};
     static const int32_t axis[N] = {0, 1, 2, 0};
     const size_t bytes = (size_t)PAGES * G * KN_PAGE_TOKENS * D * sizeof(float);
     const struct kn_kv kv = {.k = kn_rig_put(r, NULL, bytes),

@@ -95,7 +95,7 @@ t = np.arange(T)
 pos = np.stack([np.where(t < 10, t, np.where(t < 40, 10, t - 24)),
                 np.where(t < 10, t, np.where(t < 40, 10 + (t - 10) // 6, t - 24)),
                 np.where(t < 10, t, np.where(t < 40, 10 + (t - 10) % 6, t - 24))]) * 1000
-inv_freq = np.array([1.0, 0.0625, 0.001, 0.00002], F)
+inv_freq = np.array([0.9, 0.0631, 0.001, 0.00002], F)
 angle = (pos[[0, 1, 2, 0]].T.astype(F) * inv_freq).astype(np.float64)[:, None, :]  # [T, 1, N]: a float32 product
 
 
