@@ -65,7 +65,7 @@ MODELS = {
     # n_v = 4 n_k, experts
     'moe4': shape(32, is_moe=True, n_ff=0, n_k=2, n_v=8, n_experts=16, n_experts_used=4, n_ff_expert=32, n_ff_shared=48),
     # the family's head sizes: 256 with 64 turned in 11/11/10, state 128; experts with a tied head
-    'family': shape(15, is_moe=True, n_ff=0, head_dim=256, n_rot=64, rope_sections=(11, 11, 10), n_head=2, n_head_kv=1, n_v=4,
+    'family': shape(34, is_moe=True, n_ff=0, head_dim=256, n_rot=64, rope_sections=(11, 11, 10), n_head=2, n_head_kv=1, n_v=4,
                     d_k=128, d_v=128, n_experts=8, n_experts_used=2, n_ff_expert=32, n_ff_shared=32, is_tied=True,
                     vision=dict(n_embd=144, n_head=2, n_ff=96, grid_side=48)),
 }
@@ -185,7 +185,7 @@ def make(name):
         noise = nmse(logits, want)
         print(f'{name:8s} {case:8s} {len(ids):4d} tokens: nmse to float64 {noise:.2e}, spread {logits.std():.2f}, smallest gap {gap.min():.1e}, '
               f'router gap {exact.router_gap:.1e}')
-        assert noise < 2.5e-11 and (want.argmax(1) == top)[sure].all() and exact.router_gap > 2e-5
+        assert noise < 2.5e-11 and (want.argmax(1) == top)[sure].all() and exact.router_gap > 8e-5
         n = len(ids)
         rows = sorted({0, 1, 2, 3, n - 3, n - 2, n - 1} | {r for r in (62, 63, 64, 65, 127, 128, 511, 512, 575, 576) if r < n} |
                       set(np.linspace(4, n - 4, 9).astype(int).tolist()))
