@@ -144,6 +144,7 @@ bool picture_is_whole(enum picture_kind kind, const uint8_t *bytes, size_t n_byt
 
 /* What a decoder wants to allocate, seen before it does. */
 struct picture_size {
+    int64_t max_pixels;
     int width_px, height_px;
     bool is_too_large;
 };
@@ -154,15 +155,15 @@ static int picture_get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
 
     size->width_px = frame->width;
     size->height_px = frame->height;
-    size->is_too_large = (int64_t)frame->width * frame->height > PICTURE_MAX_PIXELS;
+    size->is_too_large = (int64_t)frame->width * frame->height > size->max_pixels;
     return size->is_too_large ? AVERROR(EINVAL) : avcodec_default_get_buffer2(codec, frame, flags);
 }
 
 /* The decoder on its own: the whole file is one packet. */
-static int picture_decode(const uint8_t *bytes, size_t n_bytes, const char *name, enum picture_kind kind, AVFrame *frame,
-                          struct err *err)
+static int picture_run_decoder(const uint8_t *bytes, size_t n_bytes, const char *name, enum picture_kind kind,
+                               int64_t max_pixels, AVFrame *frame, struct err *err)
 {
-    struct picture_size size = {0};
+    struct picture_size size = {.max_pixels = max_pixels};
     AVCodecContext *codec = NULL;
     AVPacket *packet = NULL;
     int rc = 0, av;
@@ -184,7 +185,7 @@ static int picture_decode(const uint8_t *bytes, size_t n_bytes, const char *name
     codec->idct_algo = FF_IDCT_FAAN; /* in floating point: of libavcodec's it comes nearest to libjpeg's (measured) */
     codec->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
     /* above the limit by enough that picture_get_buffer sees the size and can name it */
-    codec->max_pixels = (int64_t)PICTURE_MAX_PIXELS * 64;
+    codec->max_pixels = max_pixels * 64;
 
     av = avcodec_open2(codec, decoder, NULL);
     if (av == 0)
@@ -197,7 +198,7 @@ static int picture_decode(const uint8_t *bytes, size_t n_bytes, const char *name
     }
     if (size.is_too_large)
         rc = err_set(err, ERR_UNSUPPORTED, "%s: picture of %d x %d pixels, at most %d million pixels are read", name,
-                     size.width_px, size.height_px, PICTURE_MAX_PIXELS / 1000000);
+                     size.width_px, size.height_px, (int)(max_pixels / 1000000));
     else if (av == AVERROR(ENOMEM))
         rc = err_set(err, ERR_NOMEM, "%s: no memory to decode the picture", name);
     else if (av == AVERROR_PATCHWELCOME)
@@ -205,7 +206,7 @@ static int picture_decode(const uint8_t *bytes, size_t n_bytes, const char *name
             err_set(err, ERR_UNSUPPORTED, "%s: a %s of a kind that libavcodec does not decode", name, picture_kinds[kind].name);
     else if (av != 0)
         rc = err_set(err, ERR_FORMAT, "%s: damaged %s picture (%zu bytes), or one of more than %d million pixels", name,
-                     picture_kinds[kind].name, n_bytes, PICTURE_MAX_PIXELS / 1000000);
+                     picture_kinds[kind].name, n_bytes, (int)(max_pixels / 1000000));
     else if (frame->width < 1 || frame->height < 1 || !frame->data[0])
         rc = err_set(err, ERR_FORMAT, "%s: %s file without a picture", name, picture_kinds[kind].name);
 
@@ -242,8 +243,8 @@ static void rgb_of_webp(int y, int u, int v, uint8_t *rgb)
 }
 
 /*
- * One chroma value at full size: triangle filter over the nearest sample, its neighbour across, its neighbour up or down, and
- * the one at the corner. Rounding follows libjpeg (bias alternates by column, or by row where only rows are halved) or libwebp.
+ * Chroma at full size: triangle filter over the nearest sample, its neighbour across, its neighbour up or down, and the one at the
+ * corner. Rounding follows libjpeg (bias alternates by column, or by row where only rows are halved) or libwebp.
  */
 struct picture_chroma {
     const uint8_t *data;
@@ -252,31 +253,38 @@ struct picture_chroma {
     bool is_webp, is_plain; /* is_plain: too narrow for libjpeg's filter, repeated */
 };
 
-static int picture_chroma_at(const struct picture_chroma *c, int x, int y)
-{
-    const int near_x = x >> c->shift_x, near_y = y >> c->shift_y;
-    int far_x = near_x, far_y = near_y;
+#define CHROMA_RUN 256 /* pixels of a row that are worked out at once */
 
-    if (c->shift_x && !c->is_plain)
-        far_x += (x & 1) ? 1 : -1;
+/* `out` gets n values of row y from column x0 on. */
+static void picture_chroma_run(const struct picture_chroma *c, int x0, int y, int n, uint8_t *out)
+{
+    const int near_y = y >> c->shift_y;
+    int far_y = near_y;
     if (c->shift_y && !c->is_plain)
         far_y += (y & 1) ? 1 : -1;
-    far_x = far_x < 0 ? 0 : far_x >= c->width ? c->width - 1 : far_x;
     far_y = far_y < 0 ? 0 : far_y >= c->height ? c->height - 1 : far_y;
-
     const uint8_t *near_row = c->data + (ptrdiff_t)near_y * c->stride_bytes;
     const uint8_t *far_row = c->data + (ptrdiff_t)far_y * c->stride_bytes;
-    const int n = near_row[near_x], across = near_row[far_x], down = far_row[near_x], corner = far_row[far_x];
 
-    if (c->is_webp)
-        return (((n + across + down + corner + 8 + 2 * (across + down)) >> 3) + n) >> 1;
-    if (c->shift_x && c->shift_y)
-        return (9 * n + 3 * across + 3 * down + corner + ((x & 1) ? 7 : 8)) >> 4;
-    if (c->shift_x)
-        return (3 * n + across + ((x & 1) ? 2 : 1)) >> 2;
-    if (c->shift_y)
-        return (3 * n + down + ((y & 1) ? 2 : 1)) >> 2;
-    return n;
+    if (!c->shift_x || c->is_plain) {
+        for (int i = 0; i < n; i++) {
+            const int at = (x0 + i) >> c->shift_x;
+            out[i] = c->shift_y ? (uint8_t)((3 * near_row[at] + far_row[at] + ((y & 1) ? 2 : 1)) >> 2) : near_row[at];
+        }
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        const int x = x0 + i, near_x = x >> 1;
+        int far_x = near_x + ((x & 1) ? 1 : -1);
+        far_x = far_x < 0 ? 0 : far_x >= c->width ? c->width - 1 : far_x;
+        const int here = near_row[near_x], across = near_row[far_x], down = far_row[near_x], corner = far_row[far_x];
+        if (c->is_webp)
+            out[i] = (uint8_t)((((here + across + down + corner + 8 + 2 * (across + down)) >> 3) + here) >> 1);
+        else if (c->shift_y)
+            out[i] = (uint8_t)((9 * here + 3 * across + 3 * down + corner + ((x & 1) ? 7 : 8)) >> 4);
+        else
+            out[i] = (uint8_t)((3 * here + across + ((x & 1) ? 2 : 1)) >> 2);
+    }
 }
 
 static bool picture_is_yuv8(const AVPixFmtDescriptor *desc)
@@ -304,12 +312,17 @@ static void picture_yuv_to_rgb(const AVFrame *frame, const AVPixFmtDescriptor *d
                                        .is_plain = !is_webp && desc->log2_chroma_w && chroma_w <= 2};
     for (int y = 0; y < frame->height; y++) {
         const uint8_t *luma = frame->data[0] + (ptrdiff_t)y * frame->linesize[0];
-        for (int x = 0; x < frame->width; x++, rgb += 3) {
-            const int cb = picture_chroma_at(&c[0], x, y), cr = picture_chroma_at(&c[1], x, y);
-            if (is_webp)
-                rgb_of_webp(luma[x], cb, cr, rgb);
-            else
-                rgb_of_jfif(luma[x], cb, cr, rgb);
+        for (int x0 = 0; x0 < frame->width; x0 += CHROMA_RUN) {
+            const int n = frame->width - x0 < CHROMA_RUN ? frame->width - x0 : CHROMA_RUN;
+            uint8_t cb[CHROMA_RUN], cr[CHROMA_RUN];
+            picture_chroma_run(&c[0], x0, y, n, cb);
+            picture_chroma_run(&c[1], x0, y, n, cr);
+            for (int i = 0; i < n; i++, rgb += 3) {
+                if (is_webp)
+                    rgb_of_webp(luma[x0 + i], cb[i], cr[i], rgb);
+                else
+                    rgb_of_jfif(luma[x0 + i], cb[i], cr[i], rgb);
+            }
         }
     }
 }
@@ -457,7 +470,8 @@ static int picture_to_rgb(const AVFrame *frame, enum picture_kind kind, const ch
     return 0;
 }
 
-int en_picture_decode(const void *bytes, size_t n_bytes, const char *name, struct en_picture *ret_picture, struct err *err)
+int picture_decode(const void *bytes, size_t n_bytes, const char *name, int64_t max_pixels, struct en_picture *ret_picture,
+                   struct err *err)
 {
     const enum picture_kind kind = picture_sniff(bytes, n_bytes);
     AVFrame *frame = NULL;
@@ -476,7 +490,7 @@ int en_picture_decode(const void *bytes, size_t n_bytes, const char *name, struc
     frame = av_frame_alloc();
     if (!frame)
         return err_set(err, ERR_NOMEM, "%s: no memory to decode the picture", name);
-    rc = picture_decode(bytes, n_bytes, name, kind, frame, err);
+    rc = picture_run_decoder(bytes, n_bytes, name, kind, max_pixels, frame, err);
     if (rc)
         goto fail;
 
@@ -513,6 +527,11 @@ fail:
     free(turned);
     av_frame_free(&frame);
     return rc;
+}
+
+int en_picture_decode(const void *bytes, size_t n_bytes, const char *name, struct en_picture *ret_picture, struct err *err)
+{
+    return picture_decode(bytes, n_bytes, name, PICTURE_MAX_PIXELS, ret_picture, err);
 }
 
 int en_picture_read(const char *path, struct en_picture *ret_picture, struct err *err)

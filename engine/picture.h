@@ -41,4 +41,8 @@ enum picture_kind picture_sniff(const uint8_t *bytes, size_t n_bytes);
  */
 bool picture_is_whole(enum picture_kind kind, const uint8_t *bytes, size_t n_bytes);
 
+/* en_picture_decode with a limit of its own (that one: PICTURE_MAX_PIXELS). */
+int picture_decode(const void *bytes, size_t n_bytes, const char *name, int64_t max_pixels, struct en_picture *ret_picture,
+                   struct err *err);
+
 #endif
