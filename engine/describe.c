@@ -2,6 +2,7 @@
  * describe - what `heron model FILE` prints: a GGUF file in words and figures, for people at a terminal.
  */
 #include "engine/engine.h"
+#include "engine/state_cache.h"
 #include "engine/weights.h"
 
 #include <inttypes.h>
@@ -178,14 +179,6 @@ static uint64_t kv_bytes(const struct model_shape *s, enum kn_dtype type)
     return (uint64_t)model_shape_full_layers(s) * 2 * (uint64_t)s->n_head_kv * kn_row_bytes(type, s->head_dim);
 }
 
-/* Recurrent state and convolution rows of one session, by the formula of spec section 9. */
-static uint64_t state_bytes(const struct model_shape *s)
-{
-    const uint64_t linear = (uint64_t)(s->n_layers - model_shape_full_layers(s));
-    const uint64_t conv = 2 * (uint64_t)s->n_k * (uint64_t)s->d_k + (uint64_t)s->n_v * (uint64_t)s->d_v;
-    return linear * 4 * ((uint64_t)s->n_v * (uint64_t)s->d_k * (uint64_t)s->d_v + (uint64_t)(s->conv_taps - 1) * conv);
-}
-
 static void describe_shape(FILE *out, const struct model_shape *s)
 {
     const int32_t full = model_shape_full_layers(s);
@@ -215,7 +208,7 @@ static void describe_needs(FILE *out, const struct model_shape *s, const struct 
 {
     static const int32_t contexts[] = {8192, 32768, 131072, 262144};
     char a[32], b[32], c[32];
-    const uint64_t state = state_bytes(s), per_token = kv_bytes(s, KN_F16);
+    const uint64_t state = state_cache_slot_bytes(s), per_token = kv_bytes(s, KN_F16);
     fprintf(out, "\nneeds\n");
     row(out, "parameters", "%s", count_text(plan->n_params, a));
     row(out, "weights", "%s (%.2f bits per parameter)", size_text(plan->weights_bytes, a),

@@ -50,6 +50,7 @@ static const struct dimension {
     VISION("vision-ff", n_ff),
     VISION("vision-heads", n_head),
     VISION("vision-grid", grid_side),
+    VISION("vision-patch", patch_px),
 #undef TEXT
 #undef VISION
 };
