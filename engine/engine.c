@@ -253,7 +253,8 @@ static int open_state(struct en_engine *e, struct err *err)
         return 0;
     e->n_images = o->sessions + SPARE_IMAGES;
     e->images = calloc((size_t)e->n_images, sizeof *e->images);
-    return err_set(err, ERR_NOMEM, "out of memory: a pool of %d pictures", e->n_images);
+    if (!e->images)
+        return err_set(err, ERR_NOMEM, "out of memory: a pool of %d pictures", e->n_images);
     const size_t rows_floats = (size_t)e->image_tokens_max * (size_t)shape->n_embd;
     rc = kn_alloc(e->device, (size_t)e->n_images * rows_floats * sizeof(float), &e->image_rows, err);
     if (rc != 0)
