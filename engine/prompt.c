@@ -236,7 +236,7 @@ static void put_assistant(struct builder *b, const struct prompt_message *m, str
         put_format(b, "\n</think>\n\n");
     }
     put_slice(b, content);
-    put_calls(b, m, trimmed(content).n > 0);
+    put_calls(b, m, content.n > 0); /* trimmed before: it is not white space alone */
     put_format(b, "<|im_end|>\n");
     free(marks);
 }

@@ -427,7 +427,10 @@ struct symbol {
     uint32_t prev; /* index of the symbol before; UINT32_MAX: none */
 };
 
-/* A possible merge. It is stale once the two symbols at this place are longer than they were: symbols only ever grow. */
+/*
+ * A possible merge. It is stale once the two symbols at this place are not as long together as they were: a symbol only grows, or
+ * is merged away and has no bytes.
+ */
 struct candidate {
     uint64_t key; /* rank << 32 | index of the left symbol */
     uint32_t n_bytes;
@@ -530,7 +533,7 @@ static int merge_word(struct tokenizer_cache *c, const char *word, size_t n, str
         const uint32_t left = (uint32_t)top.key;
         struct symbol *a = &c->symbols[left];
         const size_t right = left + a->n_bytes;
-        if (a->n_bytes == 0 || right >= n || a->n_bytes + c->symbols[right].n_bytes != top.n_bytes)
+        if (right >= n || a->n_bytes + c->symbols[right].n_bytes != top.n_bytes)
             continue;
         a->id = top.id;
         a->n_bytes = top.n_bytes;

@@ -178,6 +178,36 @@ static void control_tokens_need_special_spans(void **state)
     }
 }
 
+/* Names that begin alike: the longest one that may be recognised, at the leftmost place. */
+static void longest_special_token(void **state)
+{
+    struct test_vocab v;
+    test_vocab_bytes(&v);
+    const int32_t a = test_vocab_add(&v, "<a", 2, TOKENIZER_USER_DEFINED),
+                  ab = test_vocab_add(&v, "<ab", 3, TOKENIZER_USER_DEFINED);
+    const int32_t abcd = test_vocab_add(&v, "<abcd", 5, TOKENIZER_CONTROL),
+                  b = test_vocab_add(&v, "bc", 2, TOKENIZER_USER_DEFINED);
+    struct tokenizer *t = NULL;
+    assert_int_equal(tokenizer_create(&v.vocab, &t, NULL), 0);
+    const struct {
+        const char *text;
+        bool special;
+        int32_t ids[4];
+        size_t n;
+    } rows[] = {
+        {"<abcd", true, {abcd}, 1},      {"<abcd", false, {ab, 'c', 'd'}, 3}, {"<abc", true, {ab, 'c'}, 2},
+        {"<<a", true, {'<', a}, 2},      {"<abbc", true, {ab, b}, 2},         {"abc<", true, {'a', b, '<'}, 3},
+        {"<a<abcd", true, {a, abcd}, 2},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tokenizer_ids got = encode(t, NULL, rows[i].text, strlen(rows[i].text), rows[i].special);
+        check_same(rows[i].text, &got, rows[i].ids, rows[i].n);
+        tokenizer_ids_release(&got);
+    }
+    tokenizer_free(t);
+    test_vocab_release(&v);
+}
+
 /* ---- words ----------------------------------------------------------------------------------------------------------------- */
 
 static void words_of_the_pattern(void **state)
@@ -662,6 +692,7 @@ int main(void)
         cmocka_unit_test(ids_of_the_official_tokenizer),
         cmocka_unit_test(spans_are_one_text),
         cmocka_unit_test(control_tokens_need_special_spans),
+        cmocka_unit_test(longest_special_token),
         cmocka_unit_test(words_of_the_pattern),
         cmocka_unit_test(decoding),
         cmocka_unit_test(look_ups),
