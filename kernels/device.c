@@ -19,8 +19,7 @@ const char *const kn_op_names[KN_OP_COUNT] = {
 
 static const struct kn_backend *const backends[] = {&kn_backend_ref, &kn_backend_cpu, &kn_backend_cuda};
 
-/* ---- the wrapped table ----------------------------------------------------------------------------------------------------
- */
+/* ---- the wrapped table ------------------------------------------------------------------------------------------------------- */
 
 /* GGUF bytes of the weights that an op reads, for the trace. */
 static uint64_t weight_bytes(const struct kn_weight *w, int64_t slices)
@@ -46,15 +45,20 @@ static uint64_t weights_read_gate_up(const struct kn_gate_up_args *a)
     return weight_bytes(a->gate, 1) + weight_bytes(a->up, 1);
 }
 
-/* At most one read of each chosen expert: an upper bound where rows share experts. */
+/* One read of each chosen expert, and never more than there are: an upper bound where rows share experts. */
+static uint64_t expert_bytes(const struct kn_weight *w, int32_t n_chosen)
+{
+    return w ? weight_bytes(w, n_chosen < w->slices ? n_chosen : w->slices) : 0;
+}
+
 static uint64_t weights_read_moe_gate_up(const struct kn_moe_gate_up_args *a)
 {
-    return weight_bytes(a->gate, a->y.rows) + weight_bytes(a->up, a->y.rows);
+    return expert_bytes(a->gate, a->y.rows) + expert_bytes(a->up, a->y.rows);
 }
 
 static uint64_t weights_read_moe_down(const struct kn_moe_down_args *a)
 {
-    return weight_bytes(a->down, a->h.rows);
+    return expert_bytes(a->down, a->h.rows);
 }
 
 static uint64_t weights_read_moe_route(const struct kn_moe_route_args *a)
@@ -125,8 +129,7 @@ static int check_complete(const struct kn_device *device, struct err *err)
     return 0;
 }
 
-/* ---- open and close --------------------------------------------------------------------------------------------------------
- */
+/* ---- open and close ---------------------------------------------------------------------------------------------------------- */
 
 /* "cuda:1" -> backend "cuda", index 1. */
 static const struct kn_backend *backend_by_name(const char *name, int *ret_index)
@@ -152,8 +155,14 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
     static const struct kn_device_options defaults = {0};
     if (!options)
         options = &defaults;
-    if (strcmp(name, "auto") == 0)
-        return kn_device_open("cuda:0", options, ret_device, NULL) == 0 ? 0 : kn_device_open("cpu", options, ret_device, err);
+    if (strcmp(name, "auto") == 0) {
+        struct err why = {0};
+        const int cuda = kn_device_open("cuda:0", options, ret_device, &why);
+        if (cuda == ERR_NOT_FOUND)
+            return kn_device_open("cpu", options, ret_device, err);
+        /* a device that is there and does not work is not passed over in silence */
+        return cuda ? err_set(err, cuda, "%s", why.text) : 0;
+    }
     int index;
     const struct kn_backend *backend = backend_by_name(name, &index);
     if (!backend)
@@ -189,8 +198,7 @@ const struct kn_ops *kn_device_ops(const struct kn_device *device)
     return &device->ops;
 }
 
-/* ---- memory and weights -----------------------------------------------------------------------------------------------------
- */
+/* ---- memory and weights ------------------------------------------------------------------------------------------------------ */
 
 int kn_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
 {
@@ -250,8 +258,7 @@ void kn_weight_free(struct kn_device *device, struct kn_weight *weight)
     weight->data = NULL;
 }
 
-/* ---- streams ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- streams ----------------------------------------------------------------------------------------------------------------- */
 
 int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, struct kn_stream **ret_stream, struct err *err)
 {
@@ -297,8 +304,7 @@ void kn_stream_clear(struct kn_stream *stream)
     err_clear(&stream->err);
 }
 
-/* ---- tracing ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- tracing ----------------------------------------------------------------------------------------------------------------- */
 
 int kn_trace_begin(struct kn_device *device, struct err *err)
 {
@@ -328,8 +334,7 @@ size_t kn_trace_read(struct kn_device *device, struct kn_trace_row *ret_rows, si
     return n;
 }
 
-/* ---- host memory, shared by the backends that compute on it
- * ------------------------------------------------------------------ */
+/* ---- host memory, shared by the backends that compute on it ------------------------------------------------------------------ */
 
 int kn_host_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
 {

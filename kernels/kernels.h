@@ -56,8 +56,8 @@ struct kn_device_info {
 };
 
 /*
- * Open a device by name: "ref", "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device, else "cpu"; which one it became
- * is in the info, for the caller to say aloud).
+ * Open a device by name: "ref", "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device, or "cpu" where there is none; which
+ * one it became is in the info, for the caller to say aloud. A CUDA device that is there and fails is an error).
  * options  may be NULL for defaults.
  * Errors: ERR_NOT_FOUND (no such device, or its module is not installed), ERR_UNSUPPORTED, ERR_NOMEM, ERR_DEVICE.
  */

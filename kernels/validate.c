@@ -4,8 +4,7 @@
  */
 #include "kernels/device.h"
 
-/* ---- small checks
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- small checks ------------------------------------------------------------------------------------------------------------ */
 
 #define REQUIRE(condition, ...)                                                                                                \
     do {                                                                                                                       \
@@ -19,6 +18,7 @@ static int check_mat(const struct kn_mat *m, const char *name, int32_t rows, int
     REQUIRE(m->rows == rows && m->cols == cols, "%s is [%d, %d], expected [%d, %d]", name, m->rows, m->cols, rows, cols);
     REQUIRE(rows > 0 && cols > 0, "%s is empty", name);
     REQUIRE(m->stride >= m->cols, "%s: stride %lld below %d columns", name, (long long)m->stride, m->cols);
+    REQUIRE((uintptr_t)m->data % sizeof(float) == 0, "%s is not aligned to a float", name);
     return 0;
 }
 
@@ -67,7 +67,15 @@ static int check_apart(const struct kn_mat *out, const struct kn_mat *in, const 
     return 0;
 }
 
-/* The step block against what it is used with: rows in order and without gaps, slots and pages in range. */
+/* For ops whose y may be x: the same rows, or none of them. */
+static int check_same_or_apart(const struct kn_mat *out, const struct kn_mat *in, const char *names, struct err *err)
+{
+    if (out->data == in->data && (out->stride == in->stride || out->rows == 1))
+        return 0;
+    return check_apart(out, in, names, err);
+}
+
+/* The step block against what it is used with: rows in order and without gaps, each slot once, slots and pages in range. */
 static int check_step(const struct kn_stream *s, const struct kn_step *step, int32_t rows, int32_t n_slots,
                       const struct kn_kv *kv, struct err *err)
 {
@@ -77,25 +85,33 @@ static int check_step(const struct kn_stream *s, const struct kn_step *step, int
     REQUIRE(step->n_rows == rows, "%d rows, the step has %d", rows, step->n_rows);
     REQUIRE(step->n_seqs >= 1 && step->n_seqs <= s->limits.seqs, "%d sequences, the stream was opened for %d", step->n_seqs,
             s->limits.seqs);
+    REQUIRE(step->seqs && step->seq_of_row && (!kv || (step->pages && step->pos)), "an array of the step is missing");
     int32_t row = 0;
     for (int32_t i = 0; i < step->n_seqs; i++) {
         const struct kn_seq *q = &step->seqs[i];
-        REQUIRE(q->row0 == row && q->n_rows > 0 && q->past >= 0, "sequence %d: row0 %d (expected %d), %d rows, past %d", i,
-                q->row0, row, q->n_rows, q->past);
-        REQUIRE(n_slots < 0 || (q->slot >= 0 && q->slot < n_slots), "sequence %d: slot %d of %d", i, q->slot, n_slots);
-        for (int32_t p = 0; kv && p <= (q->past + q->n_rows - 1) / KN_PAGE_TOKENS; p++)
+        REQUIRE(q->row0 == row && q->n_rows > 0 && q->n_rows <= rows - row && q->past >= 0,
+                "sequence %d: row0 %d (expected %d), %d rows of %d, past %d", i, q->row0, row, q->n_rows, rows, q->past);
+        for (int32_t t = row; t < row + q->n_rows; t++)
+            REQUIRE(step->seq_of_row[t] == i, "row %d belongs to sequence %d, the step says %d", t, i, step->seq_of_row[t]);
+        row += q->n_rows;
+        const int64_t tokens = (int64_t)q->past + q->n_rows;
+        REQUIRE(tokens <= INT32_MAX && (!kv || tokens <= s->limits.kv_len),
+                "sequence %d: %lld tokens, the stream was opened for %d", i, (long long)tokens, s->limits.kv_len);
+        if (n_slots >= 0) {
+            REQUIRE(q->slot >= 0 && q->slot < n_slots, "sequence %d: slot %d of %d", i, q->slot, n_slots);
+            for (int32_t j = 0; j < i; j++)
+                REQUIRE(step->seqs[j].slot != q->slot, "sequences %d and %d share slot %d", j, i, q->slot);
+        }
+        REQUIRE(!kv || q->page0 >= 0, "sequence %d: its page list starts at %d", i, q->page0);
+        for (int32_t p = 0; kv && p <= (tokens - 1) / KN_PAGE_TOKENS; p++)
             REQUIRE(step->pages[q->page0 + p] >= 0 && step->pages[q->page0 + p] < kv->n_pages, "sequence %d: page %d of %d", i,
                     step->pages[q->page0 + p], kv->n_pages);
-        REQUIRE(!kv || q->past + q->n_rows <= s->limits.kv_len, "sequence %d: %d tokens, the stream was opened for %d", i,
-                q->past + q->n_rows, s->limits.kv_len);
-        row += q->n_rows;
     }
     REQUIRE(row == rows, "the sequences have %d rows, the step %d", row, rows);
     return 0;
 }
 
-/* ---- rows
- * ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------------------- */
 
 int kn_validate_embed(const struct kn_stream *s, const struct kn_embed_args *a, struct err *err)
 {
@@ -140,8 +156,7 @@ int kn_validate_fill_zero(const struct kn_stream *s, const struct kn_fill_zero_a
     return 0;
 }
 
-/* ---- norms
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- norms ------------------------------------------------------------------------------------------------------------------- */
 
 int kn_validate_add_rms_norm(const struct kn_stream *s, const struct kn_add_rms_norm_args *a, struct err *err)
 {
@@ -152,7 +167,11 @@ int kn_validate_add_rms_norm(const struct kn_stream *s, const struct kn_add_rms_
         CHECK(check_apart(&a->x, &a->res, "x and res", err));
     }
     REQUIRE(a->w, "w is missing");
-    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+    REQUIRE(a->eps >= 0, "eps is %g", (double)a->eps);
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->x.cols, err));
+    if (a->res.data)
+        CHECK(check_apart(&a->y, &a->res, "y and res", err));
+    return check_same_or_apart(&a->y, &a->x, "x and y", err);
 }
 
 int kn_validate_gated_rms_norm(const struct kn_stream *s, const struct kn_gated_rms_norm_args *a, struct err *err)
@@ -160,8 +179,11 @@ int kn_validate_gated_rms_norm(const struct kn_stream *s, const struct kn_gated_
     CHECK(check_any(&a->x, "x", err));
     REQUIRE(a->w, "w is missing");
     REQUIRE(a->n_heads > 0 && a->x.cols % a->n_heads == 0, "%d columns in %d heads", a->x.cols, a->n_heads);
+    REQUIRE(a->eps >= 0, "eps is %g", (double)a->eps);
     CHECK(check_mat(&a->z, "z", a->x.rows, a->x.cols, err));
-    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->x.cols, err));
+    CHECK(check_apart(&a->y, &a->z, "y and z", err));
+    return check_same_or_apart(&a->y, &a->x, "x and y", err);
 }
 
 int kn_validate_add_layer_norm(const struct kn_stream *s, const struct kn_add_layer_norm_args *a, struct err *err)
@@ -173,11 +195,14 @@ int kn_validate_add_layer_norm(const struct kn_stream *s, const struct kn_add_la
         CHECK(check_apart(&a->x, &a->res, "x and res", err));
     }
     REQUIRE(a->w && a->b, "w or b is missing");
-    return check_mat(&a->y, "y", a->x.rows, a->x.cols, err);
+    REQUIRE(a->eps >= 0, "eps is %g", (double)a->eps);
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->x.cols, err));
+    if (a->res.data)
+        CHECK(check_apart(&a->y, &a->res, "y and res", err));
+    return check_apart(&a->y, &a->x, "x and y", err);
 }
 
-/* ---- matrix products
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- matrix products --------------------------------------------------------------------------------------------------------- */
 
 int kn_validate_linear(const struct kn_stream *s, const struct kn_linear_args *a, struct err *err)
 {
@@ -193,8 +218,11 @@ int kn_validate_linear(const struct kn_stream *s, const struct kn_linear_args *a
 int kn_validate_project(const struct kn_stream *s, const struct kn_project_args *a, struct err *err)
 {
     REQUIRE(a->n >= 1 && a->n <= KN_PROJECT_MAX, "%d projections, at most %d", a->n, KN_PROJECT_MAX);
-    for (int32_t i = 0; i < a->n; i++)
+    for (int32_t i = 0; i < a->n; i++) {
         CHECK(kn_validate_linear(s, &(struct kn_linear_args){.x = a->x, .w = a->w[i], .y = a->y[i]}, err));
+        for (int32_t j = 0; j < i; j++)
+            CHECK(check_apart(&a->y[i], &a->y[j], "two outputs", err));
+    }
     return 0;
 }
 
@@ -204,22 +232,23 @@ int kn_validate_gate_up(const struct kn_stream *s, const struct kn_gate_up_args 
     return check_weight(a->up, "up", a->y.cols, a->x.cols, false, err);
 }
 
-/* ---- attention
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- attention --------------------------------------------------------------------------------------------------------------- */
 
-static int check_kv(const struct kn_kv *kv, struct err *err)
+static int check_kv(const struct kn_stream *s, const struct kn_kv *kv, struct err *err)
 {
     REQUIRE(kv && kv->k && kv->v, "the KV cache is missing");
     REQUIRE(kv->dtype == KN_F32 || kv->dtype == KN_F16 || kv->dtype == KN_Q8_0, "a KV cache of type %s",
             kn_dtype_name(kv->dtype));
     REQUIRE(kv->head_dim > 0 && kv->head_dim <= KN_REF_HEAD_MAX && kn_row_bytes(kv->dtype, kv->head_dim) > 0,
             "a KV head size of %d", kv->head_dim);
+    REQUIRE(kv->head_dim <= s->limits.head_dim, "heads of %d, the stream was opened for %d", kv->head_dim, s->limits.head_dim);
+    REQUIRE(kv->n_heads > 0 && kv->n_pages > 0, "a KV cache of %d heads and %d pages", kv->n_heads, kv->n_pages);
     return 0;
 }
 
 int kn_validate_attn_store(const struct kn_stream *s, const struct kn_attn_store_args *a, struct err *err)
 {
-    CHECK(check_kv(a->kv, err));
+    CHECK(check_kv(s, a->kv, err));
     CHECK(check_any(&a->q, "q", err));
     const int32_t D = a->kv->head_dim, T = a->q.rows;
     REQUIRE(a->q.cols % D == 0, "q has %d columns, heads have %d", a->q.cols, D);
@@ -227,13 +256,17 @@ int kn_validate_attn_store(const struct kn_stream *s, const struct kn_attn_store
     CHECK(check_mat(&a->k, "k", T, a->kv->n_heads * D, err));
     CHECK(check_mat(&a->v, "v", T, a->kv->n_heads * D, err));
     REQUIRE(a->q_norm && a->k_norm && (a->n_pairs == 0 || (a->inv_freq && a->axis)), "a norm or a rotary table is missing");
-    REQUIRE(a->n_pairs >= 0 && 2 * a->n_pairs <= D, "%d rotary pairs in a head of %d", a->n_pairs, D);
+    REQUIRE(a->n_pairs >= 0 && a->n_pairs <= D / 2, "%d rotary pairs in a head of %d", a->n_pairs, D);
+    for (int32_t i = 0; s->device->backend->is_host && i < a->n_pairs; i++)
+        REQUIRE(a->axis[i] >= 0 && a->axis[i] <= 2, "rotary pair %d turns by axis %d", i, a->axis[i]);
+    REQUIRE(a->eps >= 0, "eps is %g", (double)a->eps);
+    CHECK(check_apart(&a->q, &a->qg, "q and qg", err));
     return check_step(s, a->step, T, -1, a->kv, err);
 }
 
 int kn_validate_attn(const struct kn_stream *s, const struct kn_attn_args *a, struct err *err)
 {
-    CHECK(check_kv(a->kv, err));
+    CHECK(check_kv(s, a->kv, err));
     CHECK(check_any(&a->q, "q", err));
     const int32_t D = a->kv->head_dim, T = a->q.rows;
     REQUIRE(a->q.cols % D == 0 && a->q.cols / D % a->kv->n_heads == 0, "%d query columns, head size %d, %d KV heads", a->q.cols,
@@ -242,11 +275,12 @@ int kn_validate_attn(const struct kn_stream *s, const struct kn_attn_args *a, st
         CHECK(check_mat(&a->gate, "gate", T, 2 * a->q.cols, err));
     CHECK(check_mat(&a->y, "y", T, a->q.cols, err));
     CHECK(check_apart(&a->y, &a->q, "q and y", err));
+    if (a->gate.data)
+        CHECK(check_apart(&a->y, &a->gate, "gate and y", err));
     return check_step(s, a->step, T, -1, a->kv, err);
 }
 
-/* ---- Gated DeltaNet
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- Gated DeltaNet ---------------------------------------------------------------------------------------------------------- */
 
 static int check_heads(int32_t n_k, int32_t n_v, int32_t d_k, int32_t d_v, int32_t cols, struct err *err)
 {
@@ -262,6 +296,7 @@ int kn_validate_gdn_conv(const struct kn_stream *s, const struct kn_gdn_conv_arg
     CHECK(check_heads(a->n_k, a->n_v, a->d_k, a->d_v, a->x.cols, err));
     REQUIRE(a->w && a->state && a->taps >= 1 && a->taps <= 16, "w or state is missing, or %d taps", a->taps);
     CHECK(check_mat(&a->y, "y", a->x.rows, a->x.cols, err));
+    CHECK(check_same_or_apart(&a->y, &a->x, "x and y", err));
     return check_step(s, a->step, a->x.rows, a->n_slots, NULL, err);
 }
 
@@ -280,8 +315,7 @@ int kn_validate_gdn_scan(const struct kn_stream *s, const struct kn_gdn_scan_arg
     return check_step(s, a->step, T, a->state->n_slots, NULL, err);
 }
 
-/* ---- experts
- * ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- experts ----------------------------------------------------------------------------------------------------------------- */
 
 static int check_ids(const struct kn_stream *s, const int32_t *ids, int64_t n, int32_t n_experts, struct err *err)
 {
@@ -295,6 +329,7 @@ int kn_validate_moe_route(const struct kn_stream *s, const struct kn_moe_route_a
 {
     CHECK(check_any(&a->x, "x", err));
     CHECK(check_weight(a->w, "w", a->w ? a->w->rows : 0, a->x.cols, false, err));
+    CHECK(check_limits(s, a->x.rows, a->x.cols, err));
     REQUIRE(a->k >= 1 && a->k <= a->w->rows && a->w->rows <= s->limits.experts,
             "%d of %d experts, the stream was opened for %d", a->k, a->w->rows, s->limits.experts);
     REQUIRE(a->ids, "ids is missing");
@@ -313,6 +348,7 @@ int kn_validate_moe_gate_up(const struct kn_stream *s, const struct kn_moe_gate_
         CHECK(check_weight(a->up, "up", a->y.cols, a->x.cols, true, err));
         REQUIRE(a->up->slices == a->gate->slices, "%d gate slices, %d up", a->gate->slices, a->up->slices);
     }
+    CHECK(check_apart(&a->y, &a->x, "x and y", err));
     return check_ids(s, a->ids, a->y.rows, a->gate->slices, err);
 }
 
@@ -325,6 +361,7 @@ int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_arg
     CHECK(check_limits(s, a->h.rows, a->h.cols, err));
     CHECK(check_mat(&a->weights, "weights", a->y.rows, a->k, err));
     CHECK(check_weight(a->down, "down", a->y.cols, a->h.cols, true, err));
+    CHECK(check_apart(&a->y, &a->h, "h and y", err));
     return check_ids(s, a->ids, a->h.rows, a->down->slices, err);
 }
 
@@ -332,12 +369,13 @@ int kn_validate_add_gated(const struct kn_stream *s, const struct kn_add_gated_a
 {
     CHECK(check_any(&a->x, "x", err));
     REQUIRE(a->w, "w is missing");
+    CHECK(check_mat(&a->y, "y", a->x.rows, a->y.cols, err));
     CHECK(check_mat(&a->s, "s", a->x.rows, a->y.cols, err));
-    return check_mat(&a->y, "y", a->x.rows, a->y.cols, err);
+    CHECK(check_apart(&a->y, &a->x, "x and y", err));
+    return check_apart(&a->y, &a->s, "s and y", err);
 }
 
-/* ---- vision
- * ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- vision ------------------------------------------------------------------------------------------------------------------ */
 
 static int check_grid(int32_t grid_w, int32_t grid_h, int32_t merge, int32_t rows, struct err *err)
 {

@@ -8,8 +8,7 @@
 
 #include "kernels/device.h"
 
-/* ---- the device -------------------------------------------------------------------------------------------------------------
- */
+/* ---- the device -------------------------------------------------------------------------------------------------------------- */
 
 void kn_ref_table(struct kn_ops *ret_ops)
 {
@@ -81,8 +80,7 @@ const struct kn_backend kn_backend_ref = {
     .is_host = true,
 };
 
-/* ---- small pieces
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- small pieces ------------------------------------------------------------------------------------------------------------ */
 
 static float *row_of(const struct kn_mat *m, int64_t i)
 {
@@ -117,8 +115,7 @@ static double activate(double u, enum kn_act act)
     return u;
 }
 
-/* ---- rows
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------------------- */
 
 void kn_ref_embed(struct kn_stream *stream, const struct kn_embed_args *a)
 {
@@ -149,8 +146,7 @@ void kn_ref_fill_zero(struct kn_stream *stream, const struct kn_fill_zero_args *
     memset(a->dst, 0, a->bytes);
 }
 
-/* ---- norms
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- norms ------------------------------------------------------------------------------------------------------------------- */
 
 static void add_into(const struct kn_mat *x, const struct kn_mat *res)
 {
@@ -198,8 +194,7 @@ void kn_ref_add_layer_norm(struct kn_stream *stream, const struct kn_add_layer_n
     }
 }
 
-/* ---- matrix products
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- matrix products --------------------------------------------------------------------------------------------------------- */
 
 /* One weight times all rows of x. */
 static void product(struct kn_stream *stream, const struct kn_mat *x, const struct kn_weight *w, kn_vec bias, enum kn_act act,
@@ -240,8 +235,7 @@ void kn_ref_gate_up(struct kn_stream *stream, const struct kn_gate_up_args *a)
     }
 }
 
-/* ---- experts
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- experts ----------------------------------------------------------------------------------------------------------------- */
 
 void kn_ref_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
 {
