@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/prompt.h"
+
 static int32_t chunk_rows(const struct en_chunk *c)
 {
     return c->image ? c->image->nx * c->image->ny : c->n_ids;
@@ -15,6 +17,29 @@ struct pending pending_init(const struct en_chunk *chunks, int32_t n_chunks)
     for (int32_t i = 0; i < n_chunks; i++)
         p.left += chunk_rows(&chunks[i]);
     return p;
+}
+
+int batch_chunks(const struct prompt *prompt, struct en_image *const *images, struct en_chunk **ret_chunks,
+                 int32_t *ret_n_chunks, struct err *err)
+{
+    /* text, picture, text, ..., text: the texts may be empty */
+    const int32_t n = 2 * prompt->n_images + 1;
+    struct en_chunk *chunks = malloc((size_t)n * sizeof *chunks + prompt->n_ids * sizeof(int32_t));
+    if (!chunks)
+        return err_set(err, ERR_NOMEM, "out of memory: a prompt of %zu tokens", prompt->n_ids);
+    int32_t *ids = (int32_t *)(chunks + n);
+    memcpy(ids, prompt->ids, prompt->n_ids * sizeof *ids);
+    size_t at = 0;
+    for (int32_t i = 0; i <= prompt->n_images; i++) {
+        const size_t end = i < prompt->n_images ? prompt->image_at[i] : prompt->n_ids;
+        chunks[2 * i] = (struct en_chunk){.ids = ids + at, .n_ids = (int32_t)(end - at)};
+        if (i < prompt->n_images)
+            chunks[2 * i + 1] = (struct en_chunk){.image = images[i]};
+        at = end + 1;
+    }
+    *ret_chunks = chunks;
+    *ret_n_chunks = n;
+    return 0;
 }
 
 int batch_open(struct batch *b, struct en_engine *e, struct err *err)
@@ -82,6 +107,10 @@ int batch_add(struct batch *b, struct en_session *s, struct pending *p, int32_t 
     for (int32_t i = 0; i < n;) {
         const struct en_chunk *c = &p->chunks[p->i_chunk];
         const int32_t total = chunk_rows(c);
+        if (total == 0) { /* pictures may follow one another */
+            p->i_chunk++;
+            continue;
+        }
         const int32_t take = total - p->offset < n - i ? total - p->offset : n - i;
         if (c->image && take > 0) {
             assert(b->n_images < b->images_max);

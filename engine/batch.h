@@ -22,6 +22,15 @@ struct pending {
 
 struct pending pending_init(const struct en_chunk *chunks, int32_t n_chunks);
 
+struct prompt;
+
+/*
+ * A tokenised prompt as chunks, its pictures' pads replaced by images[0 ...] (borrowed). *ret_chunks and the ids they point to are one malloc'ed
+ * block. Errors: ERR_NOMEM.
+ */
+int batch_chunks(const struct prompt *prompt, struct en_image *const *images, struct en_chunk **ret_chunks,
+                 int32_t *ret_n_chunks, struct err *err);
+
 /* A row whose logits were asked for. */
 struct batch_row {
     struct en_session *session;

@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/constraint.h"
 #include "engine/image.h"
 #include "engine/internal.h"
 #include "engine/jobs.h"
+#include "engine/sampler.h"
 #include "engine/synthetic.h"
 #include "engine/tokenizer.h"
 #include "engine/vocab.h"
@@ -188,6 +190,27 @@ static int32_t need_token(const struct en_engine *e, const char *text, int32_t *
     return *ret_id >= 0 ? 0 : err_set(err, ERR_FORMAT, "%s: the vocabulary has no token %s", e->name, text);
 }
 
+/* What drawing tokens needs: masks over the vocabulary, the sampler, the walk of constrained decoding. */
+static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
+{
+    const size_t words = ((size_t)n_vocab + 31) / 32;
+    e->mask = calloc(words, sizeof *e->mask);
+    e->free_mask = calloc(words, sizeof *e->free_mask);
+    if (!e->mask || !e->free_mask)
+        return err_set(err, ERR_NOMEM, "out of memory: masks over %d tokens", n_vocab);
+    for (int32_t t = 0; t < n_vocab; t++) {
+        const enum tokenizer_type type = tokenizer_token_type(e->tokenizer, t);
+        size_t n;
+        tokenizer_token_bytes(e->tokenizer, t, &n);
+        if (n > e->token_bytes_max)
+            e->token_bytes_max = n;
+        if (type == TOKENIZER_NORMAL || type == TOKENIZER_USER_DEFINED || tokenizer_is_stop(e->tokenizer, t))
+            e->free_mask[t / 32] |= 1u << t % 32;
+    }
+    const int rc = sampler_create(n_vocab, &e->sampler, err);
+    return rc != 0 ? rc : constraint_vocab_create(tokenizer_get_trie(e->tokenizer), n_vocab, &e->constraint_vocab, err);
+}
+
 static int open_text(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
 {
     int rc;
@@ -203,6 +226,8 @@ static int open_text(struct en_engine *e, const struct source *s, struct weights
     if ((rc = need_token(e, "<|vision_start|>", &e->id_vision_start, err)) != 0 ||
         (rc = need_token(e, "<|vision_end|>", &e->id_vision_end, err)) != 0 ||
         (rc = need_token(e, "<|image_pad|>", &e->id_image_pad, err)) != 0)
+        return rc;
+    if ((rc = open_drawing(e, s->shape.n_vocab, err)) != 0)
         return rc;
     return s->is_synthetic ? synthetic_open(e->device, &s->synthetic, progress, &e->model, err)
                            : model_open(e->device, s->text, progress, &e->model, err);
@@ -379,6 +404,10 @@ void en_close(struct en_engine *e)
         model_close(e->device, e->model);
     kn_stream_close(e->stream);
     kn_device_close(e->device);
+    constraint_vocab_free(e->constraint_vocab);
+    sampler_free(e->sampler);
+    free(e->mask);
+    free(e->free_mask);
     tokenizer_cache_free(e->tokenizer_cache);
     tokenizer_free(e->tokenizer);
     free(e->sessions);

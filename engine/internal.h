@@ -12,7 +12,9 @@
 #include "engine/step.h"
 #include "engine/vision.h"
 
+struct constraint_vocab;
 struct jobs;
+struct sampler;
 struct tokenizer_cache;
 struct tokenizer;
 
@@ -49,6 +51,11 @@ struct en_engine {
     int64_t image_pixels_max;
     void *image_rows; /* device: the pool of encoded pictures */
     float *logits;    /* host [ENGINE_LOGITS_ROWS, V] */
+    struct sampler *sampler;
+    struct constraint_vocab *constraint_vocab;
+    uint32_t *mask;      /* [(V + 31) / 32] of the token being drawn */
+    uint32_t *free_mask; /* the tokens that free text may hold: normal, user-defined and stops */
+    size_t token_bytes_max;
     /* ids the engine itself puts into prompts */
     int32_t id_vision_start, id_vision_end, id_image_pad;
     bool is_dead; /* the device failed: only close is left */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/batch.h"
+#include "engine/prompt.h"
 
 /* What must hold before anything is evaluated, so that a refusal changes nothing. */
 static int check_feeds(struct en_engine *e, const struct en_feed *feeds, int32_t n_feeds, struct err *err)
@@ -89,67 +90,14 @@ fail:
 /* ---- raw prompts -----------------------------------------------------------------------------------------------------------
  */
 
-static const char image_marker[] = "<image>";
-#define MARKER_BYTES (sizeof image_marker - 1)
-
-static const char *find_marker(const char *text, size_t n)
-{
-    return memmem(text, n, image_marker, MARKER_BYTES);
-}
-
 int en_prompt_raw(struct en_engine *e, const char *text, size_t n_bytes, struct en_image *const *images, int32_t n_images,
                   struct en_chunk **ret_chunks, int32_t *ret_n_chunks, struct err *err)
 {
-    int32_t markers = 0;
-    for (const char *p = text, *end = text + n_bytes; (p = find_marker(p, (size_t)(end - p))) != NULL; p += MARKER_BYTES)
-        markers++;
-    if (markers != n_images)
-        return err_set(err, ERR_INVAL, "the prompt has %d %s marker%s, but %d picture%s given", markers, image_marker,
-                       markers == 1 ? "" : "s", n_images, n_images == 1 ? " is" : "s are");
-    /* The text between pictures, with the vision tokens that belong to the pictures at its ends, is one chunk each. */
-    const int32_t n_chunks = 2 * n_images + 1;
-    int32_t **parts = calloc((size_t)n_images + 1, sizeof *parts);
-    size_t *lengths = calloc((size_t)n_images + 1, sizeof *lengths);
-    size_t total = 0;
-    int rc = 0;
-    if (!parts || !lengths) {
-        rc = err_set(err, ERR_NOMEM, "out of memory: a prompt with %d pictures", n_images);
-        goto out;
-    }
-    const char *at = text, *end = text + n_bytes;
-    for (int32_t i = 0; i <= n_images; i++) {
-        const char *stop = i < n_images ? find_marker(at, (size_t)(end - at)) : end;
-        rc = en_tokenize(e, at, (size_t)(stop - at), true, &parts[i], &lengths[i], err);
-        if (rc != 0)
-            goto out;
-        total += lengths[i] + (i > 0) + (i < n_images);
-        at = stop + (i < n_images ? MARKER_BYTES : 0);
-    }
-    struct en_chunk *chunks = malloc((size_t)n_chunks * sizeof *chunks + total * sizeof(int32_t));
-    if (!chunks) {
-        rc = err_set(err, ERR_NOMEM, "out of memory: a prompt of %zu tokens", total);
-        goto out;
-    }
-    int32_t *ids = (int32_t *)(chunks + n_chunks);
-    for (int32_t i = 0; i <= n_images; i++) {
-        struct en_chunk *c = &chunks[2 * i];
-        *c = (struct en_chunk){.ids = ids};
-        if (i > 0)
-            *ids++ = e->id_vision_end;
-        memcpy(ids, parts[i], lengths[i] * sizeof *ids);
-        ids += lengths[i];
-        if (i < n_images) {
-            *ids++ = e->id_vision_start;
-            chunks[2 * i + 1] = (struct en_chunk){.image = images[i]};
-        }
-        c->n_ids = (int32_t)(ids - c->ids);
-    }
-    *ret_chunks = chunks;
-    *ret_n_chunks = n_chunks;
-out:
-    for (int32_t i = 0; parts && i <= n_images; i++)
-        free(parts[i]);
-    free(parts);
-    free(lengths);
+    struct prompt prompt;
+    int rc = prompt_tokenize_raw(e->tokenizer, e->tokenizer_cache, text, n_bytes, n_images, &prompt, err);
+    if (rc != 0)
+        return rc;
+    rc = batch_chunks(&prompt, images, ret_chunks, ret_n_chunks, err);
+    prompt_release(&prompt);
     return rc;
 }

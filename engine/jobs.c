@@ -1,0 +1,488 @@
+/*
+ * jobs - en_submit to en_take_result: continuous batching. Jobs wait, get a session, have their pictures encoded one at a time, and then share
+ * ragged passes: one row for each that is decoding, and what is left of the step for prompts.
+ */
+#include "engine/jobs.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/answer.h"
+#include "engine/batch.h"
+#include "engine/encode.h"
+#include "engine/prompt.h"
+#include "engine/scheduler.h"
+
+#define IDLE_MAX_NS (1 * CLOCK_S) /* longest sleep behind one step */
+
+enum job_state { JOB_QUEUED, JOB_VISION, JOB_PREFILL, JOB_DECODE };
+
+struct job {
+    uint64_t id, tag;
+    enum job_state state;
+    struct sched_job plan;
+    struct prompt prompt;
+    struct encode_picture *pictures; /* [n_pictures] */
+    struct en_image **images;        /* [n_pictures] encoded so far: the first n_encoded */
+    int32_t n_pictures, n_encoded;
+    int32_t n_prompt; /* rows of the whole prompt */
+    struct en_chunk *chunks;
+    struct pending pending; /* of the prompt, then of the one next token */
+    int32_t next_token;
+    struct en_chunk next_chunk;
+    struct en_session *session;
+    struct answer *answer;
+    struct en_timing timing;
+    int64_t prefill_start_ns, decode_start_ns;
+};
+
+struct result_node {
+    struct en_result result;
+    struct result_node *next;
+};
+
+struct jobs {
+    struct en_engine *engine;
+    struct scheduler scheduler;
+    struct batch batch;
+    struct job **list;  /* [capacity] all without a result, in order of submission */
+    struct job **order; /* [capacity] scratch: those that run, best first */
+    int32_t n, capacity;
+    uint64_t last_id;
+    struct result_node *first, **last;
+};
+
+int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
+{
+    struct jobs *js = calloc(1, sizeof *js);
+    int rc = 0;
+    if (!js)
+        return err_set(err, ERR_NOMEM, "out of memory: the job table");
+    js->engine = e;
+    js->capacity = 4 * e->options.sessions + 16;
+    js->last = &js->first;
+    js->list = calloc((size_t)js->capacity, sizeof(struct job *));
+    js->order = calloc((size_t)js->capacity, sizeof(struct job *));
+    if (!js->list || !js->order)
+        rc = err_set(err, ERR_NOMEM, "out of memory: a table of %d jobs", js->capacity);
+    else
+        rc = batch_open(&js->batch, e, err);
+    if (rc != 0) {
+        jobs_close(js);
+        return rc;
+    }
+    *ret_jobs = js;
+    return 0;
+}
+
+static void job_free(struct job *j)
+{
+    if (!j)
+        return;
+    en_session_close(j->session);
+    for (int32_t i = 0; i < j->n_pictures; i++) {
+        if (j->images)
+            en_image_unref(j->images[i]);
+        if (j->pictures)
+            encode_picture_release(&j->pictures[i]);
+    }
+    answer_close(j->answer);
+    prompt_release(&j->prompt);
+    free(j->images);
+    free(j->pictures);
+    free(j->chunks);
+    free(j);
+}
+
+void jobs_close(struct jobs *js)
+{
+    if (!js)
+        return;
+    for (int32_t i = 0; i < js->n; i++)
+        job_free(js->list[i]);
+    for (struct result_node *r = js->first, *next; r; r = next) {
+        next = r->next;
+        en_result_free(&r->result);
+    }
+    batch_close(&js->batch);
+    free(js->list);
+    free(js->order);
+    free(js);
+}
+
+/* ---- submitting ------------------------------------------------------------------------------------------------------------------- */
+
+static enum prompt_role role_of(enum en_role role)
+{
+    return role == EN_SYSTEM ? PROMPT_SYSTEM : role == EN_ASSISTANT ? PROMPT_ASSISTANT : PROMPT_USER;
+}
+
+/* Messages to ids with places for pictures. */
+static int render(struct en_engine *e, const struct en_job *job, struct job *j, struct err *err)
+{
+    int32_t n_parts = 0;
+    for (int32_t m = 0; m < job->n_messages; m++)
+        n_parts += job->messages[m].n_parts;
+    struct prompt_message *messages = calloc((size_t)job->n_messages + 1, sizeof *messages);
+    struct prompt_part *parts = calloc((size_t)n_parts + 1, sizeof *parts);
+    struct prompt_text text = {0};
+    int rc = 0;
+    if (!messages || !parts) {
+        rc = err_set(err, ERR_NOMEM, "out of memory: a conversation of %d messages", job->n_messages);
+        goto out;
+    }
+    struct prompt_part *at = parts;
+    for (int32_t m = 0; m < job->n_messages; m++) {
+        const struct en_message *in = &job->messages[m];
+        messages[m] = (struct prompt_message){.role = role_of(in->role), .parts = at, .n_parts = in->n_parts};
+        for (int32_t p = 0; p < in->n_parts; p++) {
+            if (!in->parts[p].text && !in->parts[p].view) {
+                rc = err_set(err, ERR_INVAL, "message %d, part %d is neither text nor a picture", m, p);
+                goto out;
+            }
+            *at++ = (struct prompt_part){in->parts[p].text, in->parts[p].text ? strlen(in->parts[p].text) : 0};
+        }
+    }
+    const struct prompt_options options = {.generate = true, .thinking = job->thinking};
+    if ((rc = prompt_render(messages, job->n_messages, &options, &text, err)) == 0)
+        rc = prompt_tokenize(e->tokenizer, e->tokenizer_cache, &text, &j->prompt, err);
+out:
+    prompt_text_release(&text);
+    free(messages);
+    free(parts);
+    return rc;
+}
+
+/* Resize all pictures of the job; they share its cap on pixels. */
+static int prepare_pictures(struct en_engine *e, const struct en_job *job, struct job *j, struct err *err)
+{
+    const int32_t n = j->prompt.n_images;
+    j->pictures = calloc((size_t)n + 1, sizeof *j->pictures);
+    j->images = calloc((size_t)n + 1, sizeof *j->images);
+    if (!j->pictures || !j->images)
+        return err_set(err, ERR_NOMEM, "out of memory: %d pictures", n);
+    j->n_pictures = n;
+    int32_t i = 0;
+    for (int32_t m = 0; m < job->n_messages; m++)
+        for (int32_t p = 0; p < job->messages[m].n_parts; p++) {
+            const struct en_part *part = &job->messages[m].parts[p];
+            if (part->text)
+                continue;
+            const int rc = encode_prepare(e, part->view, job->max_pixels > 0 ? job->max_pixels / n : 0, &j->pictures[i], err);
+            if (rc != 0)
+                return rc;
+            j->plan.image_tokens += j->pictures[i++].tokens;
+        }
+    assert(i == n);
+    return 0;
+}
+
+int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, struct err *err)
+{
+    struct jobs *js = e->jobs;
+    int rc = engine_check(e, err);
+    if (rc != 0)
+        return rc;
+    if (js->n == js->capacity)
+        return err_set(err, ERR_FULL, "%d jobs are waiting or running already", js->n);
+    struct job *j = calloc(1, sizeof *j);
+    if (!j)
+        return err_set(err, ERR_NOMEM, "out of memory: a job");
+    j->timing.submitted_ns = clock_now_ns();
+    if ((rc = render(e, job, j, err)) != 0 || (rc = prepare_pictures(e, job, j, err)) != 0 ||
+        (rc = answer_open(e, job, &j->answer, err)) != 0)
+        goto fail;
+    j->n_prompt = (int32_t)j->prompt.n_ids - j->n_pictures + j->plan.image_tokens;
+    if (j->n_prompt + answer_tokens_max(j->answer) > e->options.context_tokens) {
+        rc = err_set(err, ERR_FULL, "a prompt of %d tokens and an answer of up to %d do not fit into a context of %d",
+                     j->n_prompt, answer_tokens_max(j->answer), e->options.context_tokens);
+        goto fail;
+    }
+    j->id = ++js->last_id;
+    j->tag = job->tag;
+    j->timing.prompt_tokens = j->n_prompt;
+    j->timing.image_tokens = j->plan.image_tokens;
+    j->plan.order = j->id;
+    j->plan.priority = job->priority;
+    j->plan.deadline_ns = job->deadline_ns;
+    j->plan.prompt_rows = j->n_prompt;
+    j->plan.output_max = answer_tokens_max(j->answer);
+    js->list[js->n++] = j;
+    if (ret_id)
+        *ret_id = j->id;
+    return 0;
+fail:
+    job_free(j);
+    return rc;
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The job ends: its result joins the queue, and everything it held is given back. `error` only with EN_FINISH_ERROR. */
+static void finish(struct jobs *js, struct job *j, enum en_finish how, const struct err *error)
+{
+    struct result_node *node = calloc(1, sizeof *node);
+    struct err err = {0};
+    if (node) {
+        struct en_result *r = &node->result;
+        r->tag = j->tag;
+        r->finish = how;
+        if (how == EN_FINISH_STOP && answer_finish(j->answer, r, &err) != 0) {
+            r->finish = EN_FINISH_ERROR;
+            error = &err;
+        }
+        if (r->finish == EN_FINISH_ERROR)
+            r->error = *error;
+        r->timing = j->timing;
+        struct en_timing *t = &r->timing;
+        t->finished_ns = clock_now_ns();
+        t->output_tokens = answer_tokens(j->answer);
+        if (j->decode_start_ns)
+            t->decode_ns = t->finished_ns - j->decode_start_ns;
+        if (j->prefill_start_ns)
+            t->prefill_ns = (j->decode_start_ns ? j->decode_start_ns : t->finished_ns) - j->prefill_start_ns;
+        t->queue_ns = t->finished_ns - t->submitted_ns - t->vision_ns - t->prefill_ns - t->decode_ns;
+        *js->last = node;
+        js->last = &node->next;
+    }
+    for (int32_t i = 0; i < js->n; i++)
+        if (js->list[i] == j) {
+            memmove(&js->list[i], &js->list[i + 1], (size_t)(js->n - i - 1) * sizeof(struct job *));
+            js->n--;
+            break;
+        }
+    job_free(j);
+}
+
+struct en_result *en_take_result(struct en_engine *e)
+{
+    struct jobs *js = e->jobs;
+    struct result_node *node = js->first;
+    if (!node)
+        return NULL;
+    js->first = node->next;
+    if (!js->first)
+        js->last = &js->first;
+    return &node->result;
+}
+
+void en_result_free(struct en_result *r)
+{
+    if (!r)
+        return;
+    for (int32_t i = 0; i < r->n_scores; i++) {
+        free((void *)r->scores[i].path);
+        for (int32_t a = 0; r->scores[i].names && a < r->scores[i].n; a++)
+            free((void *)r->scores[i].names[a]);
+        free((void *)r->scores[i].names);
+        free((void *)r->scores[i].p);
+    }
+    free(r->scores);
+    free(r->text);
+    free(r->thought);
+    free(r); /* the first member of its node */
+}
+
+_Static_assert(offsetof(struct result_node, result) == 0, "en_result_free frees the node through its result");
+
+void en_cancel(struct en_engine *e, uint64_t id)
+{
+    struct jobs *js = e->jobs;
+    for (int32_t i = 0; i < js->n; i++)
+        if (js->list[i]->id == id) {
+            finish(js, js->list[i], EN_FINISH_CANCELLED, NULL);
+            return;
+        }
+}
+
+int32_t en_pending(const struct en_engine *e)
+{
+    return e->jobs->n;
+}
+
+/* ---- one step ---------------------------------------------------------------------------------------------------------------------- */
+
+static void shed_late(struct jobs *js, int64_t now)
+{
+    for (int32_t i = js->n - 1; i >= 0; i--)
+        if (scheduler_is_late(&js->scheduler, &js->list[i]->plan, now))
+            finish(js, js->list[i], EN_FINISH_DEADLINE, NULL);
+}
+
+static int32_t count_running(const struct jobs *js)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < js->n; i++)
+        n += js->list[i]->state != JOB_QUEUED;
+    return n;
+}
+
+/* Give sessions to the best of those that wait. */
+static void admit(struct jobs *js, int32_t limit, int64_t now)
+{
+    for (int32_t running = count_running(js); running < limit; running++) {
+        struct job *best = NULL;
+        for (int32_t i = 0; i < js->n; i++)
+            if (js->list[i]->state == JOB_QUEUED && (!best || scheduler_before(&js->list[i]->plan, &best->plan)))
+                best = js->list[i];
+        /* sessions opened by hand may leave none: the job waits on */
+        if (!best || en_session_open(js->engine, &best->session, NULL) != 0)
+            return;
+        best->state = best->n_pictures ? JOB_VISION : JOB_PREFILL;
+        best->timing.started_ns = now;
+    }
+}
+
+/* The jobs that run, best first, into js->order. */
+static int32_t sort_running(struct jobs *js)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < js->n; i++) {
+        struct job *j = js->list[i];
+        if (j->state == JOB_QUEUED)
+            continue;
+        int32_t at = n++;
+        for (; at > 0 && scheduler_before(&j->plan, &js->order[at - 1]->plan); at--)
+            js->order[at] = js->order[at - 1];
+        js->order[at] = j;
+    }
+    return n;
+}
+
+static int encode_next(struct jobs *js, struct job *j, struct err *err)
+{
+    struct en_engine *e = js->engine;
+    struct encode_picture *p = &j->pictures[j->n_encoded];
+    const int64_t start = clock_now_ns();
+    const int rc = encode_run(e, p, &j->images[j->n_encoded], err);
+    if (rc != 0)
+        return rc;
+    const int64_t took = clock_now_ns() - start;
+    scheduler_note_vision(&js->scheduler, p->tokens, took);
+    j->timing.vision_ns += took;
+    j->plan.image_tokens -= p->tokens;
+    encode_picture_release(p);
+    if (++j->n_encoded == j->n_pictures)
+        j->state = JOB_PREFILL;
+    return 0;
+}
+
+/* The prompt's chunks, once all its pictures are there. */
+static int start_prefill(struct job *j, int64_t now, struct err *err)
+{
+    int32_t n_chunks = 0;
+    const int rc = batch_chunks(&j->prompt, j->images, &j->chunks, &n_chunks, err);
+    if (rc != 0)
+        return rc;
+    j->pending = pending_init(j->chunks, n_chunks);
+    j->prefill_start_ns = now;
+    return 0;
+}
+
+/* One more token of the answer from its logits. */
+static void next_token(struct jobs *js, struct job *j, float *logits, int64_t now)
+{
+    struct err err = {0};
+    bool done = false;
+    if (j->state == JOB_PREFILL) {
+        j->state = JOB_DECODE;
+        j->decode_start_ns = now;
+    }
+    if (answer_next(j->answer, logits, &j->next_token, &done, &err) != 0) {
+        finish(js, j, EN_FINISH_ERROR, &err);
+    } else if (done) {
+        scheduler_note_output(&js->scheduler, answer_tokens(j->answer));
+        finish(js, j, EN_FINISH_STOP, NULL);
+    } else {
+        j->plan.output_done = answer_tokens(j->answer);
+        j->next_chunk = (struct en_chunk){.ids = &j->next_token, .n_ids = 1};
+        j->pending = pending_init(&j->next_chunk, 1);
+    }
+}
+
+/* One pass over what runs: a row for each that decodes, then prompts. */
+static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct err *err)
+{
+    struct en_engine *e = js->engine;
+    struct batch *b = &js->batch;
+    int32_t n_decode = 0, n_prompt = 0;
+    const int64_t start = clock_now_ns();
+    batch_begin(b);
+    for (int pass = 0; pass < 2; pass++) /* decoding first: it is short, and it waits for every prompt's rows */
+        for (int32_t i = 0; i < n_running && b->n_members < limit; i++) {
+            struct job *j = js->order[i];
+            if (!j || (j->state != (pass == 0 ? JOB_DECODE : JOB_PREFILL)))
+                continue;
+            int32_t rows = 0;
+            struct err why = {0};
+            int rc = j->state == JOB_PREFILL && !j->chunks ? start_prefill(j, start, &why) : 0;
+            if (rc == 0)
+                rc = batch_add(b, j->session, &j->pending, 0, EN_WANT_LAST, j, &rows, &why);
+            if (rc != 0) { /* no page for it: only this job ends */
+                finish(js, j, EN_FINISH_ERROR, &why);
+                js->order[i] = NULL;
+                continue;
+            }
+            if (pass == 0)
+                n_decode += rows;
+            else {
+                n_prompt += rows;
+                j->plan.prompt_rows -= rows;
+            }
+        }
+    int rc = batch_run(b, err);
+    for (int32_t at = 0; rc == 0 && at < b->n_rows; at += e->pass.max_logits) {
+        const int32_t n = b->n_rows - at < e->pass.max_logits ? b->n_rows - at : e->pass.max_logits;
+        float *logits = NULL;
+        if ((rc = batch_logits(b, at, n, &logits, err)) != 0)
+            break;
+        for (int32_t r = 0; r < n; r++)
+            next_token(js, b->rows[at + r].user, logits + (size_t)r * (size_t)e->model->shape.n_vocab, clock_now_ns());
+    }
+    if (rc == 0)
+        scheduler_note_step(&js->scheduler, n_prompt, n_decode, clock_now_ns() - start);
+    return rc;
+}
+
+int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy, struct err *err)
+{
+    struct jobs *js = e->jobs;
+    int rc = engine_check(e, err);
+    if (rc != 0)
+        return rc;
+    const int64_t start = clock_now_ns();
+    shed_late(js, start);
+    if (!permit || permit->batch < 1 || permit->expires_ns <= start)
+        return err_set(err, ERR_STATE, "no permit: nothing is submitted");
+    const int32_t limit = permit->batch < e->options.batch ? permit->batch : e->options.batch;
+    admit(js, limit, start);
+    const int32_t n_running = sort_running(js);
+    struct job *to_encode = NULL;
+    for (int32_t i = 0; i < n_running && i < limit && !to_encode; i++)
+        if (js->order[i]->state == JOB_VISION)
+            to_encode = js->order[i];
+    if (to_encode) {
+        struct err why = {0};
+        if ((rc = encode_next(js, to_encode, &why)) != 0) {
+            finish(js, to_encode, EN_FINISH_ERROR, &why);
+            if (e->is_dead) {
+                if (err)
+                    *err = why;
+                return rc;
+            }
+        }
+    } else if (n_running > 0 && (rc = run_batch(js, n_running, limit, err)) != 0) {
+        return rc;
+    }
+    if (ret_busy)
+        *ret_busy = js->n > 0;
+    const int64_t busy = clock_now_ns() - start;
+    if (permit->idle_permille > 0 && n_running > 0) {
+        const int32_t share = permit->idle_permille < 990 ? permit->idle_permille : 990;
+        const int64_t idle = busy * share / (1000 - share);
+        clock_sleep_until_ns(start + busy + (idle < IDLE_MAX_NS ? idle : IDLE_MAX_NS));
+    }
+    return 0;
+}

@@ -1,0 +1,166 @@
+#include "engine/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/rng.h"
+
+struct candidate {
+    float logit;
+    int32_t token;
+};
+
+struct sampler {
+    int32_t n_vocab;
+    struct candidate *list; /* [V] */
+    double *weight;         /* [V] */
+};
+
+int sampler_create(int32_t n_vocab, struct sampler **ret_sampler, struct err *err)
+{
+    struct sampler *s = calloc(1, sizeof *s);
+    if (s) {
+        s->n_vocab = n_vocab;
+        s->list = malloc((size_t)n_vocab * sizeof *s->list);
+        s->weight = malloc((size_t)n_vocab * sizeof *s->weight);
+    }
+    if (!s || !s->list || !s->weight) {
+        sampler_free(s);
+        return err_set(err, ERR_NOMEM, "out of memory: a sampler over %d tokens", n_vocab);
+    }
+    *ret_sampler = s;
+    return 0;
+}
+
+void sampler_free(struct sampler *s)
+{
+    if (!s)
+        return;
+    free(s->list);
+    free(s->weight);
+    free(s);
+}
+
+int sampler_check(const struct en_sampling *p, struct err *err)
+{
+    if (!(p->temperature >= 0 && p->temperature <= 100))
+        return err_set(err, ERR_INVAL, "a temperature of %g: 0 to 100 are possible", (double)p->temperature);
+    if (p->top_k < 0)
+        return err_set(err, ERR_INVAL, "top_k of %d: 0, for all, or more", p->top_k);
+    if (!(p->top_p > 0 && p->top_p <= 1))
+        return err_set(err, ERR_INVAL, "top_p of %g: above 0, at most 1", (double)p->top_p);
+    if (!(p->min_p >= 0 && p->min_p <= 1))
+        return err_set(err, ERR_INVAL, "min_p of %g: 0 to 1 are possible", (double)p->min_p);
+    return 0;
+}
+
+/* More probable first; ties by the lower id. */
+static bool before(const struct candidate *a, const struct candidate *b)
+{
+    return a->logit > b->logit || (a->logit == b->logit && a->token < b->token);
+}
+
+static void swap(struct candidate *a, struct candidate *b)
+{
+    const struct candidate t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Move the k best of n to the front, in any order: quickselect, middle of three as pivot. */
+static void select_best(struct candidate *list, int32_t n, int32_t k)
+{
+    int32_t lo = 0, hi = n - 1;
+    while (lo < hi) {
+        const int32_t mid = lo + (hi - lo) / 2;
+        if (before(&list[mid], &list[lo]))
+            swap(&list[mid], &list[lo]);
+        if (before(&list[hi], &list[lo]))
+            swap(&list[hi], &list[lo]);
+        if (before(&list[hi], &list[mid]))
+            swap(&list[hi], &list[mid]);
+        const struct candidate pivot = list[mid];
+        int32_t i = lo, j = hi;
+        while (i <= j) {
+            while (before(&list[i], &pivot))
+                i++;
+            while (before(&pivot, &list[j]))
+                j--;
+            if (i <= j)
+                swap(&list[i++], &list[j--]);
+        }
+        if (k - 1 <= j)
+            hi = j;
+        else if (k - 1 >= i)
+            lo = i;
+        else
+            return;
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    return before(a, b) ? -1 : before(b, a) ? 1 : 0;
+}
+
+/* The allowed tokens with numbers for logits; the index of the best, or -1. */
+static int32_t gather(struct sampler *s, const float *logits, const uint32_t *mask, int32_t *ret_n)
+{
+    int32_t n = 0, best = -1;
+    for (int32_t t = 0; t < s->n_vocab; t++) {
+        if (mask && !mask[t / 32]) {
+            t |= 31;
+            continue;
+        }
+        if ((mask && !(mask[t / 32] >> t % 32 & 1)) || isnan(logits[t]))
+            continue;
+        s->list[n] = (struct candidate){logits[t], t};
+        if (best < 0 || before(&s->list[n], &s->list[best]))
+            best = n;
+        n++;
+    }
+    *ret_n = n;
+    return best;
+}
+
+int sampler_pick(struct sampler *s, const struct en_sampling *p, uint64_t counter, const float *logits, const uint32_t *mask,
+                 int32_t *ret_token, struct err *err)
+{
+    int32_t n;
+    const int32_t best = gather(s, logits, mask, &n);
+    if (best < 0)
+        return err_set(err, ERR_INVAL, "no token that may come next has a number for a logit");
+    const float top = s->list[best].logit;
+    if (p->temperature == 0 || n == 1 || isinf(top)) {
+        *ret_token = s->list[best].token;
+        return 0;
+    }
+    if (p->top_k > 0 && p->top_k < n) {
+        select_best(s->list, n, p->top_k);
+        n = p->top_k;
+    }
+    /* top_p wants order, and so does a draw that is to be the same on every machine */
+    qsort(s->list, (size_t)n, sizeof *s->list, compare);
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += s->weight[i] = exp(((double)s->list[i].logit - (double)top) / (double)p->temperature);
+    if (p->top_p < 1) {
+        double reached = 0;
+        int32_t keep = 0;
+        while (keep < n && reached < (double)p->top_p * sum)
+            reached += s->weight[keep++];
+        n = keep > 0 ? keep : 1;
+    }
+    if (p->min_p > 0)
+        while (n > 1 && s->weight[n - 1] < (double)p->min_p) /* the best weighs 1 */
+            n--;
+    sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += s->weight[i];
+    double at = (double)(rng_at(p->seed, counter) >> 11) * 0x1p-53 * sum;
+    int32_t i = 0;
+    while (i + 1 < n && at >= s->weight[i])
+        at -= s->weight[i++];
+    *ret_token = s->list[i].token;
+    return 0;
+}
