@@ -54,13 +54,14 @@ def shape(seed, vision=None, **text):
 
 
 MODELS = {
-    # n_v = n_k, tied; head dim 32, 16 of it turned, state 16
-    'dense1': shape(33, is_tied=True),
+    # n_v = n_k, tied; head dim 32, 16 of it turned, state 16; a small base, so that the last pair's axis shows
+    'dense1': shape(33, is_tied=True, rope_freq_base=100.0),
     # n_v = 2 n_k; head dim 48, 24 turned, state 32; vision head dim 24, the file's own limits are the family's
     'dense2': shape(12, n_embd=96, n_ff=160, n_head=6, head_dim=48, n_rot=24, rope_sections=(4, 4, 4), n_v=4, d_k=32, d_v=32,
                     vision=dict(n_embd=48, n_ff=80, n_head=2, grid_side=12, min_pixels=65536, max_pixels=16777216)),
-    # n_v = 3 n_k, tied; every second layer full attention; one KV head; uneven sections
-    'dense3': shape(35, interval=2, n_head=3, n_head_kv=1, head_dim=64, n_rot=32, rope_sections=(6, 5, 5), n_v=6, d_k=32, d_v=32,
+    # n_v = 3 n_k, tied; every second layer full attention; one KV head; sections that leave pairs over (they turn with t)
+    'dense3': shape(35, interval=2, n_head=3, n_head_kv=1, head_dim=64, n_rot=32, rope_sections=(8, 5, 3),
+                    rope_freq_base=1000.0, n_v=6, d_k=32, d_v=32,
                     is_tied=True, vision=dict(n_layers=3, n_head=2)),
     # n_v = 4 n_k, experts
     'moe4': shape(32, is_moe=True, n_ff=0, n_k=2, n_v=8, n_experts=16, n_experts_used=4, n_ff_expert=32, n_ff_shared=48),
