@@ -4,10 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
-
-#define HUGE_BYTES ((size_t)2 << 20)
 
 /* ---- device ---------------------------------------------------------------------------------------------------------------- */
 
@@ -23,6 +20,7 @@ static void device_close(struct kn_device *device)
     if (!d)
         return;
     pool_close(d->pool);
+    weights_close(&d->weights);
     free(d);
 }
 
@@ -48,6 +46,7 @@ static int device_open(int index, const struct kn_device_options *options, struc
     if (!d)
         return err_set(err, ERR_NOMEM, "no memory for the cpu device");
     d->base.raw = cpu_ops;
+    weights_init(&d->weights);
     int rc = cpu_level_choose(options->isa, &d->level, err);
     if (rc)
         goto fail;
@@ -68,93 +67,6 @@ static int device_open(int index, const struct kn_device_options *options, struc
 fail:
     device_close(&d->base);
     return rc;
-}
-
-/* ---- weights --------------------------------------------------------------------------------------------------------------- */
-
-static int weight_begin(struct kn_device *device, struct kn_weight *w, struct err *err)
-{
-    struct pack_shape shape;
-    if (!pack_shape_init(&shape, w->dtype, w->rows, w->cols))
-        return err_set(err, ERR_UNSUPPORTED, "a %s weight of %d x %d", kn_dtype_name(w->dtype), w->rows, w->cols);
-    size_t bytes;
-    void *p = NULL;
-    /* Large weights start on a huge page and ask for such: fewer misses of the page table when they are streamed. */
-    if (__builtin_mul_overflow(shape.slice_bytes, (size_t)w->slices, &bytes) || bytes > SIZE_MAX - HUGE_BYTES ||
-        posix_memalign(&p, bytes >= HUGE_BYTES ? HUGE_BYTES : 64, bytes) != 0)
-        return err_set(err, ERR_NOMEM, "out of memory: a weight of %d x %d x %d %s", w->slices, w->rows, w->cols,
-                       kn_dtype_name(w->dtype));
-    if (bytes >= HUGE_BYTES)
-        madvise(p, bytes, MADV_HUGEPAGE);
-    if (w->rows % PACK_ROWS)
-        for (int32_t e = 0; e < w->slices; e++) /* the lanes that no row fills */
-            memset((uint8_t *)p + (size_t)(e + 1) * shape.slice_bytes - shape.group_bytes, 0, shape.group_bytes);
-    w->data = p;
-    w->data_bytes = bytes;
-    w->packed = PACK_VERSION;
-    return 0;
-}
-
-struct pack_job {
-    struct pack_shape shape;
-    const struct kn_weight *w;
-    int64_t first, end;  /* rows at hand */
-    int64_t first_group; /* counted over all slices */
-    const uint8_t *src;
-    size_t row_bytes;
-};
-
-static void pack_item(void *ctx, int32_t item, int thread)
-{
-    const struct pack_job *j = ctx;
-    int64_t group = j->first_group + item, slice = group / j->shape.n_groups;
-    int64_t start = slice * j->w->rows, row = start + group % j->shape.n_groups * PACK_ROWS;
-    int64_t end = row + PACK_ROWS < start + j->w->rows ? row + PACK_ROWS : start + j->w->rows;
-    row = row > j->first ? row : j->first;
-    end = end < j->end ? end : j->end;
-    pack_rows(&j->shape, (uint8_t *)j->w->data + (size_t)slice * j->shape.slice_bytes, (int32_t)(row - start),
-              (int32_t)(end - row), j->src + (size_t)(row - j->first) * j->row_bytes);
-}
-
-static int weight_rows(struct kn_device *device, struct kn_weight *w, int64_t first_row, int64_t n_rows, const void *host_src,
-                       struct err *err)
-{
-    if (n_rows == 0)
-        return 0;
-    struct pack_job j = {.shape = cpu_shape(w),
-                         .w = w,
-                         .first = first_row,
-                         .end = first_row + n_rows,
-                         .src = host_src,
-                         .row_bytes = kn_row_bytes(w->dtype, w->cols)};
-    int64_t last = j.end - 1;
-    j.first_group = first_row / w->rows * j.shape.n_groups + first_row % w->rows / PACK_ROWS;
-    int64_t last_group = last / w->rows * j.shape.n_groups + last % w->rows / PACK_ROWS;
-    pool_run(((struct cpu_device *)device)->pool, (int32_t)(last_group - j.first_group + 1), pack_item, &j);
-    return 0;
-}
-
-static int weight_end(struct kn_device *device, struct kn_weight *w, struct err *err)
-{
-    return 0;
-}
-
-static void weight_free(struct kn_device *device, struct kn_weight *w)
-{
-    free(w->data);
-    w->data = NULL;
-}
-
-static void weight_row(const struct kn_weight *w, int32_t slice, int32_t row, float *dst)
-{
-    uint8_t blocks[4096];
-    const struct pack_shape shape = cpu_shape(w);
-    const int32_t step = (int32_t)(sizeof blocks / shape.layout->block_bytes);
-    for (int32_t b = 0; b < shape.n_blocks; b += step) {
-        int32_t n = shape.n_blocks - b < step ? shape.n_blocks - b : step;
-        pack_get_row(&shape, cpu_slice(w, &shape, slice), row, b, n, blocks);
-        kn_dequantize(w->dtype, blocks, (int64_t)n * shape.layout->elems, dst + (int64_t)b * shape.layout->elems);
-    }
 }
 
 /* ---- streams ---------------------------------------------------------------------------------------------------------------- */
@@ -260,13 +172,13 @@ const struct kn_backend kn_backend_cpu = {
     .free = kn_host_free,
     .upload = kn_host_copy_in,
     .download = kn_host_copy_out,
-    .weight_begin = weight_begin,
-    .weight_rows = weight_rows,
-    .weight_end = weight_end,
-    .weight_free = weight_free,
+    .weight_begin = weights_begin,
+    .weight_rows = weights_rows,
+    .weight_end = weights_end,
+    .weight_free = weights_free,
     .stream_open = stream_open,
     .stream_close = stream_close,
-    .weight_row = weight_row,
+    .weight_row = weights_row,
     .read_bandwidth = cpu_read_bandwidth,
     .is_host = true,
 };

@@ -15,6 +15,7 @@
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/cpu/weights.h"
 #include "kernels/device.h"
 
 #define CPU_BLOCK_ROWS   128  /* rows of a matrix-product item: their accumulators stay in the first-level cache */
@@ -28,6 +29,7 @@ struct cpu_device {
     struct pool *pool;
     const struct tile_kernels *tile;
     const struct vec_kernels *vec;
+    struct weights weights;
 };
 
 /* One thread's scratch. */

@@ -334,6 +334,15 @@ INL void part_nvfp4(const uint8_t *body, const struct prep *p, int i, b64 *w, v1
 
 /* ---- few rows: unpack in registers ---- */
 
+/*
+ * Ask for the lines that will be read PREFETCH_BYTES later: the hardware's own streams end at every page and at every group's head.
+ */
+#define PREFETCH_BYTES 2048
+INL void prefetch(const uint8_t *p, int n)
+{
+    UNROLL for (int i = 0; i < n; i += 64) lanes_prefetch(p + i);
+}
+
 struct kind {
     int sub; /* inputs per scale: 32 or 16 */
     bool has_offset;
@@ -461,6 +470,7 @@ INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels,
             prep_##T(head, body, &p);                                                                                          \
             UNROLL_PARTS for (int i = 0; i < ELEMS / PART; i++)                                                                \
             {                                                                                                                  \
+                prefetch(body + PREFETCH_BYTES + i * (16 * BODY * PART / ELEMS), 16 * BODY * PART / ELEMS);                    \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
@@ -568,9 +578,12 @@ INL v16 take_bf16(const uint8_t *p)
             const float *x = rows[0].x + k0;                                                                                   \
             v16 c[4];                                                                                                          \
             UNROLL for (int i = 0; i < 4; i++) c[i] = v_zero();                                                                \
-            for (int32_t k = 0; k < TILE_K_FLOAT; k++)                                                                         \
+            for (int32_t k = 0; k < TILE_K_FLOAT; k++) {                                                                       \
+                /* the next four stretches, evenly spread */                                                                   \
+                prefetch(p + (4 * TILE_K_FLOAT * 16 + k * 64) * BYTES, 64 * BYTES);                                            \
                 UNROLL for (int i = 0; i < 4; i++) c[i] =                                                                      \
                     v_fma(take_##T(p + (k + i * TILE_K_FLOAT) * 16 * BYTES), v_set1(x[k + i * TILE_K_FLOAT]), c[i]);           \
+            }                                                                                                                  \
             UNROLL for (int i = 0; i < 4; i++) acc[0] = v_add(acc[0], c[i]);                                                   \
         }                                                                                                                      \
         for (; k0 < n; k0 += TILE_K_FLOAT) {                                                                                   \
