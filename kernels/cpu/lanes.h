@@ -52,7 +52,7 @@ INL v16 v_zero(void)
 
 /*
  * e^x: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 6 (minimax), scaled by 2^n in two steps. Below -87.33 it
- * gives 0, above 88.72 infinity; NaN stays NaN. Error at most 1.1 ulp (checked in tests/kernels/test_cpu_math.c).
+ * gives 0, above 88.72 infinity; NaN stays NaN. Error at most 1 ulp (checked in tests/kernels/test_cpu_levels.c).
  */
 INL v16 v_exp(v16 x)
 {
