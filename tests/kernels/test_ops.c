@@ -2,6 +2,7 @@
  * Every op on every device level against its reference, over odd shapes and all types; and, on each device, that a row's result does not depend,
  * to the bit, on its company nor on how a sequence was cut.
  */
+#include "kernels/cpu/features.h"
 #include "tests/support/kn_rig.h"
 
 #include <math.h>
@@ -15,6 +16,15 @@ static const struct {
     int threads;
 } devices[] = {{"cpu", "scalar", 1}, {"cpu", "avx2", 2}, {"cpu", "avx512", 1}, {"cpu", NULL, 3}};
 #define N_DEVICES (sizeof devices / sizeof *devices)
+
+/* Levels that this processor does not run are left out; what it runs is printed once. */
+static bool usable(size_t d)
+{
+    for (int level = 0; devices[d].isa && level < CPU_LEVEL_COUNT; level++)
+        if (strcmp(cpu_level_name(level), devices[d].isa) == 0)
+            return cpu_level_usable((enum cpu_level)level);
+    return true;
+}
 
 /* A case runs an op with args made from `shape` and the fixed seeds, and adds what it wrote to `out`. */
 typedef void (*case_fn)(struct kn_rig *r, const int *shape, struct kn_output *out);
@@ -51,6 +61,8 @@ static void compare(const char *name, case_fn fn, const int *shape, double limit
     for (size_t d = 0; d < N_DEVICES; d++) {
         struct kn_rig r;
         struct kn_output got = {0};
+        if (!usable(d))
+            continue;
         kn_rig_open(&r, devices[d].device, devices[d].isa, devices[d].threads);
         fn(&r, shape, &got);
         kn_rig_close(&r);
@@ -71,6 +83,8 @@ static void same_bits(const char *name, case_fn one, case_fn other, const int *s
         struct kn_output a = {0}, b = {0};
         struct kn_rig r;
         const bool is_ref = d == N_DEVICES;
+        if (!is_ref && !usable(d))
+            continue;
         kn_rig_open(&r, is_ref ? "ref" : devices[d].device, is_ref ? NULL : devices[d].isa, is_ref ? 1 : devices[d].threads);
         one(&r, shape, &a);
         kn_rig_reset(&r);
@@ -635,6 +649,9 @@ static void tracing_counts(void **state)
 
 int main(void)
 {
+    for (size_t d = 0; d < N_DEVICES; d++)
+        if (!usable(d))
+            print_message("left out: this processor does not run %s\n", devices[d].isa);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_and_norms),
         cmocka_unit_test(matrix_products),
