@@ -322,7 +322,7 @@ static int by_time(const void *a, const void *b)
 
 size_t kn_trace_read(struct kn_device *device, struct kn_trace_row *ret_rows, size_t cap, bool reset)
 {
-    struct kn_trace_row rows[KN_OP_COUNT];
+    struct kn_trace_row rows[KN_OP_COUNT] = {0};
     size_t n = 0;
     for (int i = 0; i < KN_OP_COUNT; i++)
         if (device->trace_rows[i].calls > 0)

@@ -491,7 +491,7 @@ void kn_fill_noise(enum kn_dtype dtype, uint64_t seed, float stddev, int64_t n, 
     }
     const int words = (info->block_bytes + 7) / 8;
     for (int64_t b = 0; b < n / info->block_elems; b++) {
-        uint64_t bits[32];
+        uint64_t bits[32] = {0};
         for (int w = 0; w < words; w++)
             bits[w] = rng_at(seed, (uint64_t)(b * words + w));
         uint8_t *block = (uint8_t *)dst + (size_t)b * info->block_bytes;
