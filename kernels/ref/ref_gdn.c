@@ -58,7 +58,7 @@ void kn_ref_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
     const int32_t dk = a->d_k, dv = a->d_v;
     for (int32_t s = 0; s < a->step->n_seqs; s++) {
         const struct kn_seq *seq = &a->step->seqs[s];
-        float *slot = (float *)((char *)a->state->data + (size_t)seq->slot * a->state->bytes_per_slot);
+        float *slot = (float *)(void *)((char *)a->state->data + (size_t)seq->slot * a->state->bytes_per_slot);
         for (int32_t j = 0; j < a->n_v; j++) {
             float *S = slot + (int64_t)j * dk * dv;
             for (int32_t t = seq->row0; t < seq->row0 + seq->n_rows; t++) {
