@@ -138,15 +138,17 @@ define again
 endef
 
 # ---- run and test -----------------------------------------------------------------------------------------------------------
-DEMO_SECONDS ?= 0
-demo: deps                          ## watch a moving scene: camera, engine, broker, observations (DEMO_SECONDS=60 ends by itself)
+demo: deps                          ## a rendered scene, looked at and answered for under a schema (the model is untrained)
 	$(again) demo-built
-	@$(O)/heron demo --seconds $(DEMO_SECONDS) --model $(O)/demo/tiny.gguf --vision $(O)/demo/mmproj-tiny.gguf
+	@$(O)/tools/scene $(O)/demo/yard.ppm
+	@echo "the scene:  $(O)/demo/yard.ppm"
+	@$(O)/heron describe -m $(O)/demo/tiny.gguf -v $(O)/demo/mmproj-tiny.gguf --schema config/schemas/observation-default.json \
+	    --temperature 1 --max-tokens 200 --json $(O)/demo/yard.ppm
 
-demo-built: $(O)/heron $(O)/demo/tiny.gguf
+demo-built: $(O)/heron $(O)/tools/scene $(O)/demo/tiny.gguf
 $(O)/demo/tiny.gguf: $(O)/tools/make_model
 	@mkdir -p $(@D)
-	$(call say,MODEL,$@) $(O)/tools/make_model --preset demo -o $@ --vision $(O)/demo/mmproj-tiny.gguf
+	$(call say,MODEL,$@) $(O)/tools/make_model --vision $(O)/demo/mmproj-tiny.gguf tiny-dense $@ >/dev/null
 
 test: deps                          ## build everything and run every test
 	$(again) test-built

@@ -55,7 +55,7 @@ static void emit(enum log_level level, const char *line)
     else
         fprintf(stderr, "%s\n", line);
     char *slot = state.ring[state.n_lines++ % LOG_RING_LINES];
-    snprintf(slot, LOG_LINE_BYTES, "%s: %s", level_words[level], line);
+    snprintf(slot, LOG_LINE_BYTES, "%s: %.*s", level_words[level], LOG_LINE_BYTES - 16, line);
 }
 
 void log_write(enum log_level level, struct log_site *site, const char *fmt, ...)

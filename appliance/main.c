@@ -1,0 +1,21 @@
+/*
+ * main - the table of commands.
+ */
+#include <stdio.h>
+
+#include "appliance/commands.h"
+
+static int cmd_version(int argc, char **argv)
+{
+    printf("heron %s\n", HERON_VERSION);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct cli_command commands[] = {
+        cmd_describe_command, cmd_eval_command,  cmd_tokenize_command,
+        cmd_bench_command,    cmd_model_command, {"version", "", "which build this is", cmd_version},
+    };
+    return cli_main(commands, sizeof commands / sizeof *commands, argc, argv);
+}
