@@ -299,7 +299,7 @@ static bool yard_car_at(const struct yard *y, int i_bay, double t, struct car *r
     uint64_t r = rng_at(actor, (uint64_t)(int64_t)k);
     if (r % 100 < 18)
         return false;
-    double leave_s = SLOT_S * (3 + 2 * (double)(r >> 8 & 1)) + 0;
+    double leave_s = SLOT_S * (3 + 2 * (double)(rng_at(y->seed, 3) % 3)); /* the same for all bays: no two in one slot */
     ret_car->is_van = (r >> 16) % 5 == 0;
     ret_car->paint = ret_car->is_van && (r >> 20 & 1) ? COLOUR(224, 224, 220) : paints[(r >> 24) % 7];
     double bay_x = yard_bay_x(i_bay), gate = 0;
@@ -355,7 +355,7 @@ static void car_face(const struct yard *y, struct canvas *c, const struct vec v[
         p[i] = yard_project(y, v[i]);
     for (int i = 0; i < 4; i++)
         area += p[i].x * p[(i + 1) % 4].y - p[(i + 1) % 4].x * p[i].y;
-    if (area > 0) /* faces are given clockwise as seen from outside, with y down: positive area looks at the camera */
+    if (area < 0) /* faces are given so that, with y down, those that look at the camera have a negative area */
         draw_polygon(c, p, 4, colour);
 }
 

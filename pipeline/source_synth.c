@@ -1,0 +1,171 @@
+/*
+ * source_synth - the synthetic camera: a scene, paced. No GStreamer; the supervisor's thread draws straight into the frame.
+ *
+ * Frame numbers follow the monotonic clock from the moment the source was opened: a supervisor that comes late skips numbers, as a
+ * real camera's viewer misses pictures. With pace=fast every number is drawn, as fast as they are asked for.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "pipeline/frame.h"
+#include "pipeline/scene.h"
+#include "pipeline/source.h"
+
+/* ---- by hand ------------------------------------------------------------------------------------------------------------ */
+
+struct pl_synth {
+    struct url url;
+    struct scene *scene;
+    char truth[FRAME_TRUTH_BYTES];
+};
+
+int pl_synth_open(const char *source, struct pl_synth **ret_synth, struct err *err)
+{
+    struct pl_synth *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "no memory for a synthetic camera");
+    int rc = source_parse(source, &s->url, err);
+    if (!rc && s->url.kind != URL_SYNTH)
+        rc = err_set(err, ERR_INVAL, "expected a synth: source, such as synth:yard");
+    if (!rc)
+        rc = scene_open(s->url.location, s->url.seed, s->url.width_px, s->url.height_px, &s->scene, err);
+    if (rc)
+        goto fail;
+    *ret_synth = s;
+    return 0;
+fail:
+    pl_synth_close(s);
+    return rc;
+}
+
+void pl_synth_close(struct pl_synth *s)
+{
+    if (!s)
+        return;
+    scene_close(s->scene);
+    free(s);
+}
+
+void pl_synth_get_info(const struct pl_synth *s, struct pl_synth_info *ret_info)
+{
+    *ret_info = (struct pl_synth_info){
+        .scene = s->url.location,
+        .width_px = s->url.width_px,
+        .height_px = s->url.height_px,
+        .fps = s->url.fps,
+        .seed = s->url.seed,
+    };
+}
+
+void pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
+{
+    scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, s->truth, sizeof s->truth);
+    if (ret_truth)
+        *ret_truth = s->truth;
+}
+
+/* ---- as a camera -------------------------------------------------------------------------------------------------------- */
+
+struct synth {
+    const struct url *url;
+    struct scene *scene;
+    int width_px, height_px;
+    int64_t start_ns;
+    int64_t period_ns;  /* between two frames */
+    uint64_t step;      /* every step-th number is drawn, to stay under the rate cap */
+    uint64_t i_frame;   /* of the waiting frame, or the next */
+    uint64_t n_waited;  /* frames that wait reported */
+    int64_t picture_ns; /* when it reported the last */
+};
+
+static bool synth_close(struct source *source)
+{
+    struct synth *s = (struct synth *)source;
+    if (s) {
+        scene_close(s->scene);
+        free(s);
+    }
+    return true;
+}
+
+static int synth_open(const struct source_settings *settings, struct source **ret_source, struct err *err)
+{
+    const struct url *url = settings->url;
+    struct synth *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "no memory for a synthetic camera");
+    s->url = url;
+    frame_fit(settings->max_pixels, url->width_px, url->height_px, &s->width_px, &s->height_px);
+    s->period_ns = (int64_t)(1e9 / url->fps);
+    s->step = settings->max_fps > 0 && settings->max_fps < url->fps ? (uint64_t)ceil(url->fps / settings->max_fps - 1e-6) : 1;
+    int rc = scene_open(url->location, url->seed, s->width_px, s->height_px, &s->scene, err);
+    if (rc)
+        goto fail;
+    s->start_ns = clock_now_ns();
+    *ret_source = (struct source *)s;
+    return 0;
+fail:
+    synth_close((struct source *)s);
+    return rc;
+}
+
+static enum source_event synth_wait(struct source *source, int64_t until_ns, struct err *err)
+{
+    struct synth *s = (struct synth *)source;
+    int64_t now = clock_now_ns();
+    uint64_t i = s->n_waited ? s->i_frame + s->step : 0;
+    if (!s->url->is_fast) {
+        uint64_t newest = now > s->start_ns ? (uint64_t)((now - s->start_ns) / s->period_ns) / s->step * s->step : 0;
+        if (newest > i)
+            i = newest;
+        int64_t due = s->start_ns + (int64_t)i * s->period_ns;
+        if (due > until_ns) {
+            clock_sleep_until_ns(until_ns);
+            return SOURCE_NONE;
+        }
+        clock_sleep_until_ns(due);
+    }
+    s->i_frame = i;
+    s->n_waited++;
+    s->picture_ns = clock_now_ns();
+    return SOURCE_FRAME;
+}
+
+static int synth_fill(struct source *source, struct pl_frame *frame, struct err *err)
+{
+    struct synth *s = (struct synth *)source;
+    uint8_t *rgb = frame_set_size(frame, s->width_px, s->height_px);
+    char *truth = frame_truth_buffer(frame);
+    frame->capture_ns = s->picture_ns;
+    frame->capture_wall_ns = clock_wall_ns_of(s->picture_ns);
+    scene_draw(s->scene, s->i_frame, (double)s->i_frame / s->url->fps, rgb, (size_t)s->width_px * 3, truth, FRAME_TRUTH_BYTES);
+    frame->truth = truth;
+    return 0;
+}
+
+static void synth_get_info(struct source *source, struct source_info *ret_info)
+{
+    struct synth *s = (struct synth *)source;
+    *ret_info = (struct source_info){
+        .codec = "raw",
+        .picture_ns = s->picture_ns,
+        .interval_ns = s->url->is_fast ? 0 : s->period_ns * (int64_t)s->step,
+        .width_px = s->url->width_px,
+        .height_px = s->url->height_px,
+        .coded_frames = s->n_waited,
+        .key_frames = s->n_waited,
+    };
+}
+
+const struct source_ops source_synth_ops = {
+    .name = "synth",
+    .is_live = true,
+    .open = synth_open,
+    .wait = synth_wait,
+    .fill = synth_fill,
+    .get_info = synth_get_info,
+    .close = synth_close,
+};
