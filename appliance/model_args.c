@@ -58,7 +58,8 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 
 int model_args_open(const struct cli_command *command, struct en_options *options, struct en_engine **ret_engine)
 {
-    int64_t last_ns = clock_now_ns(); /* short loads show nothing */
+    static int64_t last_ns;   /* one engine is opened at a time, by the main thread */
+    last_ns = clock_now_ns(); /* short loads show nothing */
     const bool is_terminal = isatty(STDERR_FILENO) && !options->progress;
     if (is_terminal) {
         options->progress = show_progress;

@@ -13,6 +13,7 @@ int queue_init(struct queue *q, size_t item_bytes, size_t capacity, enum queue_p
 {
     *q = (struct queue){
         .item_bytes = item_bytes, .capacity = capacity, .policy = policy, .drop = drop, .drop_ctx = drop_ctx, .event_fd = -1};
+    assert(item_bytes > 0 && item_bytes <= QUEUE_ITEM_MAX && capacity > 0);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -61,7 +62,8 @@ static void event_lower(struct queue *q)
 
 int queue_push(struct queue *q, const void *item)
 {
-    unsigned char *dropped = NULL;
+    unsigned char dropped[QUEUE_ITEM_MAX]; /* two pushers may drop at once: each has its own copy */
+    bool has_dropped = false;
     pthread_mutex_lock(&q->lock);
     if (q->closed) {
         pthread_mutex_unlock(&q->lock);
@@ -72,10 +74,9 @@ int queue_push(struct queue *q, const void *item)
             pthread_mutex_unlock(&q->lock);
             return ERR_FULL;
         }
-        /* The dropped item leaves through a buffer of its own: two pushers may drop at once. */
         if (q->drop) {
-            dropped = alloca(q->item_bytes);
             memcpy(dropped, q->ring + q->head * q->item_bytes, q->item_bytes);
+            has_dropped = true;
         }
         q->head = (q->head + 1) % q->capacity;
         q->count--;
@@ -86,7 +87,7 @@ int queue_push(struct queue *q, const void *item)
         event_raise(q);
     pthread_cond_signal(&q->changed);
     pthread_mutex_unlock(&q->lock);
-    if (dropped)
+    if (has_dropped)
         q->drop(q->drop_ctx, dropped);
     return 0;
 }

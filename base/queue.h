@@ -20,6 +20,8 @@
 
 #include "base/err.h"
 
+#define QUEUE_ITEM_MAX 512 /* bytes of one item; larger things travel by pointer */
+
 enum queue_policy {
     QUEUE_REFUSE,      /* push returns ERR_FULL; the item stays with the caller */
     QUEUE_DROP_OLDEST, /* push always succeeds; the oldest item goes to the drop callback */

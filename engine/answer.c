@@ -230,7 +230,7 @@ static void read_choice(struct answer *a, const float *logits, const uint32_t *m
         if (mask[t / 32] >> t % 32 & 1 && !isnan(logits[t]))
             sum += exp((double)logits[t] - top);
     a->logits = logits;
-    a->log_sum = top + log(sum);
+    a->log_sum = top + log(sum > 0 ? sum : 1); /* the drawn token has a number, so sum is positive */
     int32_t chosen = 0;
     if (verdict_observe(&a->verdict, a->engine->constraint_vocab, &a->constraint, mask, token, p_of, a, bytes_of, &chosen)) {
         keep_score(a, chosen);

@@ -142,7 +142,7 @@ void draw_polygon_shaded(struct canvas *c, const struct point *p, int n, struct 
     for (int y = y0; y < y1; y++) {
         for (int s = 0; s < SUB_ROWS; s++) {
             int64_t yc = (int64_t)y * SUB_PX + s * SUB_PX / SUB_ROWS + SUB_PX / SUB_ROWS / 2;
-            int64_t cross[DRAW_MAX_POINTS];
+            int64_t cross[DRAW_MAX_POINTS] = {0};
             int n_cross = 0;
             for (int i = 0, j = n - 1; i < n; j = i++) {
                 if ((py[i] <= yc) == (py[j] <= yc))

@@ -173,7 +173,7 @@ static void scene_truth(const struct scene *s, const struct scene_shot *shot, ui
 {
     static const char *const names[] = {"", "person", "vehicle", "animal"};
     int count[4] = {0};
-    bool is_seen[SCENE_MAX_OBJECTS];
+    bool is_seen[SCENE_MAX_OBJECTS] = {false};
     for (int i = 0; i < shot->n_objects; i++) {
         const struct scene_object *o = &shot->object[i];
         is_seen[i] = o->seen_px >= SCENE_VISIBLE_PX && o->seen_px * 100.0 >= o->full_px * SCENE_VISIBLE_PCT;
