@@ -39,6 +39,12 @@ static GQuark gsrc_quark;
 
 /* ---- start of the library ------------------------------------------------------------------------------------------------- */
 
+/*
+ * libavcodec conceals most damage and tells of it only in its log. With one decoding thread that log is written on the streaming thread,
+ * between the coded frame's probe and the picture's: that is how a complaint finds its picture.
+ */
+static _Thread_local int gsrc_complaints;
+
 /* GStreamer's log goes to ours, at debug. A decoder that complains about its input is counted. */
 static void gsrc_log(GstDebugCategory *category, GstDebugLevel level, const gchar *file, const gchar *function, gint line,
                      GObject *object, GstDebugMessage *message, gpointer data)
@@ -46,10 +52,17 @@ static void gsrc_log(GstDebugCategory *category, GstDebugLevel level, const gcha
     if (level > GST_LEVEL_WARNING)
         return;
     const char *text = gst_debug_message_get(message);
+    if (level == GST_LEVEL_ERROR && strcmp(gst_debug_category_get_name(category), "libav") == 0)
+        gsrc_complaints++;
     if (object && GST_IS_VIDEO_DECODER(object) && text && strncmp(text, "error:", 6) == 0) {
-        struct gsrc *g = g_object_get_qdata(object, gsrc_quark);
-        if (g)
-            atomic_fetch_add(&g->failed, 1);
+        /* the decoder itself carries the mark, or the bin around it */
+        for (GstObject *o = GST_OBJECT(object); o; o = GST_OBJECT_PARENT(o)) {
+            struct gsrc *g = g_object_get_qdata(G_OBJECT(o), gsrc_quark);
+            if (g) {
+                atomic_fetch_add(&g->failed, 1);
+                break;
+            }
+        }
     }
     log_debug("gstreamer category=%s %s", gst_debug_category_get_name(category), text ? text : "");
 }
@@ -69,10 +82,10 @@ static void gsrc_start(void)
     }
     gsrc_quark = g_quark_from_static_string("heron-source");
     /* Whoever sets GST_DEBUG wants GStreamer's own log where it always is. */
+    gst_debug_add_log_function(gsrc_log, NULL, NULL);
     if (!getenv("GST_DEBUG")) {
         gst_debug_remove_log_function(gst_debug_log_default);
         gst_debug_set_default_threshold(GST_LEVEL_WARNING);
-        gst_debug_add_log_function(gsrc_log, NULL, NULL);
         g_log_set_default_handler(gsrc_glib_log, NULL);
     }
 }
@@ -102,7 +115,10 @@ static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gp
     struct gsrc *g = data;
     GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
     int64_t now = clock_now_ns();
-    atomic_fetch_add(&g->coded, 1);
+    /* A complaint that no picture answered for: the frame before this one was lost altogether. */
+    if (atomic_fetch_add(&g->coded, 1) > 0 && gsrc_complaints)
+        atomic_fetch_add(&g->failed, 1);
+    gsrc_complaints = 0;
     g->since_key++;
     if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DELTA_UNIT))
         return GST_PAD_PROBE_OK;
@@ -177,7 +193,9 @@ static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, 
     int64_t now = clock_now_ns(), before = atomic_load(&g->picture_ns);
     if (atomic_load(&g->is_size_changed))
         return GST_PAD_PROBE_DROP;
-    if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED)) {
+    bool is_damaged = gsrc_complaints || GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED);
+    gsrc_complaints = 0;
+    if (is_damaged) {
         /* A smeared picture is worse than none. But some streams never have a clean one (no key frames, gradual refresh). */
         atomic_fetch_add(&g->corrupt, 1);
         if (!g->last_clean_ns)
@@ -221,29 +239,43 @@ static int gsrc_make(struct gsrc *g, const char *factory, GstElement **ret_eleme
     return 0;
 }
 
-/* Choose and create the decoder; goes down the list past those that are not installed. */
-static int gsrc_make_decoder(struct gsrc *g, const struct codec *codec, GstElement **ret_element, struct err *err)
+static GstElement *gsrc_parse_bin(const char *description, GError **ret_error)
+{
+    GstParseFlags flags = GST_PARSE_FLAG_FATAL_ERRORS | GST_PARSE_FLAG_NO_SINGLE_ELEMENT_BINS;
+    GstElement *bin = gst_parse_bin_from_description_full(description, TRUE, NULL, flags, ret_error);
+    if (bin)
+        gst_object_ref_sink(bin);
+    return bin;
+}
+
+/* Choose and create a decoder between `parse` and the tail; goes down the list past those that are not installed or do not fit. */
+static int gsrc_make_decoder(struct gsrc *g, const struct codec *codec, GstElement *parse, GstElement **ret_element,
+                             struct err *err)
 {
     struct decoder *d;
     while ((d = decoder_pick(codec->name))) {
-        GError *error = NULL;
-        GstElement *e = gst_parse_launch(decoder_launch(d), &error);
-        if (e && !error) {
-            gst_bin_add(GST_BIN(g->pipeline), e);
-            g_object_set_qdata(G_OBJECT(e), gsrc_quark, g);
-            pthread_mutex_lock(&g->lock);
-            g->decode = e;
-            g->decoder = d;
-            snprintf(g->codec, sizeof g->codec, "%s", codec->name);
-            snprintf(g->decoder_name, sizeof g->decoder_name, "%.*s", (int)strcspn(decoder_launch(d), " "), decoder_launch(d));
-            pthread_mutex_unlock(&g->lock);
-            *ret_element = e;
-            return 0;
+        GstElement *e = gsrc_parse_bin(decoder_launch(d), NULL);
+        bool is_fit = false;
+        if (e) {
+            gst_bin_add(GST_BIN(g->pipeline), e); /* takes a reference of its own */
+            gst_object_unref(e);
+            is_fit = gst_element_link_many(parse, e, g->convert, NULL);
         }
-        if (e)
-            gst_object_unref(gst_object_ref_sink(e));
-        g_clear_error(&error);
-        decoder_mark_missing(d);
+        if (!is_fit) {
+            if (e)
+                gst_bin_remove(GST_BIN(g->pipeline), e);
+            decoder_mark_missing(d);
+            continue;
+        }
+        g_object_set_qdata(G_OBJECT(e), gsrc_quark, g);
+        pthread_mutex_lock(&g->lock);
+        g->decode = e;
+        g->decoder = d;
+        snprintf(g->codec, sizeof g->codec, "%s", codec->name);
+        snprintf(g->decoder_name, sizeof g->decoder_name, "%.*s", (int)strcspn(decoder_launch(d), " "), decoder_launch(d));
+        pthread_mutex_unlock(&g->lock);
+        *ret_element = e;
+        return 0;
     }
     return err_set(err, ERR_UNSUPPORTED, "no decoder left for %s: every one known is missing or gave no picture", codec->name);
 }
@@ -251,29 +283,25 @@ static int gsrc_make_decoder(struct gsrc *g, const struct codec *codec, GstEleme
 /* Link pad -> [depay] -> parse -> decoder -> convert, and bring them to the pipeline's state. */
 static int gsrc_link_coded(struct gsrc *g, GstPad *pad, const struct codec *codec, bool is_rtp, struct err *err)
 {
-    GstElement *chain[4];
-    int n = 0, rc = 0;
-    if (is_rtp)
-        rc = gsrc_make(g, codec->depay, &chain[n++], err);
+    GstElement *depay = NULL, *parse = NULL, *decode = NULL;
+    int rc = is_rtp ? gsrc_make(g, codec->depay, &depay, err) : 0;
     if (!rc)
-        rc = gsrc_make(g, codec->parse, &chain[n++], err);
+        rc = gsrc_make(g, codec->parse, &parse, err);
+    if (!rc && depay && !gst_element_link(depay, parse))
+        rc = err_set(err, ERR_UNSUPPORTED, "%s does not fit %s", codec->depay, codec->parse);
     if (!rc)
-        rc = gsrc_make_decoder(g, codec, &chain[n++], err);
+        rc = gsrc_make_decoder(g, codec, parse, &decode, err);
     if (rc)
         return rc;
     if (strcmp(codec->name, "mjpeg") != 0)
-        g_object_set(chain[n - 2], "config-interval", -1, NULL); /* a decoder that joins late gets the headers again */
-    GstElement *decode = chain[n - 1];
+        g_object_set(parse, "config-interval", -1, NULL); /* a decoder that joins late gets the headers again */
     gsrc_add_probe(decode, "sink", GST_PAD_PROBE_TYPE_BUFFER, gsrc_probe_coded, g);
     gsrc_add_probe(decode, "src", PROBE_PICTURES, gsrc_probe_picture, g);
-    chain[n++] = g->convert;
-    for (int i = 0; i + 1 < n; i++)
-        if (!gst_element_link(chain[i], chain[i + 1]))
-            return err_set(err, ERR_UNSUPPORTED, "%s does not fit %s", GST_ELEMENT_NAME(chain[i]),
-                           GST_ELEMENT_NAME(chain[i + 1]));
-    for (int i = n - 2; i >= 0; i--)
-        gst_element_sync_state_with_parent(chain[i]);
-    GstPad *in = gst_element_get_static_pad(chain[0], "sink");
+    gst_element_sync_state_with_parent(decode);
+    gst_element_sync_state_with_parent(parse);
+    if (depay)
+        gst_element_sync_state_with_parent(depay);
+    GstPad *in = gst_element_get_static_pad(depay ? depay : parse, "sink");
     GstPadLinkReturn linked = gst_pad_link(pad, in);
     gst_object_unref(in);
     if (linked != GST_PAD_LINK_OK)
@@ -333,6 +361,17 @@ static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
     gst_caps_unref(caps);
 }
 
+/* Every stream was told, and none was for us. */
+static void gsrc_on_no_more_pads(GstElement *element, gpointer data)
+{
+    struct gsrc *g = data;
+    if (atomic_load(&g->is_linked))
+        return;
+    struct err err = {0};
+    err_set(&err, ERR_UNSUPPORTED, "no video stream");
+    gsrc_post_error(g, &err);
+}
+
 /* Ask the camera only for the first video stream of a known codec. */
 static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCaps *caps, gpointer data)
 {
@@ -367,6 +406,7 @@ static int gsrc_build_file(struct gsrc *g, const struct url *url, struct err *er
         return rc;
     g_object_set(src, "location", url->location, NULL);
     g_signal_connect(parse, "pad-added", G_CALLBACK(gsrc_on_pad), g);
+    g_signal_connect(parse, "no-more-pads", G_CALLBACK(gsrc_on_no_more_pads), g);
     if (!gst_element_link(src, parse))
         return err_set(err, ERR_UNSUPPORTED, "file: filesrc and parsebin do not link");
     return 0;
@@ -388,6 +428,7 @@ static int gsrc_build_rtsp(struct gsrc *g, const struct source_settings *setting
                                                   : (settings->is_udp ? "udp" : "tcp"));
     g_signal_connect(src, "select-stream", G_CALLBACK(gsrc_on_select_stream), g);
     g_signal_connect(src, "pad-added", G_CALLBACK(gsrc_on_pad), g);
+    g_signal_connect(src, "no-more-pads", G_CALLBACK(gsrc_on_no_more_pads), g);
     return 0;
 }
 
@@ -418,12 +459,19 @@ static int gsrc_build_v4l2(struct gsrc *g, const struct url *url, struct err *er
     return rc;
 }
 
-/* The user's description as a bin with one open source pad. */
+/* The user's description as a bin with one open source pad; the caller owns a reference. */
 static int gsrc_parse_description(const char *description, GstElement **ret_bin, struct err *err)
 {
     GError *error = NULL;
-    GstElement *bin = gst_parse_bin_from_description_full(
-        description, TRUE, NULL, GST_PARSE_FLAG_FATAL_ERRORS | GST_PARSE_FLAG_NO_SINGLE_ELEMENT_BINS, &error);
+    GstElement *bin = gsrc_parse_bin(description, &error);
+    if (!bin && g_error_matches(error, GST_PARSE_ERROR, GST_PARSE_ERROR_NO_SUCH_ELEMENT)) {
+        /* A description may end in caps, which the parser takes only between two elements. */
+        char text[URL_MAX_BYTES + 16];
+        snprintf(text, sizeof text, "%s ! identity", description);
+        bin = gsrc_parse_bin(text, NULL);
+        if (bin)
+            g_clear_error(&error);
+    }
     int rc = 0;
     if (error || !bin) {
         int code = g_error_matches(error, GST_PARSE_ERROR, GST_PARSE_ERROR_NO_SUCH_ELEMENT) ? ERR_UNSUPPORTED : ERR_INVAL;
@@ -443,7 +491,7 @@ static int gsrc_parse_description(const char *description, GstElement **ret_bin,
             gst_object_unref(sink);
     }
     if (rc && bin)
-        gst_object_unref(gst_object_ref_sink(bin));
+        gst_object_unref(bin);
     if (!rc)
         *ret_bin = bin;
     return rc;
@@ -456,7 +504,7 @@ int source_gst_check(const char *description, struct err *err)
     if (!rc)
         rc = gsrc_parse_description(description, &bin, err);
     if (!rc)
-        gst_object_unref(gst_object_ref_sink(bin));
+        gst_object_unref(bin);
     return rc;
 }
 
@@ -466,7 +514,8 @@ static int gsrc_build_description(struct gsrc *g, const struct url *url, struct 
     int rc = gsrc_parse_description(url->location, &bin, err);
     if (rc)
         return rc;
-    gst_bin_add(GST_BIN(g->pipeline), bin);
+    gst_bin_add(GST_BIN(g->pipeline), bin); /* takes a reference of its own, ours is not floating */
+    gst_object_unref(bin);
     GstPad *pad = gst_element_get_static_pad(bin, "src");
     atomic_store(&g->is_linked, true);
     rc = gsrc_link_raw(g, pad, err);

@@ -9,29 +9,31 @@
 
 #define ARRAY_LEN(a) ((int)(sizeof(a) / sizeof(a)[0]))
 
+/* Insertions, deletions, replacements and swaps of neighbours that turn a into b. */
 static int url_distance(const char *a, const char *b)
 {
     enum { MAX = 32 };
     int n = (int)strlen(a), m = (int)strlen(b);
     if (n > MAX || m > MAX)
         return MAX;
-    int row[MAX + 1];
+    int rows[3][MAX + 1]; /* of a's prefixes of length i - 2, i - 1, i */
     for (int j = 0; j <= m; j++)
-        row[j] = j;
+        rows[0][j] = j;
     for (int i = 1; i <= n; i++) {
-        int diagonal = row[0];
+        int *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
         row[0] = i;
         for (int j = 1; j <= m; j++) {
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
+            int best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < best)
+                best = above[j] + 1;
             if (row[j - 1] + 1 < best)
                 best = row[j - 1] + 1;
-            diagonal = row[j];
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && above2[j - 2] + 1 < best)
+                best = above2[j - 2] + 1;
             row[j] = best;
         }
     }
-    return row[m];
+    return rows[n % 3][m];
 }
 
 const char *url_nearest(const char *word, const char *const *names, int n_names)
