@@ -307,8 +307,11 @@ int32_t en_pending(const struct en_engine *e)
 static void shed_late(struct jobs *js, int64_t now)
 {
     for (int32_t i = js->n - 1; i >= 0; i--)
-        if (scheduler_is_late(&js->scheduler, &js->list[i]->plan, now))
+        if (scheduler_is_late(&js->scheduler, &js->list[i]->plan, now)) {
+            if (now <= js->list[i]->plan.deadline_ns)
+                scheduler_note_shed(&js->scheduler);
             finish(js, js->list[i], EN_FINISH_DEADLINE, NULL);
+        }
 }
 
 static int32_t count_running(const struct jobs *js)

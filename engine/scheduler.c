@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
-#define NEW_SHARE 0.2 /* weight of the newest measurement in a running average */
+#define NEW_SHARE   0.2  /* weight of the newest measurement in a running average */
+#define SHED_FORGET 0.95 /* of every average that is left after a job was refused by it */
 
 static void average(double *mean, double sample)
 {
@@ -28,6 +29,13 @@ void scheduler_note_output(struct scheduler *s, int32_t tokens)
 {
     if (tokens > 0)
         average(&s->output_tokens, tokens);
+}
+
+void scheduler_note_shed(struct scheduler *s)
+{
+    s->image_token_ns *= SHED_FORGET;
+    s->prompt_row_ns *= SHED_FORGET;
+    s->decode_step_ns *= SHED_FORGET;
 }
 
 int64_t scheduler_estimate_ns(const struct scheduler *s, const struct sched_job *job)

@@ -31,6 +31,12 @@ void scheduler_note_vision(struct scheduler *s, int32_t tokens, int64_t took_ns)
 void scheduler_note_step(struct scheduler *s, int32_t prompt_rows, int32_t decode_rows, int64_t took_ns);
 void scheduler_note_output(struct scheduler *s, int32_t tokens);
 
+/*
+ * A job was given up on the estimate alone, before its deadline. Nothing was measured by that, so one slow minute could keep every later
+ * job out for ever; the averages shrink a little each time, until a job is tried and measured again.
+ */
+void scheduler_note_shed(struct scheduler *s);
+
 /* Time that the rest of a job takes if it runs without waiting, by the averages; 0 where nothing was measured. */
 int64_t scheduler_estimate_ns(const struct scheduler *s, const struct sched_job *job);
 

@@ -33,11 +33,29 @@ static void late_is_by_estimate(void **state)
     assert_false(scheduler_is_late(&s, &patient, INT64_MAX / 2));
 }
 
+/* A slow minute must not keep every later job out for ever: refusals on the estimate alone wear it down. */
+static void refusals_wear_the_estimate_down(void **state)
+{
+    struct scheduler s = {0};
+    scheduler_note_vision(&s, 10, 100 * 1000);
+    scheduler_note_step(&s, 100, 0, 100 * 1000);
+    scheduler_note_step(&s, 0, 1, 1000);
+    scheduler_note_output(&s, 10);
+    const struct sched_job job = {.deadline_ns = 50 * 1000, .image_tokens = 10, .prompt_rows = 100, .output_max = 10};
+    int refusals = 0;
+    for (; scheduler_is_late(&s, &job, 0); refusals++) {
+        assert_true(refusals < 100);
+        scheduler_note_shed(&s);
+    }
+    assert_in_range(refusals, 20, 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_is_priority_then_deadline_then_age),
         cmocka_unit_test(late_is_by_estimate),
+        cmocka_unit_test(refusals_wear_the_estimate_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
