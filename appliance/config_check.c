@@ -1,0 +1,213 @@
+/*
+ * config_check - what only the whole configuration shows: keys that need each other, files that keys name.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "appliance/config_table.h"
+#include "base/utf8.h"
+#include "engine/engine.h"
+
+#define SCHEMA_BYTES_MAX (256u << 10)
+/* what a prompt takes beside picture and answer: chat format, system text, schema; a floor, not an estimate */
+#define PROMPT_TOKENS_MIN 32
+#define PIXELS_PER_TOKEN  1024
+
+/* config/schemas/observation-default.json, to the byte: a test compares them */
+const char config_default_schema[] =
+    "{\n"
+    "  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n"
+    "  \"title\": \"What a watch without a schema of its own answers\",\n"
+    "  \"type\": \"object\",\n"
+    "  \"properties\": {\n"
+    "    \"summary\": { \"type\": \"string\", \"maxLength\": 160 },\n"
+    "    \"people\": { \"type\": \"integer\", \"minimum\": 0, \"maximum\": 20 },\n"
+    "    \"vehicles\": { \"type\": \"integer\", \"minimum\": 0, \"maximum\": 20 },\n"
+    "    \"animals\": { \"type\": \"integer\", \"minimum\": 0, \"maximum\": 20 },\n"
+    "    \"hazard\": { \"enum\": [\"none\", \"fire\", \"smoke\", \"person_down\", \"blocked\"] }\n"
+    "  },\n"
+    "  \"required\": [\"summary\", \"people\", \"vehicles\", \"animals\", \"hazard\"],\n"
+    "  \"additionalProperties\": false\n"
+    "}\n";
+
+static bool is_set(const struct config_places *places, enum config_key key)
+{
+    return places->of[key].file != NULL;
+}
+
+/* The place of a key that was set, else the place of what it belongs to. */
+static const struct place *place_of(const struct config_places *places, enum config_key key, const struct place *owner)
+{
+    return is_set(places, key) ? &places->of[key] : owner;
+}
+
+/* A key with a bad value was said already; its absence is not said again. */
+static bool is_complained(const struct complaints *list, const char *key)
+{
+    for (int i = 0; i < list->n; i++)
+        if (!list->items[i].is_warning && strcmp(list->items[i].key, key) == 0)
+            return true;
+    return false;
+}
+
+static void check_engine(const struct config *c, struct complaints *list)
+{
+    const char *device = c->engine.device;
+    int ordinal, used = 0;
+    const bool is_cuda = sscanf(device, "cuda:%d%n", &ordinal, &used) == 1 && !device[used] && ordinal >= 0;
+    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0 && strcmp(device, "ref") != 0 && !is_cuda)
+        complaint_add(list, &c->places.of[CONFIG_engine_device], "engine.device",
+                      "engine.device is auto, cpu, ref or cuda:N, not \"%.40s\"", device);
+    if (c->engine.model && !c->engine.vision)
+        complaint_add(list, &c->places.of[CONFIG_engine_model], "engine.model",
+                      "engine.model needs engine.vision: without its vision file (mmproj) no picture can be looked at");
+    if (c->engine.vision && !c->engine.model)
+        complaint_add(list, &c->places.of[CONFIG_engine_vision], "engine.vision",
+                      "engine.vision needs engine.model, the text model it belongs to");
+}
+
+static bool is_topic(const char *s)
+{
+    const size_t n = strlen(s);
+    if (!n || s[0] == '/' || s[0] == '$' || s[n - 1] == '/' || strstr(s, "//"))
+        return false;
+    for (const char *p = s; *p; p++)
+        if ((unsigned char)*p <= 0x20 || *p == '+' || *p == '#' || (unsigned char)*p >= 0x7F)
+            return false;
+    return true;
+}
+
+static void check_mqtt(const struct config *c, struct complaints *list)
+{
+    const struct config_places *at = &c->places;
+    if (!is_topic(c->mqtt.topic_prefix))
+        complaint_add(list, &at->of[CONFIG_mqtt_topic_prefix], "mqtt.topic_prefix",
+                      "mqtt.topic_prefix \"%.64s\" cannot begin a topic: no blanks, + # or $, no / at either end",
+                      c->mqtt.topic_prefix);
+    if (!is_topic(c->mqtt.discovery_prefix))
+        complaint_add(list, &at->of[CONFIG_discovery_prefix], "mqtt.discovery.prefix",
+                      "mqtt.discovery.prefix \"%.64s\" cannot begin a topic", c->mqtt.discovery_prefix);
+    else if (strcmp(c->mqtt.topic_prefix, c->mqtt.discovery_prefix) == 0)
+        complaint_add(list, place_of(at, CONFIG_mqtt_topic_prefix, &at->of[CONFIG_discovery_prefix]), "mqtt.topic_prefix",
+                      "mqtt.topic_prefix and mqtt.discovery.prefix must differ: both are \"%.64s\"", c->mqtt.topic_prefix);
+    if (strpbrk(c->mqtt.host, " /@") || strstr(c->mqtt.host, "://"))
+        complaint_add(list, &at->of[CONFIG_mqtt_host], "mqtt.host",
+                      "mqtt.host is a name or an address alone, not \"%.80s\" (the port is mqtt.port)", c->mqtt.host);
+    if (c->mqtt.tls_cert && !c->mqtt.tls_key)
+        complaint_add(list, &at->of[CONFIG_mqtt_tls_cert], "mqtt.tls.cert",
+                      "mqtt.tls.cert needs mqtt.tls.key, its private key");
+    if (c->mqtt.tls_key && !c->mqtt.tls_cert)
+        complaint_add(list, &at->of[CONFIG_mqtt_tls_key], "mqtt.tls.key", "mqtt.tls.key needs mqtt.tls.cert, the certificate");
+    if ((c->mqtt.tls_cert || c->mqtt.tls_key) && !c->mqtt.tls_ca)
+        complaint_add(
+            list, place_of(at, CONFIG_mqtt_tls_cert, &at->of[CONFIG_mqtt_tls_key]), "mqtt.tls.ca",
+            "a client certificate needs mqtt.tls.ca, the authorities that the broker's certificate is checked against");
+    if (c->mqtt.password.kind != SECRET_NONE && !c->mqtt.username)
+        complaint_add(list, &at->of[CONFIG_mqtt_password], "mqtt.password", "mqtt.password needs mqtt.username");
+}
+
+/* Read and compile a camera's schema. */
+static int load_schema(struct config_camera *camera, struct complaints *list, struct err *err)
+{
+    const struct place *at = &camera->places.of[CONFIG_watch_schema];
+    struct err cause = {0};
+    if (!camera->schema_path) {
+        if (!(camera->schema_text = strdup(config_default_schema)))
+            return err_set(err, ERR_NOMEM, "out of memory: a schema");
+    } else {
+        FILE *f = fopen(camera->schema_path, "rb");
+        char *text = f ? malloc(SCHEMA_BYTES_MAX + 2) : NULL;
+        const size_t n = text ? fread(text, 1, SCHEMA_BYTES_MAX + 1, f) : 0;
+        const int failed = f ? ferror(f) : errno;
+        if (f)
+            fclose(f);
+        if (!f || failed || n > SCHEMA_BYTES_MAX) {
+            complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path,
+                          n > SCHEMA_BYTES_MAX ? "larger than 256 KiB"
+                          : f                  ? "cannot be read"
+                                               : strerror(failed));
+            free(text);
+            return 0;
+        }
+        if (!text)
+            return err_set(err, ERR_NOMEM, "out of memory: a schema");
+        text[n] = '\0';
+        camera->schema_text = text;
+        if (strlen(text) != n) {
+            complaint_add(list, at, "watch.schema", "%s: holds NUL bytes", camera->schema_path);
+            return 0;
+        }
+    }
+    const int rc = en_schema_compile(camera->schema_text, strlen(camera->schema_text), &camera->schema, &cause);
+    if (rc == ERR_NOMEM)
+        return err_set(err, rc, "%s", cause.text);
+    if (rc != 0)
+        complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path ? camera->schema_path : "the default schema",
+                      cause.text);
+    return 0;
+}
+
+static int check_camera(const struct config *c, struct config_camera *camera, struct complaints *list, struct err *err)
+{
+    const struct config_places *at = &camera->places;
+    const struct place *here = &camera->place;
+    char key[128];
+    if (!camera->source) {
+        snprintf(key, sizeof key, "cameras.%s.source", camera->id);
+        if (!is_complained(list, key))
+            complaint_add(list, here, key, "camera %s has no source: add one such as `source: rtsp://10.0.0.7/stream1`",
+                          camera->id);
+    } else {
+        const bool is_rtsp = strncmp(camera->source, "rtsp", 4) == 0;
+        if ((camera->username || camera->password.kind != SECRET_NONE) && !is_rtsp)
+            complaint_add(list, place_of(at, CONFIG_camera_username, &at->of[CONFIG_camera_password]), "username",
+                          "camera %s: username and password are for rtsp:// sources", camera->id);
+    }
+    if (camera->password.kind != SECRET_NONE && !camera->username)
+        complaint_add(list, &at->of[CONFIG_camera_password], "password", "camera %s: password needs username", camera->id);
+    if (c->engine.context_tokens) {
+        const int64_t need = camera->max_pixels / PIXELS_PER_TOKEN + camera->max_tokens + PROMPT_TOKENS_MIN;
+        if (need > c->engine.context_tokens)
+            complaint_add(
+                list, place_of(&c->places, CONFIG_engine_context, here), "engine.context",
+                "engine.context of %lld tokens cannot hold camera %s's picture (up to %lld tokens), its answer (up to "
+                "%lld) and a prompt: at least %lld are needed",
+                (long long)c->engine.context_tokens, camera->id, (long long)(camera->max_pixels / PIXELS_PER_TOKEN),
+                (long long)camera->max_tokens, (long long)need);
+    }
+    for (int i = 0; i < camera->n_rules; i++) {
+        const struct config_rule *rule = &camera->rules[i];
+        if (!rule->ask)
+            complaint_add(list, &rule->place, rule->id, "rule %s of camera %s asks nothing: add `ask: ...`", rule->id,
+                          camera->id);
+    }
+    return load_schema(camera, list, err);
+}
+
+int config_check(struct config *c, struct complaints *list, struct err *err)
+{
+    check_engine(c, list);
+    check_mqtt(c, list);
+    if (c->n_cameras == 0) {
+        struct place place = {.file = c->path, .line = 1, .col = 1};
+        const struct yaml_node *root = c->n_files ? c->files[0]->root : NULL;
+        bool is_said = false;
+        for (int i = 0; root && root->kind == YAML_MAPPING && i < root->n; i++)
+            if (strcmp(root->keys[i]->text, "cameras") == 0) {
+                place = yaml_place(c->files[0], root->keys[i]);
+                is_said = list->n_errors > 0 && root->items[i]->kind != YAML_NULL;
+            }
+        if (!is_said)
+            complaint_add(list, &place, "cameras",
+                          "no camera: Heron needs at least one, such as\n"
+                          "    cameras:\n      yard:\n        source: synth:yard");
+    }
+    for (int i = 0; i < c->n_cameras; i++) {
+        const int rc = check_camera(c, c->cameras[i], list, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
