@@ -1,0 +1,482 @@
+#include "appliance/report.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "appliance/watch.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define HEALTH_MIN_NS (10 * CLOCK_S)
+#define HEALTH_MAX_NS (60 * CLOCK_S)
+#define STATS_NS      (60 * CLOCK_S)
+
+/* What was said about one camera. */
+struct entry {
+    char id[CONFIG_ID_MAX + 1];
+    bool is_seen;       /* in this tick's fleet */
+    bool is_known;      /* its states are at the broker */
+    int64_t watched_ns; /* since when an observation can be expected; 0: not now */
+    const char *capture, *analysis;
+    struct pl_camera_stats camera;
+    struct payload_watch watch;
+    struct payload_watch said_watch; /* as last published in health */
+    struct pl_camera_stats said_camera;
+    int64_t health_ns;
+    char *scene; /* under lock */
+};
+
+struct report {
+    struct report_options options;
+    char boot_why[200];
+    const struct config *config;
+    int64_t config_wall_ns;
+    char restart_keys[600];
+    struct complaint error; /* of the reload that changed nothing; its texts are ours */
+    bool has_error;
+    bool is_stopping;
+    enum payload_state state;
+    int64_t start_ns, since_wall_ns, ready_ns, stats_ns, stats_busy_ns;
+    double busy;
+    struct payload_watch left; /* of cameras that left: totals never go back */
+    uint64_t frames_left;
+    struct payload_status status;
+    struct worker_stats engine;
+    struct entry entries[CONFIG_CAMERAS_MAX];
+    int n;
+    pthread_mutex_t lock; /* entries' ids and scenes: the engine thread writes scenes */
+};
+
+int report_open(const struct report_options *options, struct report **ret_report, struct err *err)
+{
+    struct report *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(err, ERR_NOMEM, "out of memory: the report");
+    r->options = *options;
+    snprintf(r->boot_why, sizeof r->boot_why, "%s", options->boot_why ? options->boot_why : "");
+    r->start_ns = r->stats_ns = clock_now_ns();
+    r->since_wall_ns = clock_wall_ns();
+    pthread_mutex_init(&r->lock, NULL);
+    *ret_report = r;
+    return 0;
+}
+
+static void forget_error(struct report *r)
+{
+    free(r->error.file);
+    free(r->error.message);
+    free(r->error.key);
+    r->error = (struct complaint){0};
+    r->has_error = false;
+}
+
+void report_close(struct report *r)
+{
+    if (!r)
+        return;
+    forget_error(r);
+    for (int i = 0; i < r->n; i++)
+        free(r->entries[i].scene);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+/* ---- publishing ------------------------------------------------------------------------------------------------------------ */
+
+static void publish_text(struct report *r, const char *suffix, const char *text, int qos)
+{
+    struct err err = {0};
+    if (text && mqtt_set_state(r->options.mqtt, suffix, text, strlen(text), qos, &err) != 0)
+        log_warning("ignoring a state that cannot be published topic=%s: %s", suffix, err.text);
+}
+
+/* Publish and free a payload. */
+static void publish(struct report *r, const char *suffix, char *json, int qos)
+{
+    publish_text(r, suffix, json, qos);
+    free(json);
+}
+
+static const char *camera_topic(char out[MQTT_TOPIC_MAX], const char *id, const char *rest)
+{
+    snprintf(out, MQTT_TOPIC_MAX, "%s/%s", id, rest);
+    return out;
+}
+
+static struct payload_config config_state(const struct report *r)
+{
+    return (struct payload_config){
+        .sha = r->config->sha,
+        .loaded_wall_ns = r->config_wall_ns,
+        .source = r->config->path,
+        .error_file = r->has_error ? r->error.file : NULL,
+        .error_key = r->error.key,
+        .error_message = r->error.message,
+        .error_line = r->error.line,
+        .error_col = r->error.col,
+        .restart_keys = r->restart_keys,
+    };
+}
+
+static void publish_config(struct report *r)
+{
+    const struct payload_config config = config_state(r);
+    publish(r, "config/state", payload_config(&config), 1);
+}
+
+void report_set_config(struct report *r, const struct config *config, const char *restart_keys)
+{
+    forget_error(r);
+    r->config = config;
+    r->config_wall_ns = clock_wall_ns();
+    snprintf(r->restart_keys, sizeof r->restart_keys, "%s", restart_keys ? restart_keys : "");
+    publish_config(r);
+}
+
+void report_set_config_error(struct report *r, const struct complaint *complaint)
+{
+    forget_error(r);
+    r->error = *complaint;
+    r->error.file = strdup(complaint->file ? complaint->file : r->config->path);
+    r->error.message = strdup(complaint->message ? complaint->message : "");
+    r->error.key = strdup(complaint->key ? complaint->key : "");
+    r->error.line_text = NULL;
+    r->has_error = r->error.file && r->error.message && r->error.key;
+    publish_config(r);
+}
+
+void report_scene(struct report *r, const char *camera, const char *json, size_t n_bytes)
+{
+    char topic[MQTT_TOPIC_MAX];
+    struct err err = {0};
+    if (mqtt_set_state(r->options.mqtt, camera_topic(topic, camera, "scene"), json, n_bytes, 1, &err) != 0)
+        log_warning("observation not published camera=%s: %s", camera, err.text);
+    char *copy = strndup(json, n_bytes);
+    pthread_mutex_lock(&r->lock);
+    for (int i = 0; copy && i < r->n; i++)
+        if (strcmp(r->entries[i].id, camera) == 0) {
+            char *before = r->entries[i].scene;
+            r->entries[i].scene = copy;
+            copy = before;
+            break;
+        }
+    pthread_mutex_unlock(&r->lock);
+    free(copy);
+}
+
+/* ---- cameras ----------------------------------------------------------------------------------------------------------------- */
+
+static const char *const camera_states[] = {"status/capture", "status/analysis", "enabled/state",
+                                            "analysis/state", "health",          "scene"};
+
+static void add_counters(struct payload_watch *sum, const struct payload_watch *w)
+{
+    sum->observations += w->observations;
+    sum->shed += w->shed;
+    sum->skipped += w->skipped;
+    sum->failed += w->failed;
+    sum->prompt_tokens += w->prompt_tokens;
+    sum->output_tokens += w->output_tokens;
+}
+
+static void forget_camera(struct report *r, int i)
+{
+    char topic[MQTT_TOPIC_MAX];
+    struct entry *e = &r->entries[i];
+    for (size_t s = 0; s < sizeof camera_states / sizeof *camera_states; s++)
+        mqtt_clear_state(r->options.mqtt, camera_topic(topic, e->id, camera_states[s]));
+    r->frames_left += e->camera.frames;
+    add_counters(&r->left, &e->watch);
+    pthread_mutex_lock(&r->lock);
+    free(e->scene);
+    r->entries[i] = r->entries[--r->n];
+    r->entries[r->n] = (struct entry){0};
+    pthread_mutex_unlock(&r->lock);
+}
+
+static struct entry *need_entry(struct report *r, const char *id)
+{
+    for (int i = 0; i < r->n; i++)
+        if (strcmp(r->entries[i].id, id) == 0)
+            return &r->entries[i];
+    if (r->n == CONFIG_CAMERAS_MAX) /* a full set was replaced by a full set: the old ones make room first */
+        return NULL;
+    pthread_mutex_lock(&r->lock);
+    struct entry *e = &r->entries[r->n++];
+    *e = (struct entry){0};
+    snprintf(e->id, sizeof e->id, "%s", id);
+    pthread_mutex_unlock(&r->lock);
+    return e;
+}
+
+/* The two words of a camera. `r->ready_ns`: since when the engine could answer; 0: it cannot. */
+static void judge(const struct report *r, struct entry *e, const struct fleet_camera *c, int64_t now)
+{
+    const int64_t window = watch_window_ns(c->config->every_ns, c->config->deadline_ns);
+    e->capture = !c->is_enabled ? "disabled" : e->camera.is_online ? "online" : "offline";
+    if (!c->is_analysing) {
+        e->analysis = "disabled";
+        e->watched_ns = 0;
+        return;
+    }
+    const bool is_recent = e->watch.last_observation_ns && now - e->watch.last_observation_ns <= window;
+    e->analysis = is_recent ? "online" : "offline";
+    if (!r->ready_ns || !e->camera.is_online)
+        e->watched_ns = 0;
+    else if (!e->watched_ns)
+        e->watched_ns = now;
+}
+
+/* What health tells, ages apart. */
+static bool health_differs(const struct entry *e)
+{
+    const struct pl_camera_stats *a = &e->camera, *b = &e->said_camera;
+    const double slack = 0.1 * (a->fps > 1 ? a->fps : 1);
+    return a->is_frozen != b->is_frozen || a->decode_errors != b->decode_errors || a->restarts_1h != b->restarts_1h ||
+           a->is_online != b->is_online || strcmp(a->last_error, b->last_error) != 0 || a->fps > b->fps + slack ||
+           a->fps < b->fps - slack || e->watch.shed_1h != e->said_watch.shed_1h ||
+           e->watch.skipped_1h != e->said_watch.skipped_1h || strcmp(e->watch.last_error, e->said_watch.last_error) != 0;
+}
+
+static void publish_camera(struct report *r, struct entry *e, const struct fleet_camera *c, int64_t now)
+{
+    char topic[MQTT_TOPIC_MAX];
+    publish_text(r, camera_topic(topic, e->id, "status/capture"), e->capture, 1);
+    publish_text(r, camera_topic(topic, e->id, "status/analysis"), e->analysis, 1);
+    publish_text(r, camera_topic(topic, e->id, "enabled/state"), c->is_enabled ? "ON" : "OFF", 1);
+    publish_text(r, camera_topic(topic, e->id, "analysis/state"), c->is_analysing ? "ON" : "OFF", 1);
+    const int64_t age = e->health_ns ? now - e->health_ns : INT64_MAX;
+    if (age >= HEALTH_MAX_NS || (age >= HEALTH_MIN_NS && health_differs(e))) {
+        publish(r, camera_topic(topic, e->id, "health"), payload_health(&e->camera, &e->watch, now), 0);
+        e->health_ns = now;
+        e->said_camera = e->camera;
+        e->said_watch = e->watch;
+    }
+}
+
+static void look_at_cameras(struct report *r, int64_t now)
+{
+    for (int i = 0; i < r->n; i++)
+        r->entries[i].is_seen = false;
+    for (int pass = 0; pass < 2; pass++) { /* twice: cameras that left make room for others */
+        for (int i = 0; i < fleet_count(r->options.fleet); i++) {
+            const struct fleet_camera *c = fleet_get(r->options.fleet, i);
+            struct entry *e = need_entry(r, c->config->id);
+            if (!e || e->is_seen)
+                continue;
+            e->is_seen = true;
+            const uint64_t frames = e->camera.frames;
+            fleet_get_stats(r->options.fleet, i, &e->camera);
+            if (e->camera.frames < frames) /* opened anew */
+                r->frames_left += frames;
+            worker_get_watch(r->options.worker, e->id, &e->watch);
+            judge(r, e, c, now);
+            publish_camera(r, e, c, now);
+        }
+        for (int i = r->n - 1; i >= 0; i--)
+            if (!r->entries[i].is_seen)
+                forget_camera(r, i);
+    }
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------------------------------- */
+
+static void add_reason(struct payload_status *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add_reason(struct payload_status *s, const char *fmt, ...)
+{
+    if (s->n_reasons == PAYLOAD_REASONS_MAX)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(s->reasons[s->n_reasons++], PAYLOAD_REASON_MAX, fmt, ap);
+    va_end(ap);
+}
+
+static void reasons_of_cameras(const struct report *r, struct payload_status *s, int64_t now)
+{
+    for (int i = 0; i < fleet_count(r->options.fleet); i++) {
+        const struct fleet_camera *c = fleet_get(r->options.fleet, i);
+        const struct entry *e = NULL;
+        for (int k = 0; k < r->n && !e; k++)
+            if (strcmp(r->entries[k].id, c->config->id) == 0)
+                e = &r->entries[k];
+        if (!e || !e->capture)
+            continue;
+        const int64_t window = watch_window_ns(c->config->every_ns, c->config->deadline_ns);
+        if (strcmp(e->capture, "offline") == 0 && now - r->start_ns > 3 * CLOCK_S)
+            add_reason(s, "camera %s: %s", e->id,
+                       e->camera.is_frozen       ? "the picture is frozen"
+                       : e->camera.last_error[0] ? e->camera.last_error
+                                                 : "no picture yet");
+        else if (e->watched_ns && now - e->watched_ns > window && strcmp(e->analysis, "offline") == 0)
+            add_reason(s, "camera %s: no observation in time%s%s", e->id, e->watch.last_error[0] ? ": " : "",
+                       e->watch.last_error);
+    }
+}
+
+/* The state, and why. Reasons that make it degraded come first. */
+static void judge_all(struct report *r, int64_t now)
+{
+    worker_get_stats(r->options.worker, &r->engine);
+    const struct worker_stats *engine = &r->engine;
+    struct payload_status *s = &r->status; /* borrows from r->engine */
+    const enum payload_state before = r->state;
+    *s = (struct payload_status){.boot = r->options.boot, .version = HERON_VERSION, .config_sha = r->config->sha};
+    if (engine->state == WORKER_READY && !r->ready_ns)
+        r->ready_ns = now;
+    else if (engine->state != WORKER_READY)
+        r->ready_ns = 0;
+    if (engine->state == WORKER_FAILED)
+        add_reason(s, "engine: %s", engine->error);
+    if (r->has_error)
+        add_reason(s, "config: %s:%d:%d: %s", r->error.file, r->error.line, r->error.col, r->error.message);
+    if (pl_leaked_pipelines() > 0)
+        add_reason(s, "%u camera pipelines would not stop: a restart is due", pl_leaked_pipelines());
+    reasons_of_cameras(r, s, now);
+    const bool is_degraded = s->n_reasons > 0;
+    if (engine->state == WORKER_OPENING && engine->all_bytes > 0)
+        add_reason(s, "loading the model: %d0 %%", (int)(10.0 * (double)engine->done_bytes / (double)engine->all_bytes));
+    if (engine->is_untrained)
+        add_reason(s, "model %s is untrained: its answers mean nothing", engine->model);
+    for (int i = 0; i < r->config->n_later; i++)
+        add_reason(s, "%s is not yet active", r->config->later[i]);
+    if (!r->options.boot)
+        add_reason(s, "starts are not counted: %s", r->boot_why);
+    r->state = r->is_stopping                    ? PAYLOAD_STOPPING
+               : is_degraded                     ? PAYLOAD_DEGRADED
+               : engine->state == WORKER_OPENING ? PAYLOAD_STARTING
+                                                 : PAYLOAD_RUNNING;
+    if (r->state != before) {
+        r->since_wall_ns = clock_wall_ns();
+        log_notice("state=%s%s%s", payload_state_name(r->state), s->n_reasons ? " because " : "",
+                   s->n_reasons ? s->reasons[0] : "");
+    }
+    s->state = r->state;
+    s->since_wall_ns = r->since_wall_ns;
+    s->engine_model = engine->model[0] ? engine->model : NULL;
+    s->engine_build = HERON_VERSION;
+    s->engine_device = engine->device[0] ? engine->device : NULL;
+    s->engine_is_ready = engine->state == WORKER_READY;
+    s->engine_is_untrained = engine->is_untrained;
+    publish(r, "status", payload_status(s), 1);
+}
+
+/* ---- statistics -------------------------------------------------------------------------------------------------------------- */
+
+/* Resident memory of this process; 0: unknown. */
+static uint64_t rss_bytes(void)
+{
+    unsigned long long size = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    const int n = fscanf(f, "%llu %llu", &size, &resident);
+    fclose(f);
+    return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* cameras: [CONFIG_CAMERAS_MAX], filled here. Scenes are borrowed: the lock is held by whoever wants them. */
+static struct payload_stats gather(struct report *r, struct payload_camera *cameras, int64_t now)
+{
+    struct payload_watch sum = r->left;
+    struct payload_stats s = {
+        .uptime_ns = now - r->start_ns,
+        .now_ns = now,
+        .rss_bytes = rss_bytes(),
+        .frames = r->frames_left,
+        .busy = r->busy,
+        .leaked_pipelines = pl_leaked_pipelines(),
+        .cameras = cameras,
+    };
+    for (int i = 0; i < r->n; i++) {
+        struct entry *e = &r->entries[i];
+        if (!e->capture)
+            continue;
+        cameras[s.n_cameras++] = (struct payload_camera){e->id, e->capture, e->analysis, e->camera, e->watch, e->scene};
+        s.frames += e->camera.frames;
+        add_counters(&sum, &e->watch);
+        if (e->watch.p95_ms > s.p95_ms) /* the slowest camera's: what nobody exceeds */
+            s.p95_ms = e->watch.p95_ms;
+    }
+    s.observations = sum.observations;
+    s.shed = sum.shed;
+    s.skipped = sum.skipped;
+    s.failed = sum.failed;
+    s.prompt_tokens = sum.prompt_tokens;
+    s.output_tokens = sum.output_tokens;
+    mqtt_get_stats(r->options.mqtt, &s.mqtt);
+    return s;
+}
+
+static void publish_stats(struct report *r, int64_t now)
+{
+    if (now - r->stats_ns < STATS_NS)
+        return;
+    r->busy = (double)(r->engine.busy_ns - r->stats_busy_ns) / (double)(now - r->stats_ns);
+    r->stats_busy_ns = r->engine.busy_ns;
+    r->stats_ns = now;
+    struct payload_camera *cameras = calloc(CONFIG_CAMERAS_MAX, sizeof *cameras);
+    if (!cameras)
+        return;
+    const struct payload_stats stats = gather(r, cameras, now);
+    char *json = payload_stats(&stats);
+    if (json)
+        mqtt_send(r->options.mqtt, "stats", json, strlen(json));
+    free(json);
+    free(cameras);
+}
+
+void report_tick(struct report *r, int64_t now_ns)
+{
+    look_at_cameras(r, now_ns);
+    judge_all(r, now_ns);
+    publish_stats(r, now_ns);
+}
+
+void report_stopping(struct report *r)
+{
+    char topic[MQTT_TOPIC_MAX];
+    r->is_stopping = true;
+    judge_all(r, clock_now_ns());
+    for (int i = 0; i < r->n; i++) {
+        const struct entry *e = &r->entries[i];
+        if (e->capture && strcmp(e->capture, "disabled") != 0)
+            publish_text(r, camera_topic(topic, e->id, "status/capture"), "offline", 1);
+        if (e->analysis && strcmp(e->analysis, "disabled") != 0)
+            publish_text(r, camera_topic(topic, e->id, "status/analysis"), "offline", 1);
+    }
+}
+
+void report_sentence(struct report *r, char *out, size_t cap)
+{
+    uint64_t observations = r->left.observations;
+    for (int i = 0; i < r->n; i++)
+        observations += r->entries[i].watch.observations;
+    snprintf(out, cap, "%s: %d cameras, %llu observations%s%s", payload_state_name(r->state), fleet_count(r->options.fleet),
+             (unsigned long long)observations, r->status.n_reasons ? "; " : "",
+             r->status.n_reasons ? r->status.reasons[0] : "");
+}
+
+enum payload_state report_state(const struct report *r)
+{
+    return r->state;
+}
+
+char *report_overview(struct report *r)
+{
+    struct payload_camera *cameras = calloc(CONFIG_CAMERAS_MAX, sizeof *cameras);
+    if (!cameras)
+        return NULL;
+    report_tick(r, clock_now_ns());
+    const struct payload_config config = config_state(r);
+    pthread_mutex_lock(&r->lock);
+    const struct payload_stats stats = gather(r, cameras, clock_now_ns());
+    char *json = payload_overview(&r->status, &config, &stats);
+    pthread_mutex_unlock(&r->lock);
+    free(cameras);
+    return json;
+}
