@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define COMPLAINTS_MAX 20
+#define COMPLAINTS_MAX       20
+#define COMPLAINTS_COUNT_MAX 1000 /* readers stop here: a file of this many errors is none */
 
 /* Where a value stands. line and col count from 1, col in characters; line 0: the file as a whole. Borrowed texts. */
 struct place {

@@ -9,9 +9,18 @@
 
 #include "base/utf8.h"
 
+#define ANCHORS_MAX    256
+#define LINE_BYTES_MAX 1000 /* of a source line that a place shows */
+
 struct anchor {
     char *name;
     struct yaml_node *node;
+};
+
+/* Where a reading of the text has come to; it moves forward, so that a file's places cost one pass. */
+struct cursor {
+    size_t pos, line_pos;
+    int line, col;
 };
 
 /* One parse. */
@@ -21,36 +30,48 @@ struct reader {
     struct fy_parser *parser;
     struct anchor *anchors;
     int n_anchors;
-    bool is_full;   /* too many nodes: said once */
+    struct cursor cursor;
+    int n_values;
+    bool is_full;   /* too many values or errors: said once */
     bool no_memory; /* an allocation failed */
 };
 
 /* ---- places -------------------------------------------------------------------------------------------------------------- */
 
-/* The place of a byte offset: lines by newlines, columns by code points. */
-static struct place place_of(const struct yaml_file *file, size_t pos, int width)
+/* Move to a byte offset: lines by newlines, columns by code points. */
+static void cursor_move(struct cursor *c, const struct yaml_file *file, size_t pos)
 {
     if (pos > file->n_bytes)
         pos = file->n_bytes;
-    int line = 1;
-    size_t start = 0;
-    for (size_t i = 0; i < pos; i++)
-        if (file->text[i] == '\n') {
-            line++;
-            start = i + 1;
+    if (c->line == 0 || pos < c->line_pos)
+        *c = (struct cursor){.line = 1, .col = 1};
+    else if (pos < c->pos)
+        *c = (struct cursor){.pos = c->line_pos, .line_pos = c->line_pos, .line = c->line, .col = 1};
+    while (c->pos < pos) {
+        if (file->text[c->pos] == '\n') {
+            c->line++;
+            c->col = 1;
+            c->line_pos = ++c->pos;
+        } else {
+            uint32_t cp;
+            c->pos += utf8_decode(file->text + c->pos, file->n_bytes - c->pos, &cp);
+            c->col++;
         }
-    const char *end = memchr(file->text + start, '\n', file->n_bytes - start);
-    size_t bytes = end ? (size_t)(end - file->text) - start : file->n_bytes - start;
-    if (bytes && file->text[start + bytes - 1] == '\r')
-        bytes--;
-    int col = 1;
-    for (size_t i = start; i < pos; col++) {
-        uint32_t cp;
-        i += utf8_decode(file->text + i, file->n_bytes - i, &cp);
     }
+}
+
+/* A place on the line that begins at line_pos. */
+static struct place make_place(const struct yaml_file *file, size_t line_pos, int line, int col, int width)
+{
+    const char *start = file->text + line_pos;
+    const size_t rest = file->n_bytes - line_pos, most = rest < LINE_BYTES_MAX ? rest : LINE_BYTES_MAX;
+    const char *end = memchr(start, '\n', most);
+    size_t bytes = end ? (size_t)(end - start) : most;
+    if (bytes && start[bytes - 1] == '\r')
+        bytes--;
     return (struct place){
         .file = file->name,
-        .line_text = file->text + start,
+        .line_text = start,
         .line_bytes = (int)bytes,
         .line = line,
         .col = col,
@@ -58,9 +79,23 @@ static struct place place_of(const struct yaml_file *file, size_t pos, int width
     };
 }
 
+/* The place of a byte offset. */
+static struct place place_of(const struct yaml_file *file, size_t pos, int width)
+{
+    struct cursor c = {0};
+    cursor_move(&c, file, pos);
+    return make_place(file, c.line_pos, c.line, c.col, width);
+}
+
+static struct place place_at(struct reader *r, size_t pos, int width)
+{
+    cursor_move(&r->cursor, r->file, pos);
+    return make_place(r->file, r->cursor.line_pos, r->cursor.line, r->cursor.col, width);
+}
+
 struct place yaml_place(const struct yaml_file *file, const struct yaml_node *node)
 {
-    return place_of(file, node->pos, node->width);
+    return make_place(file, node->line_pos, node->line, node->col, node->width);
 }
 
 static struct place place_of_line(const struct yaml_file *file, int line, int col)
@@ -80,17 +115,24 @@ static struct place place_of_line(const struct yaml_file *file, int line, int co
 
 /* ---- nodes --------------------------------------------------------------------------------------------------------------- */
 
+/* One value more, an alias included. False: that is too many. */
+static bool count_value(struct reader *r, size_t pos)
+{
+    if (r->n_values++ < YAML_NODES_MAX)
+        return true;
+    if (!r->is_full) {
+        const struct place place = place_at(r, pos, 0);
+        complaint_add(r->complaints, &place, NULL, "more than %d values in one file", YAML_NODES_MAX);
+    }
+    r->is_full = true;
+    return false;
+}
+
 static struct yaml_node *new_node(struct reader *r, enum yaml_kind kind, size_t pos)
 {
     struct yaml_file *f = r->file;
-    if (f->n_nodes == YAML_NODES_MAX) {
-        if (!r->is_full) {
-            const struct place place = place_of(f, pos, 0);
-            complaint_add(r->complaints, &place, NULL, "more than %d values in one file", YAML_NODES_MAX);
-        }
-        r->is_full = true;
+    if (!count_value(r, pos))
         return NULL;
-    }
     if (f->n_nodes == f->nodes_capacity) {
         const int capacity = f->nodes_capacity ? 2 * f->nodes_capacity : 64;
         struct yaml_node **more = realloc(f->nodes, (size_t)capacity * sizeof *more);
@@ -107,7 +149,11 @@ static struct yaml_node *new_node(struct reader *r, enum yaml_kind kind, size_t 
         return NULL;
     }
     node->kind = kind;
-    node->pos = pos;
+    cursor_move(&r->cursor, f, pos);
+    node->pos = r->cursor.pos;
+    node->line = r->cursor.line;
+    node->col = r->cursor.col;
+    node->line_pos = r->cursor.line_pos;
     f->nodes[f->n_nodes++] = node;
     return node;
 }
@@ -152,9 +198,15 @@ static struct yaml_node *new_scalar(struct reader *r, struct fy_event *event, si
     if (!node)
         return NULL;
     if (text && memchr(text, '\0', n)) {
-        const struct place place = place_of(r->file, node->pos, 0);
+        const struct place place = yaml_place(r->file, node);
         complaint_add(r->complaints, &place, NULL, "a text with a NUL character (\\0)");
         n = strlen(text);
+    }
+    /* escapes can write what the file itself may not hold */
+    if (text && !utf8_valid(text, n)) {
+        const struct place place = yaml_place(r->file, node);
+        complaint_add(r->complaints, &place, NULL, "a text with an escape that is no character");
+        n = 0;
     }
     node->text = text ? strndup(text, n) : strdup("");
     if (!node->text) {
@@ -187,6 +239,12 @@ static void note_anchor(struct reader *r, struct fy_token *anchor, struct yaml_n
     const char *name = anchor ? fy_token_get_text(anchor, &n) : NULL;
     if (!name || !node)
         return;
+    if (r->n_anchors == ANCHORS_MAX) {
+        const struct place place = yaml_place(r->file, node);
+        complaint_add(r->complaints, &place, NULL, "more than %d anchors (&name) in one file", ANCHORS_MAX);
+        r->is_full = true;
+        return;
+    }
     struct anchor *more = realloc(r->anchors, (size_t)(r->n_anchors + 1) * sizeof *more);
     if (!more) {
         r->no_memory = true;
@@ -203,13 +261,14 @@ static struct yaml_node *find_anchor(struct reader *r, struct fy_event *event, s
     struct fy_token *token = event->alias.anchor;
     const char *name = token ? fy_token_get_text(token, &n) : "";
     const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
-    const struct place place = place_of(r->file, mark ? mark->input_pos : last_pos, (int)n);
+    const size_t pos = mark ? mark->input_pos : last_pos;
     for (int i = r->n_anchors - 1; i >= 0; i--)
         if (r->anchors[i].name && strlen(r->anchors[i].name) == n && memcmp(r->anchors[i].name, name, n) == 0)
-            return r->anchors[i].node;
+            return count_value(r, pos) ? r->anchors[i].node : NULL;
+    const struct place place = place_at(r, pos, (int)n);
     complaint_add(r->complaints, &place, NULL, "*%.*s names nothing that was marked with &%.*s above", (int)n, name, (int)n,
                   name);
-    return new_node(r, YAML_NULL, place.line_text ? (size_t)(place.line_text - r->file->text) : last_pos);
+    return new_node(r, YAML_NULL, pos);
 }
 
 static void refuse_tag(struct reader *r, struct fy_token *tag)
@@ -217,7 +276,7 @@ static void refuse_tag(struct reader *r, struct fy_token *tag)
     const struct fy_mark *mark = tag ? fy_token_start_mark(tag) : NULL;
     if (!mark)
         return;
-    const struct place place = place_of(r->file, mark->input_pos, 0);
+    const struct place place = place_at(r, mark->input_pos, 0);
     complaint_add(r->complaints, &place, NULL, "tags (!...) are not used here: write the value alone");
 }
 
@@ -237,9 +296,9 @@ static void check_key(struct reader *r, const struct yaml_node *parent, const st
     }
     for (int i = 0; i < parent->n; i++)
         if (parent->keys[i] && strcmp(parent->keys[i]->text, key->text) == 0) {
-            const struct place place = yaml_place(r->file, key), before = yaml_place(r->file, parent->keys[i]);
+            const struct place place = yaml_place(r->file, key);
             complaint_add(r->complaints, &place, key->text, "\"%s\" is here for the second time: line %d has it already",
-                          key->text, before.line);
+                          key->text, parent->keys[i]->line);
             return;
         }
 }
@@ -290,7 +349,7 @@ static void read_events(struct reader *r)
         switch (e->type) {
         case FYET_DOCUMENT_START:
             if (++n_documents > 1) {
-                const struct place place = place_of(r->file, pos, 3);
+                const struct place place = place_at(r, pos, 3);
                 complaint_add(r->complaints, &place, NULL, "a second document (---) in one file: Heron reads one");
                 stop = true;
             }
@@ -305,7 +364,7 @@ static void read_events(struct reader *r)
                 break;
             }
             if (depth == YAML_DEPTH_MAX) {
-                const struct place place = place_of(r->file, pos, 0);
+                const struct place place = place_at(r, pos, 0);
                 complaint_add(r->complaints, &place, NULL, "nested deeper than %d levels", YAML_DEPTH_MAX);
                 stop = true;
                 break;
@@ -341,7 +400,7 @@ static void read_events(struct reader *r)
             r->file->root = node;
         if (!is_kept)
             fy_parser_event_free(r->parser, e);
-        stop |= r->no_memory;
+        stop |= r->no_memory || r->is_full || r->complaints->n_errors >= COMPLAINTS_COUNT_MAX;
     }
     while (depth > 0)
         fy_parser_event_free(r->parser, starts[--depth]);
@@ -416,8 +475,7 @@ int yaml_parse(const char *name, const char *text, size_t n_bytes, struct compla
     f->text[n_bytes] = '\0';
     f->n_bytes = n_bytes;
     if (n_bytes > YAML_BYTES_MAX) {
-        complaint_add(complaints, &(struct place){.file = name}, NULL, "%zu bytes; at most %u are read", n_bytes,
-                      YAML_BYTES_MAX);
+        complaint_add(complaints, &(struct place){.file = name}, NULL, "larger than %u bytes", YAML_BYTES_MAX);
     } else if (check_bytes(f, complaints)) {
         struct reader reader = {.file = f, .complaints = complaints};
         if ((rc = run_parser(&reader, err)) != 0)

@@ -6,7 +6,7 @@
  * What is accepted: one document; mappings with plain or quoted keys, sequences, scalars, anchors and aliases (an alias is the
  * anchor's node itself, so that a tree may share branches, never in a circle). Refused with a place: tags, merge keys, keys
  * that are no scalars, duplicate keys, a second document, invalid UTF-8, NUL bytes, more than YAML_BYTES_MAX or
- * YAML_NODES_MAX, nesting beyond YAML_DEPTH_MAX. A syntax error ends the reading of that file; all other complaints
+ * YAML_NODES_MAX (aliases count), more than 256 anchors, nesting beyond YAML_DEPTH_MAX. A syntax error ends the reading of that file; all other complaints
  * do not.
  *
  * Threads: one owner. Memory: heap, freed by yaml_free.
@@ -28,10 +28,12 @@ enum yaml_kind { YAML_NULL, YAML_SCALAR, YAML_MAPPING, YAML_SEQUENCE };
 
 struct yaml_node {
     enum yaml_kind kind;
-    bool is_plain; /* a scalar without quotes */
-    char *text;    /* SCALAR: NUL-terminated, holds no other NUL */
-    size_t pos;    /* byte offset of its first character */
-    int width;     /* characters on its first line */
+    bool is_plain;   /* a scalar without quotes */
+    char *text;      /* SCALAR: NUL-terminated, holds no other NUL */
+    size_t pos;      /* byte offset of its first character */
+    size_t line_pos; /* of its line's first character */
+    int line, col;
+    int width; /* characters on its first line */
     /* MAPPING: keys[i] and items[i]; SEQUENCE: items[i] */
     struct yaml_node **keys, **items;
     int n, capacity;

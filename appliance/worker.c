@@ -358,8 +358,9 @@ int worker_set_watches(struct worker *w, const struct worker_watch *watches, int
         p->is_on = watches[i].is_on;
         snprintf(p->id, sizeof p->id, "%s", watches[i].config->id);
         if (!(p->system = system_text(p->config))) {
+            const int rc = err_set(err, ERR_NOMEM, "out of memory: the prompt of camera %s", p->id);
             roster_free(roster);
-            return err_set(err, ERR_NOMEM, "out of memory: the prompt of camera %s", p->id);
+            return rc;
         }
     }
     pthread_mutex_lock(&w->lock);

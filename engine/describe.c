@@ -96,7 +96,7 @@ static int by_bytes(const void *a, const void *b)
 /* The types, the one with most bytes first, each with a bar. */
 static void describe_types(FILE *out, const struct gguf *g)
 {
-    struct type_count types[TYPES_MAX];
+    struct type_count types[TYPES_MAX] = {0};
     size_t n = 0;
     uint64_t total = 0;
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
@@ -183,10 +183,9 @@ static void describe_shape(FILE *out, const struct model_shape *s)
 {
     const int32_t full = model_shape_full_layers(s);
     fprintf(out, "\nshape\n");
-    row(out, "layers", "%d: %d Gated DeltaNet, %d full attention%s", s->n_layers, s->n_layers - full, full,
-        s->n_nextn ? "; and MTP blocks" : "");
+    row(out, "layers", "%d: %d Gated DeltaNet, %d full attention", s->n_layers, s->n_layers - full, full);
     if (s->n_nextn)
-        row(out, "MTP blocks", "%d", s->n_nextn);
+        row(out, "MTP blocks", "%d, after the layers", s->n_nextn);
     row(out, "embedding", "%d, vocabulary %d, %s head", s->n_embd, s->n_vocab, s->is_tied ? "tied" : "own");
     row(out, "full attention", "%d query heads, %d KV heads of %d; %d dimensions turned (%d, %d, %d), base %g", s->n_head,
         s->n_head_kv, s->head_dim, s->n_rot, s->rope_sections[0], s->rope_sections[1], s->rope_sections[2],

@@ -11,22 +11,25 @@
  * Small random models. Every value is a pure function of (seed, tensor name, index), in whole numbers and powers of two, the
  * same on every machine and in every language (tests/golden/model_gen.py is the Python twin):
  *
- *   h    = FNV-1a-64 of the bytes of  decimal(seed) ":" name         (base/rng.h rng_hash; e.g. "1:blk.0.attn_norm.weight")
- *   r(i) = splitmix64 value i of stream h                            (base/rng.h rng_at(h, i): mix of h + (i + 1) *
- * 0x9E3779B97F4A7C15) u(i) = (sum of the 8 bytes of r(i)) - 1020                       (integer, -1020 .. 1020, standard
- * deviation 209.02)
+ *   h    = FNV-1a-64 of the bytes of  decimal(seed) ":" name   (base/rng.h rng_hash; e.g. "1:blk.0.attn_norm.weight")
+ *   r(i) = splitmix64 value i of stream h                      (base/rng.h rng_at(h, i))
+ *   u(i) = (sum of the 8 bytes of r(i)) - 1020                 (whole, -1020 .. 1020, standard deviation 209.02)
  *
  * i counts the tensor's values in file order (ne[0] fastest). By role:
  *
- *   role      value                                                      tensors (suffix after blk.N. / v.blk.N.)
- *   MATRIX    u * 2^(gain - 8 - b),  b = floor(log2(cols)) / 2 (integer  all *.weight with two or more dimensions not named
- * below; division), cols = values per output: ne[0], for the patch  gain 0, but token_embd and output 1, mm.2 -1 kernels 3 *
- * patch * patch ROUTER    as MATRIX with gain 2                                      ffn_gate_inp.weight GATE      as MATRIX
- * with gain 0                                      ffn_gate_inp_shexp.weight NORM      1 + u * 2^-11 *_norm.weight, ssm_norm,
- * ln1, ln2, v.post_ln .weight, nextn.*norm BIAS      u * 2^-12                                                  *.bias of the
- * vision file CONV      u * 2^-9                                                   ssm_conv1d.weight POSITION  u * 2^-10
- * v.position_embd.weight SSM_DT    -1 + u * 2^-9                                              ssm_dt.bias SSM_A     -(1 + ((r
- * >> 8) & 1023) / 1024) * 2^((r & 7) - 6)          ssm_a: between -1/64 and -4, eight octaves
+ *   role      value                                            tensors (suffix after blk.N. / v.blk.N.)
+ *   MATRIX    u * 2^(gain - 8 - b)                             all *.weight of two or more dimensions not named below
+ *   ROUTER    as MATRIX with gain 2                            ffn_gate_inp.weight
+ *   GATE      as MATRIX with gain 0                            ffn_gate_inp_shexp.weight
+ *   NORM      1 + u * 2^-11                                    *_norm.weight, ssm_norm, ln1, ln2, v.post_ln, nextn.*norm
+ *   BIAS      u * 2^-12                                        *.bias of the vision file
+ *   CONV      u * 2^-9                                         ssm_conv1d.weight
+ *   POSITION  u * 2^-10                                        v.position_embd.weight
+ *   SSM_DT    -1 + u * 2^-9                                    ssm_dt.bias
+ *   SSM_A     -(1 + (r >> 8 & 1023) / 1024) * 2^((r & 7) - 6)  ssm_a: between -1/64 and -4, eight octaves
+ *
+ *   b     floor(log2(cols)) / 2, a whole division; cols are the values per output: ne[0], for patch kernels 3 * patch * patch
+ *   gain  0, but 1 for token_embd and output, -1 for mm.2
  *
  * All of these are exact in F32; MATRIX and ROUTER also in F16. In a file of type T (F32, F16, BF16, Q8_0, Q4_0) every MATRIX
  * is rounded to T by kn_quantize (F16 where cols is no whole number of blocks; patch kernels F16 at most) and all others are

@@ -378,8 +378,10 @@ static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCa
     struct gsrc *g = data;
     const GstStructure *s = gst_caps_get_structure(caps, 0);
     const char *media = gst_structure_get_string(s, "media"), *encoding = gst_structure_get_string(s, "encoding-name");
-    if (!media || strcmp(media, "video") != 0)
+    if (!media || strcmp(media, "video") != 0) {
+        gsrc_note_refused(g, media ? media : "a stream of no kind");
         return FALSE;
+    }
     for (size_t i = 0; encoding && i < N_CODECS; i++)
         if (g_ascii_strcasecmp(encoding, gsrc_codecs[i].encoding) == 0)
             return TRUE;

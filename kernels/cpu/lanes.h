@@ -22,7 +22,32 @@
 #include "kernels/dtype.h"
 
 #define LANES 16
-#define INL   static inline __attribute__((always_inline, unused))
+/* A sanitizer's checks in unrolled and inlined code take minutes to compile; its builds do with less of both. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LANES_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define LANES_SANITIZED 1
+#endif
+#endif
+
+/* Vector values live in registers only where all is inlined; with plain C the compiler may choose. */
+#if defined(__AVX2__)
+#define INL static inline __attribute__((always_inline, unused))
+#elif defined(LANES_SANITIZED)
+#define INL static __attribute__((noinline, unused))
+#else
+#define INL static inline __attribute__((unused))
+#endif
+
+/* Arrays of vectors become registers only when their loops are unrolled. */
+#if !defined(__AVX2__) || defined(LANES_SANITIZED)
+#define UNROLL
+#elif defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 INL int32_t lanes_word(const void *p)
 {

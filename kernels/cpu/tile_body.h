@@ -2,14 +2,6 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/tile.h"
 
-/* Arrays of vectors become registers only when their loops are unrolled. Plain C has no such registers. */
-#if !defined(__AVX2__)
-#define UNROLL
-#elif defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 /* The parts of a block: constant shifts, worth the code where there are registers to keep a whole part in. */
 #if defined(__AVX512F__)
 #define UNROLL_PARTS UNROLL
@@ -390,7 +382,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
                    const struct tile_row *rows, const int n_rows, float *acc)
 {
     v16 a[GEMM_ROWS * GEMM_PANELS];
-    const int8_t *x[GEMM_ROWS];
+    const int8_t *x[GEMM_ROWS] = {0};
     int bias = k.is_signed ? LANES_BIAS : k.bias;
     UNROLL for (int r = 0; r < n_rows; r++)
     {
@@ -398,8 +390,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
         UNROLL for (int g = 0; g < n_panels; g++) a[r * GEMM_PANELS + g] = v_load(acc + 32 * r + 16 * g);
     }
     for (int32_t s = 0; s < n32; s++) {
-        UNROLL for (int h = 0; h < 32 / k.sub; h++)
-        {
+        for (int h = 0; h < (k.sub == 32 ? 1 : 2); h++) {
             vi16 i[GEMM_ROWS * GEMM_PANELS];
             UNROLL for (int r = 0; r < n_rows; r++)
             {
@@ -415,7 +406,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
                         dot(k, i[r * GEMM_PANELS + g], w, x[r] + 32 * s + h * k.sub + 4 * j);
                 }
             }
-            int sub = s * (32 / k.sub) + h;
+            int sub = k.sub == 32 ? s : 2 * s + h;
             UNROLL for (int g = 0; g < n_panels; g++)
             {
                 v16 sf = v_load(panels[g].scale[sub]);
@@ -473,6 +464,8 @@ INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels,
                 prefetch(body + PREFETCH_BYTES + i * (16 * BODY * PART / ELEMS), 16 * BODY * PART / ELEMS);                    \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
+                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
+                    of[s] = v_zero();                                                                                          \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
                 int32_t s = b * (ELEMS / 32) + i * (PART / 32);                                                                \
                 UNROLL for (int h = 0; h < PART / 32; h++) UNROLL for (int r = 0; r < n_rows; r++) acc[r] =                    \
@@ -506,6 +499,8 @@ INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels,
             {                                                                                                                  \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
+                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
+                    of[s] = v_zero();                                                                                          \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
                 UNROLL for (int j = 0; j < PART / 4; j++) b_store(panel->w[part * (PART / 4) + j], w[j]);                      \
                 UNROLL for (int s = 0; s < PART / SUB; s++)                                                                    \
@@ -627,7 +622,7 @@ INL void gemmf_tile(const struct tile_panel *panels, const int n_panels, int32_t
                     const int n_rows, float *acc)
 {
     v16 c[GEMMF_ROWS * GEMM_PANELS];
-    const float *x[GEMMF_ROWS];
+    const float *x[GEMMF_ROWS] = {0};
     UNROLL for (int r = 0; r < n_rows; r++)
     {
         x[r] = rows[r].x + k0;

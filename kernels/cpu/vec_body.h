@@ -3,14 +3,6 @@
 #include "kernels/cpu/vec.h"
 #include "kernels/kernels.h"
 
-#if !defined(__AVX2__)
-#define UNROLL
-#elif defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 /* Tiles by the number of vector registers: rows x vectors of accumulators. */
 #if defined(__AVX512F__)
 #define MAC_ROWS   4

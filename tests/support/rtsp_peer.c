@@ -37,12 +37,29 @@ static void rtsp_lock(GstRTSPServer *server, GstRTSPMediaFactory *factory)
     g_object_unref(auth);
     gst_rtsp_media_factory_add_role(factory, "viewer", GST_RTSP_PERM_MEDIA_FACTORY_ACCESS, G_TYPE_BOOLEAN, TRUE,
                                     GST_RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, G_TYPE_BOOLEAN, TRUE, NULL);
+    /* Who may see but not construct is told 401; who may not even see, 404. */
+    gst_rtsp_media_factory_add_role(factory, "guest", GST_RTSP_PERM_MEDIA_FACTORY_ACCESS, G_TYPE_BOOLEAN, TRUE,
+                                    GST_RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, G_TYPE_BOOLEAN, FALSE, NULL);
 }
 
 static void rtsp_open_to_all(GstRTSPMediaFactory *factory)
 {
     gst_rtsp_media_factory_add_role(factory, "guest", GST_RTSP_PERM_MEDIA_FACTORY_ACCESS, G_TYPE_BOOLEAN, TRUE,
                                     GST_RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, G_TYPE_BOOLEAN, TRUE, NULL);
+}
+
+static gboolean rtsp_resize(gpointer capsfilter)
+{
+    gst_util_set_object_arg(G_OBJECT(capsfilter), "caps", "video/x-raw,format=I420,width=160,height=120,framerate=15/1");
+    return G_SOURCE_REMOVE;
+}
+
+static void rtsp_on_resizing_media(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointer data)
+{
+    GstElement *element = gst_rtsp_media_get_element(media);
+    GstElement *size = gst_bin_get_by_name_recurse_up(GST_BIN(element), "size");
+    g_timeout_add_full(G_PRIORITY_DEFAULT, 2000, rtsp_resize, size, gst_object_unref); /* takes the reference */
+    gst_object_unref(element);
 }
 
 void rtsp_peer_main(int argc, char **argv)
@@ -55,7 +72,8 @@ void rtsp_peer_main(int argc, char **argv)
     gst_rtsp_server_set_address(server, "127.0.0.1");
     gst_rtsp_server_set_service(server, argv[2]);
     GstRTSPMountPoints *m = gst_rtsp_server_get_mount_points(server);
-#define SIZE "video/x-raw,width=320,height=240,framerate=15/1 ! "
+#define RAW  "video/x-raw,format=I420"
+#define SIZE RAW ",width=320,height=240,framerate=15/1 ! "
     GstRTSPMediaFactory *open[] = {
         rtsp_mount(m, "/cam",
                    "( videotestsrc is-live=true pattern=ball ! " SIZE
@@ -64,10 +82,11 @@ void rtsp_peer_main(int argc, char **argv)
         rtsp_mount(m, "/still", "( videotestsrc is-live=true pattern=smpte75 ! " SIZE "jpegenc ! rtpjpegpay name=pay0 pt=26 )"),
         rtsp_mount(m, "/sound", "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"),
         rtsp_mount(m, "/resize",
-                   "( concat name=c ! jpegenc ! rtpjpegpay name=pay0 pt=26 "
-                   "videotestsrc is-live=true num-buffers=30 ! " SIZE "c. "
-                   "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=15/1 ! c. )"),
+                   "( videotestsrc is-live=true pattern=ball ! capsfilter name=size caps=" RAW
+                   ",width=320,height=240,framerate=15/1 "
+                   "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"),
     };
+    g_signal_connect(open[sizeof open / sizeof open[0] - 1], "media-configure", G_CALLBACK(rtsp_on_resizing_media), NULL);
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
         rtsp_open_to_all(open[i]);
         g_object_unref(open[i]);
