@@ -12,60 +12,34 @@
 #define FPS_MIN       5.0 /* a look takes a frame that is at most this fresh: 1/5 s */
 #define FPS_MAX       30.0
 
-/* What the user switched, by id: holds while the process runs, also for cameras that leave and come back. */
-struct fleet_switch {
-    char id[CONFIG_ID_MAX + 1];
-    bool is_disabled, is_not_analysing;
-};
-
 struct fleet {
     struct worker *worker;
+    struct boot *boot;
     struct fleet_camera cameras[CONFIG_CAMERAS_MAX];
     int n;
     struct pl_camera *leaving[2 * CONFIG_CAMERAS_MAX]; /* to be closed once the worker has let them go */
     int n_leaving;
     bool is_dirty; /* the worker's watches are to be set again */
-    struct fleet_switch switches[2 * CONFIG_CAMERAS_MAX];
-    int n_switches;
 };
 
-int fleet_open(struct worker *worker, struct fleet **ret_fleet, struct err *err)
+int fleet_open(struct worker *worker, struct boot *boot, struct fleet **ret_fleet, struct err *err)
 {
     struct fleet *f = calloc(1, sizeof *f);
     if (!f)
         return err_set(err, ERR_NOMEM, "out of memory: the cameras");
     f->worker = worker;
+    f->boot = boot;
     *ret_fleet = f;
     return 0;
 }
 
 /* ---- switches -------------------------------------------------------------------------------------------------------------- */
 
-static struct fleet_switch *find_switch(struct fleet *f, const char *id)
-{
-    for (int i = 0; i < f->n_switches; i++)
-        if (strcmp(f->switches[i].id, id) == 0)
-            return &f->switches[i];
-    return NULL;
-}
-
-/* The entry of an id, made when it is not there; NULL: the table is full of cameras that left. */
-static struct fleet_switch *need_switch(struct fleet *f, const char *id)
-{
-    struct fleet_switch *s = find_switch(f, id);
-    if (!s && f->n_switches < 2 * CONFIG_CAMERAS_MAX) {
-        s = &f->switches[f->n_switches++];
-        *s = (struct fleet_switch){0};
-        snprintf(s->id, sizeof s->id, "%s", id);
-    }
-    return s;
-}
-
 static void read_switches(struct fleet *f, struct fleet_camera *c)
 {
-    const struct fleet_switch *s = find_switch(f, c->config->id);
-    c->is_enabled = c->config->is_enabled && !(s && s->is_disabled);
-    c->is_analysing = c->is_enabled && !(s && s->is_not_analysing);
+    c->is_enabled = c->config->is_enabled && boot_switch_get(f->boot, c->config->id, "enabled", true);
+    c->wants_analysis = boot_switch_get(f->boot, c->config->id, "analysis", true);
+    c->is_analysing = c->is_enabled && c->wants_analysis;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------- */
@@ -199,33 +173,17 @@ const struct fleet_camera *fleet_get(const struct fleet *f, int i)
     return &f->cameras[i];
 }
 
-static int switch_one(struct fleet *f, const char *id, const bool *enabled, const bool *analysis, struct err *err)
+int fleet_switch(struct fleet *f, const char *id, const char *name, bool is_on, struct err *err)
 {
     struct fleet_camera *c = find_camera(f, id);
     if (!c)
         return err_set(err, ERR_NOT_FOUND, "no camera is called %s", id);
-    struct fleet_switch *s = need_switch(f, id);
-    if (!s)
-        return err_set(err, ERR_FULL, "too many cameras were switched since the start");
-    if (enabled)
-        s->is_disabled = !*enabled;
-    if (analysis)
-        s->is_not_analysing = !*analysis;
+    const int rc = boot_switch_set(f->boot, id, name, is_on, err);
     read_switches(f, c);
     if (c->camera)
         pl_camera_set_enabled(c->camera, c->is_enabled);
     f->is_dirty = true;
-    return 0;
-}
-
-int fleet_switch_enabled(struct fleet *f, const char *id, bool is_on, struct err *err)
-{
-    return switch_one(f, id, &is_on, NULL, err);
-}
-
-int fleet_switch_analysis(struct fleet *f, const char *id, bool is_on, struct err *err)
-{
-    return switch_one(f, id, NULL, &is_on, err);
+    return rc;
 }
 
 void fleet_get_stats(const struct fleet *f, int i, struct pl_camera_stats *ret_stats)

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 
+#include "appliance/boot.h"
 #include "appliance/config.h"
 #include "appliance/worker.h"
 #include "base/err.h"
@@ -21,15 +22,16 @@
 struct fleet_camera {
     const struct config_camera *config; /* of the configuration applied last */
     struct pl_camera *camera;           /* NULL: it could not be opened, or waits for the one before it to close */
-    bool is_enabled, is_analysing;      /* the switches; both also need the config's `enabled` */
+    bool is_enabled;                    /* by the configuration and the switch */
+    bool wants_analysis, is_analysing;  /* the switch; the same where it is enabled */
     int64_t next_open_ns;
     char error[256]; /* why camera is NULL; "" */
 };
 
 struct fleet;
 
-/* worker: borrowed. Errors: ERR_NOMEM. */
-int fleet_open(struct worker *worker, struct fleet **ret_fleet, struct err *err);
+/* worker, boot (where the switches are kept): borrowed. Errors: ERR_NOMEM. */
+int fleet_open(struct worker *worker, struct boot *boot, struct fleet **ret_fleet, struct err *err);
 
 /*
  * Make the cameras of `config` the running ones. The config before is referred to until fleet_is_settled.
@@ -47,10 +49,10 @@ int fleet_count(const struct fleet *fleet);
 const struct fleet_camera *fleet_get(const struct fleet *fleet, int i);
 
 /*
- * The switches of P/<cam>/enabled and P/<cam>/analysis. They hold for the id, over reloads. Errors: ERR_NOT_FOUND (no such camera).
+ * The switches of P/<cam>/enabled and P/<cam>/analysis: name is "enabled" or "analysis". They hold for the id, over reloads and restarts.
+ * Errors: ERR_NOT_FOUND (no such camera); ERR_IO, ERR_NOMEM (it is switched, and was not remembered).
  */
-int fleet_switch_enabled(struct fleet *fleet, const char *id, bool is_on, struct err *err);
-int fleet_switch_analysis(struct fleet *fleet, const char *id, bool is_on, struct err *err);
+int fleet_switch(struct fleet *fleet, const char *id, const char *name, bool is_on, struct err *err);
 
 /* What a camera is and does; for one that is not open only last_error is set, and last_frame_age_ns is -1. */
 void fleet_get_stats(const struct fleet *fleet, int i, struct pl_camera_stats *ret_stats);

@@ -247,7 +247,7 @@ static void publish_camera(struct report *r, struct entry *e, const struct fleet
     publish_text(r, camera_topic(topic, e->id, "status/capture"), e->capture, 1);
     publish_text(r, camera_topic(topic, e->id, "status/analysis"), e->analysis, 1);
     publish_text(r, camera_topic(topic, e->id, "enabled/state"), c->is_enabled ? "ON" : "OFF", 1);
-    publish_text(r, camera_topic(topic, e->id, "analysis/state"), c->is_analysing ? "ON" : "OFF", 1);
+    publish_text(r, camera_topic(topic, e->id, "analysis/state"), c->wants_analysis ? "ON" : "OFF", 1);
     const int64_t age = e->health_ns ? now - e->health_ns : INT64_MAX;
     if (age >= HEALTH_MAX_NS || (age >= HEALTH_MIN_NS && health_differs(e))) {
         publish(r, camera_topic(topic, e->id, "health"), payload_health(&e->camera, &e->watch, now), 0);

@@ -1,0 +1,47 @@
+/*
+ * boot - what survives a restart: how often Heron has started, and how the cameras' switches were left.
+ *
+ * Two small files in the state directory, each replaced as a whole (written beside it, synced, renamed), so that a power cut leaves the old
+ * or the new one. A file that cannot be read is set aside as NAME.damaged, said once, and begun anew; the count of starts
+ * then goes on from the clock, since it may never go back.
+ *
+ *   boot           a decimal number and a newline
+ *   switches.json  {"dock": {"enabled": true, "analysis": false}}; cameras whose switches were never touched are not in it
+ *
+ * Life cycle: boot_open -> boot_count, boot_switch_*, boot_switches_each -> boot_close.
+ * Threads: the main thread. Memory: the table of switches.
+ */
+#ifndef HERON_APPLIANCE_BOOT_H
+#define HERON_APPLIANCE_BOOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct boot;
+
+/*
+ * path: the folder; NULL: $STATE_DIRECTORY (its first), /var/lib/heron where it can be written, $XDG_STATE_HOME/heron,
+ * ~/.local/state/heron; made where its parent exists. Counts this start. *ret_boot is made in any case but ERR_NOMEM; where there is nowhere
+ * to write it counts nothing, keeps switches only in memory, and boot_why says why.
+ */
+int boot_open(const char *path, struct boot **ret_boot, struct err *err);
+void boot_close(struct boot *boot);
+
+/* Which start this is, from 1; 0: there is nowhere to count. */
+uint64_t boot_count(const struct boot *boot);
+
+/* Why boot_count is 0; "". */
+const char *boot_why(const struct boot *boot);
+
+/* The folder; "": none. */
+const char *boot_path(const struct boot *boot);
+
+/* Remember a switch of a camera. Errors: ERR_IO (it holds until the next restart only), ERR_NOMEM. */
+int boot_switch_set(struct boot *boot, const char *camera, const char *name, bool is_on, struct err *err);
+
+/* How a switch was left; `otherwise` where it was never touched. */
+bool boot_switch_get(const struct boot *boot, const char *camera, const char *name, bool otherwise);
+
+#endif
