@@ -451,3 +451,12 @@ char *payload_overview(const struct payload_status *status, const struct payload
     put(&m, "cameras", cameras);
     return dump(maker_take(&m));
 }
+
+char *payload_reply(const char *why)
+{
+    struct maker m = maker_start();
+    put(&m, "ok", json_boolean(!why));
+    if (why)
+        put(&m, "error", text_value(why));
+    return dump(maker_take(&m));
+}

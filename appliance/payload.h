@@ -115,4 +115,7 @@ char *payload_stats(const struct payload_stats *stats);
 char *payload_overview(const struct payload_status *status, const struct payload_config *config,
                        const struct payload_stats *stats);
 
+/* What the control socket answers to a command: {"ok":true}, or {"ok":false,"error":why} for a `why`. */
+char *payload_reply(const char *why);
+
 #endif

@@ -144,7 +144,7 @@ int plan_make(const struct config *config, struct complaints *complaints, struct
                       plan.options.sessions, plan.options.context_tokens, (double)plan.memory.total_bytes / 1e9,
                       is_asked ? "engine.memory allows" : "seven eighths of this machine's memory are",
                       (double)plan.budget_bytes / 1e9);
-        return err_set(err, ERR_INVAL, "the engine does not fit into memory");
+        return err_set(err, ERR_FULL, "the engine does not fit into memory");
     }
     *ret_plan = plan;
     return 0;

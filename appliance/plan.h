@@ -30,8 +30,8 @@ struct plan {
 void plan_options(const struct config *config, struct en_options *ret_options);
 
 /*
- * The whole plan; reads the headers of the model's files. What is wrong goes to `complaints`, with the place of the key that is to be changed:
- * ERR_INVAL. Other errors: ERR_NOMEM.
+ * The whole plan; reads the headers of the model's files. What is wrong goes to `complaints`, with the place of the key that is to be
+ * changed. Errors: ERR_FULL (it does not fit into memory), ERR_INVAL (the files), ERR_NOMEM.
  */
 int plan_make(const struct config *config, struct complaints *complaints, struct plan *ret_plan, struct err *err);
 
