@@ -108,7 +108,7 @@ int fleet_apply(struct fleet *f, const struct config *config, struct err *err)
 {
     if (!fleet_is_settled(f))
         return err_set(err, ERR_AGAIN, "the cameras are still being changed");
-    struct fleet_camera next[CONFIG_CAMERAS_MAX];
+    struct fleet_camera next[CONFIG_CAMERAS_MAX] = {0};
     bool is_kept[CONFIG_CAMERAS_MAX] = {false};
     int n = 0;
     for (int i = 0; i < config->n_cameras && n < CONFIG_CAMERAS_MAX; i++) {
