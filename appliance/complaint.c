@@ -4,39 +4,82 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/utf8.h"
 
 #define LINE_MAX_BYTES 200 /* of a source line: more does not fit a terminal */
 
-static char *copy(const char *text)
+/*
+ * User info of URLs, up to the last @ of the word: a password with a plain / or # in it ends the authority for a parser, and
+ * its line is the one that is shown.
+ */
+static void hide_user_info(char *s)
 {
-    char *s = strdup(text ? text : "");
-    if (s)
-        log_redact(s);
-    return s;
+    for (char *p = strstr(s, "://"); p; p = strstr(p, "://")) {
+        p += 3;
+        const size_t word = strcspn(p, " \t\"'<>");
+        char *at = memrchr(p, '@', word);
+        if (!at)
+            continue;
+        const size_t stars = (size_t)(at - p) < 3 ? (size_t)(at - p) : 3;
+        memset(p, '*', stars);
+        memmove(p + stars, at, strlen(at) + 1);
+        p += stars;
+    }
 }
 
-/* The source line with tabs as they are and everything else that moves a cursor as a question mark. */
-static char *copy_line(const struct place *place)
+/* What follows `password:` to the end of the line, unless it is a reference: { ... }. */
+static void hide_password(char *s)
 {
-    if (!place || !place->line_text)
-        return NULL;
-    const size_t n = place->line_bytes < LINE_MAX_BYTES ? (size_t)place->line_bytes : LINE_MAX_BYTES;
-    const size_t need = utf8_repair(place->line_text, n, NULL, 0);
+    for (char *p = strcasestr(s, "password"); p; p = strcasestr(p + 1, "password")) {
+        char *value = strchr(p, ':');
+        if (!value || value[1 + strspn(value + 1, " \t\"'")] == '{')
+            continue;
+        if (strlen(value + 1) >= 4)
+            strcpy(value + 1, " ***");
+        else
+            value[1] = '\0';
+        return;
+    }
+}
+
+/*
+ * One line of whole characters that moves no cursor: what escapes of YAML can write (\e, \n) would forge lines and colours, and a
+ * text cut at a number of bytes may end inside a character. Tabs stay where has_tabs.
+ */
+static char *clean(const char *text, size_t n, bool has_tabs)
+{
+    const size_t need = utf8_repair(text, n, NULL, 0);
     char *s = malloc(need + 1);
     if (!s)
         return NULL;
-    s[utf8_repair(place->line_text, n, s, need)] = '\0';
-    for (char *p = s; *p; p++)
-        if ((unsigned char)*p < 0x20 && *p != '\t')
+    s[utf8_repair(text, n, s, need)] = '\0';
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        if ((*p < 0x20 && !(has_tabs && *p == '\t')) || *p == 0x7F)
             *p = '?';
-    log_redact(s);
-    /* a password that should not stand there is not repeated either */
-    for (char *p = strcasestr(s, "password"); p; p = NULL) {
-        char *value = strchr(p, ':');
-        if (value && !strchr(value, '{'))
-            strcpy(value + 1, strlen(value) > 4 ? " ***" : "");
+        else if (*p == 0xC2 && p[1] < 0xA0) /* U+0080 to U+009F */
+            p[0] = p[1] = '?';
+    }
+    hide_user_info(s);
+    return s;
+}
+
+static char *copy(const char *text)
+{
+    return clean(text ? text : "", text ? strlen(text) : 0, false);
+}
+
+/* The source line; cut only after secrets are hidden, which the cut would disguise. */
+static char *copy_line(const struct place *place)
+{
+    char *s = place && place->line_text ? clean(place->line_text, (size_t)place->line_bytes, true) : NULL;
+    if (!s)
+        return NULL;
+    hide_password(s);
+    if (strlen(s) > LINE_MAX_BYTES) {
+        size_t n = LINE_MAX_BYTES;
+        while (n && ((unsigned char)s[n] & 0xC0) == 0x80)
+            n--;
+        s[n] = '\0';
     }
     return s;
 }

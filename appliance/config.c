@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "appliance/config_table.h"
 #include "appliance/digest.h"
@@ -80,9 +81,11 @@ static void unknown_key(struct walk *w, const struct section *s, const struct ya
     int n_words = 0;
     struct nearest near = {.word = key->text};
     offer_words(&near, s->pattern, words, &n_words, CONFIG_KEY_COUNT);
-    const struct place place = yaml_place(w->file, key);
+    struct place place = yaml_place(w->file, key);
     char all[300] = "";
     if (near.best) {
+        if (strcmp(near.best, "password") == 0)
+            place.line_text = NULL; /* it may hold one */
         complaint_add(w->complaints, &place, path, "unknown key \"%s\": did you mean \"%s\"?", key->text, near.best);
         return;
     }
@@ -316,6 +319,55 @@ static int new_config(const char *path, struct config **ret_config, struct err *
     return 0;
 }
 
+static void write_scope(FILE *out, enum config_scope scope, const void *target)
+{
+    for (int i = 0; i < CONFIG_KEY_COUNT; i++)
+        if (config_rows[i].scope == scope) {
+            fprintf(out, "%s=", config_rows[i].path);
+            config_value_write(&config_rows[i], target, out);
+            fputc('\n', out);
+        }
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp((*(struct config_camera *const *)a)->id, (*(struct config_camera *const *)b)->id);
+}
+
+/* The digest of what is in force, however it was written: values and schemas; cameras by name, rules as they stand. */
+static int take_sha(struct config *c, struct err *err)
+{
+    struct digest *digest = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    struct config_camera **cameras = malloc((size_t)(c->n_cameras + 1) * sizeof *cameras);
+    FILE *out = cameras ? open_memstream(&text, &n) : NULL;
+    int rc = out ? digest_open(&digest, err) : err_set(err, ERR_NOMEM, "out of memory: the configuration's digest");
+    if (rc == 0) {
+        memcpy(cameras, c->cameras, (size_t)c->n_cameras * sizeof *cameras);
+        qsort(cameras, (size_t)c->n_cameras, sizeof *cameras, by_id);
+        write_scope(out, CONFIG_ROOT, c);
+        for (int i = 0; i < c->n_cameras; i++) {
+            fprintf(out, "camera %s\n", cameras[i]->id);
+            write_scope(out, CONFIG_CAMERA, cameras[i]);
+            fprintf(out, "schema %zu:%s\n", strlen(cameras[i]->schema_text), cameras[i]->schema_text);
+            for (int k = 0; k < cameras[i]->n_rules; k++) {
+                fprintf(out, "rule %s\n", cameras[i]->rules[k].id);
+                write_scope(out, CONFIG_RULE, &cameras[i]->rules[k]);
+            }
+        }
+    }
+    if (out && fclose(out) != 0 && rc == 0)
+        rc = err_set(err, ERR_NOMEM, "out of memory: the configuration's digest");
+    if (rc == 0)
+        digest_add(digest, text, n);
+    if (digest)
+        digest_take(digest, c->sha);
+    free(text);
+    free(cameras);
+    return rc;
+}
+
 static int finish(struct config *c, struct complaints *complaints, struct config **ret_config, struct err *err)
 {
     int rc = 0;
@@ -329,15 +381,8 @@ static int finish(struct config *c, struct complaints *complaints, struct config
         const struct complaint *first = complaint_first(complaints);
         rc = err_set(err, ERR_INVAL, "%s:%d:%d: %s", first->file, first->line, first->col, first->message);
     }
-    if (rc == 0) {
-        struct digest *digest = NULL;
-        rc = digest_open(&digest, err);
-        for (int i = 0; rc == 0 && i < c->n_files; i++) {
-            digest_add(digest, c->files[i]->name, strlen(c->files[i]->name) + 1);
-            digest_add(digest, c->files[i]->text, c->files[i]->n_bytes);
-        }
-        digest_take(digest, c->sha);
-    }
+    if (rc == 0)
+        rc = take_sha(c, err);
     if (rc != 0) {
         config_free(c);
         return rc;
@@ -395,7 +440,10 @@ int config_load(const char *path, struct complaints *complaints, struct config *
     for (int i = 0; i < n; i++) {
         char name[4096 + 256];
         snprintf(name, sizeof name, "%s/%s", dir, entries[i]->d_name);
-        if (rc == 0 && (rc = yaml_read(name, complaints, &file, err)) == 0)
+        struct stat st;
+        if (rc == 0 && stat(name, &st) == 0 && !S_ISREG(st.st_mode)) /* a pipe would hold us up */
+            complaint_add(complaints, &(struct place){.file = name}, NULL, "is not an ordinary file");
+        else if (rc == 0 && (rc = yaml_read(name, complaints, &file, err)) == 0)
             rc = take_file(c, file, complaints, err);
         free(entries[i]);
     }

@@ -23,6 +23,9 @@
 #define CONFIG_ID_MAX      48
 #define CONFIG_LIST_MAX    16
 
+/* Where the configuration is when nobody says otherwise. */
+#define CONFIG_DEFAULT_PATH HERON_SYSCONFDIR "/heron/heron.yaml"
+
 enum config_kv { CONFIG_KV_F16, CONFIG_KV_Q8_0, CONFIG_KV_F32 };
 enum config_transport { CONFIG_TCP, CONFIG_UDP };
 
@@ -102,7 +105,7 @@ struct config {
     /* about the files */
     struct config_places places;
     char *path;   /* the main file, as it was named */
-    char sha[65]; /* SHA-256 over names and bytes of all files, hexadecimal */
+    char sha[65]; /* SHA-256 of all values and schemas, hexadecimal: comments, order of keys and cameras do not change it */
     char **later; /* keys that were set and are not yet active, "cameras.dock.watch.rules"; for check and the start */
     int n_later;
     struct yaml_file **files; /* kept for the places */

@@ -2,9 +2,12 @@
  * config_check - what only the whole configuration shows: keys that need each other, files that keys name.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "appliance/config_table.h"
 #include "base/utf8.h"
@@ -68,6 +71,20 @@ static void check_engine(const struct config *c, struct complaints *list)
                       "engine.vision needs engine.model, the text model it belongs to");
 }
 
+/* A secret is read when it is used, maybe by another user than the one who checks: only what is plain is said, as a warning. */
+static void check_secret(const struct secret_ref *secret, const struct place *at, const char *key, struct complaints *list)
+{
+    struct stat st;
+    if (secret->kind != SECRET_FILE)
+        return;
+    if (stat(secret->name, &st) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            complaint_warn(list, at, key, "%s: there is no file %s", key, secret->name);
+    } else if (st.st_mode & S_IROTH) {
+        complaint_warn(list, at, key, "%s: everybody may read %s: chmod o-rwx would keep it a secret", key, secret->name);
+    }
+}
+
 static bool is_topic(const char *s)
 {
     const size_t n = strlen(s);
@@ -106,6 +123,44 @@ static void check_mqtt(const struct config *c, struct complaints *list)
             "a client certificate needs mqtt.tls.ca, the authorities that the broker's certificate is checked against");
     if (c->mqtt.password.kind != SECRET_NONE && !c->mqtt.username)
         complaint_add(list, &at->of[CONFIG_mqtt_password], "mqtt.password", "mqtt.password needs mqtt.username");
+    check_secret(&c->mqtt.password, &at->of[CONFIG_mqtt_password], "mqtt.password", list);
+}
+
+/* The whole of an ordinary file, NUL-terminated. 0: *ret_text is malloc'ed; otherwise what is wrong, in words. */
+static const char *read_schema(const char *path, char **ret_text)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a pipe without a writer must not hold us up */
+    struct stat st;
+    char *text = NULL;
+    const char *cause = NULL;
+    size_t n = 0;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        cause = strerror(errno);
+    else if (!S_ISREG(st.st_mode))
+        cause = "is not an ordinary file";
+    else if (!(text = malloc(SCHEMA_BYTES_MAX + 2)))
+        cause = "out of memory";
+    while (!cause && n <= SCHEMA_BYTES_MAX) {
+        const ssize_t got = read(fd, text + n, SCHEMA_BYTES_MAX + 1 - n);
+        if (got < 0 && errno != EINTR)
+            cause = strerror(errno);
+        if (got == 0)
+            break;
+        n += got > 0 ? (size_t)got : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (!cause && n > SCHEMA_BYTES_MAX)
+        cause = "larger than 256 KiB";
+    if (!cause && memchr(text, '\0', n))
+        cause = "holds NUL bytes";
+    if (cause) {
+        free(text);
+        return cause;
+    }
+    text[n] = '\0';
+    *ret_text = text;
+    return NULL;
 }
 
 /* Read and compile a camera's schema. */
@@ -117,26 +172,9 @@ static int load_schema(struct config_camera *camera, struct complaints *list, st
         if (!(camera->schema_text = strdup(config_default_schema)))
             return err_set(err, ERR_NOMEM, "out of memory: a schema");
     } else {
-        FILE *f = fopen(camera->schema_path, "rb");
-        char *text = f ? malloc(SCHEMA_BYTES_MAX + 2) : NULL;
-        const size_t n = text ? fread(text, 1, SCHEMA_BYTES_MAX + 1, f) : 0;
-        const int failed = f ? ferror(f) : errno;
-        if (f)
-            fclose(f);
-        if (!f || failed || n > SCHEMA_BYTES_MAX) {
-            complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path,
-                          n > SCHEMA_BYTES_MAX ? "larger than 256 KiB"
-                          : f                  ? "cannot be read"
-                                               : strerror(failed));
-            free(text);
-            return 0;
-        }
-        if (!text)
-            return err_set(err, ERR_NOMEM, "out of memory: a schema");
-        text[n] = '\0';
-        camera->schema_text = text;
-        if (strlen(text) != n) {
-            complaint_add(list, at, "watch.schema", "%s: holds NUL bytes", camera->schema_path);
+        const char *wrong = read_schema(camera->schema_path, &camera->schema_text);
+        if (wrong) {
+            complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path, wrong);
             return 0;
         }
     }
@@ -167,6 +205,8 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
     }
     if (camera->password.kind != SECRET_NONE && !camera->username)
         complaint_add(list, &at->of[CONFIG_camera_password], "password", "camera %s: password needs username", camera->id);
+    snprintf(key, sizeof key, "cameras.%s.password", camera->id);
+    check_secret(&camera->password, &at->of[CONFIG_camera_password], key, list);
     if (c->engine.context_tokens) {
         const int64_t need = camera->max_pixels / PIXELS_PER_TOKEN + camera->max_tokens + PROMPT_TOKENS_MIN;
         if (need > c->engine.context_tokens)
@@ -201,8 +241,7 @@ int config_check(struct config *c, struct complaints *list, struct err *err)
             }
         if (!is_said)
             complaint_add(list, &place, "cameras",
-                          "no camera: Heron needs at least one, such as\n"
-                          "    cameras:\n      yard:\n        source: synth:yard");
+                          "no camera: Heron needs at least one, such as `cameras: { yard: { source: synth:yard } }`");
     }
     for (int i = 0; i < c->n_cameras; i++) {
         const int rc = check_camera(c, c->cameras[i], list, err);

@@ -64,6 +64,9 @@ bool config_value_default(const struct config_row *row, void *scope);
 
 void config_value_clear(const struct config_row *row, void *scope);
 
+/* Write it so that two values are the same text if and only if they are equal. For the digest; secrets are references only. */
+void config_value_write(const struct config_row *row, const void *scope, FILE *out);
+
 bool config_value_equal(const struct config_row *row, const void *a, const void *b);
 
 /* "90s" "1h30m" "500ms" to nanoseconds; false: malformed. */

@@ -476,6 +476,48 @@ void config_value_clear(const struct config_row *row, void *scope)
     }
 }
 
+static void write_text(const char *s, FILE *out)
+{
+    if (s)
+        fprintf(out, "%zu:%s", strlen(s), s);
+    else
+        fputc('-', out);
+}
+
+void config_value_write(const struct config_row *row, const void *scope, FILE *out)
+{
+    const void *field = (const char *)scope + row->offset;
+    switch (row->kind) {
+    case CONFIG_TEXT:
+    case CONFIG_PATH:
+    case CONFIG_SOURCE:
+    case CONFIG_SCHEMA: write_text(*(char *const *)field, out); break;
+    case CONFIG_INT:
+    case CONFIG_DURATION:
+    case CONFIG_SIZE: fprintf(out, "%" PRId64, *(const int64_t *)field); break;
+    case CONFIG_BOOL: fputs(*(const bool *)field ? "on" : "off", out); break;
+    case CONFIG_ENUM: fprintf(out, "%d", *(const int *)field); break;
+    case CONFIG_PROBABILITY: fprintf(out, "%a", *(const double *)field); break;
+    case CONFIG_VOTES: {
+        const struct config_votes *votes = field;
+        fprintf(out, "%d/%d", votes->n, votes->of);
+        break;
+    }
+    case CONFIG_SECRET: {
+        const struct secret_ref *secret = field;
+        fprintf(out, "%d ", (int)secret->kind);
+        write_text(secret->name, out);
+        break;
+    }
+    case CONFIG_LIST: {
+        const struct config_list *list = field;
+        for (int i = 0; i < list->n; i++)
+            write_text(list->items[i], out);
+        break;
+    }
+    }
+}
+
 static bool text_equal(const char *a, const char *b)
 {
     return a == b || (a && b && strcmp(a, b) == 0);

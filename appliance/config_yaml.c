@@ -448,7 +448,7 @@ static bool check_bytes(const struct yaml_file *f, struct complaints *complaints
         uint32_t cp;
         const size_t n = utf8_decode(f->text + i, f->n_bytes - i, &cp);
         const bool is_bad = cp == UTF8_REPLACEMENT && !(n == 3 && memcmp(f->text + i, "\xEF\xBF\xBD", 3) == 0);
-        if (is_bad || (cp < 0x20 && cp != '\t' && cp != '\n' && cp != '\r') || cp == 0x7F) {
+        if (is_bad || (cp < 0x20 && cp != '\t' && cp != '\n' && cp != '\r') || (cp >= 0x7F && cp < 0xA0)) {
             const struct place place = place_of(f, i, 0);
             if (is_bad)
                 complaint_add(complaints, &place, NULL, "byte 0x%02X is not UTF-8: save the file as UTF-8",
