@@ -163,6 +163,35 @@ void complaint_print(const struct complaints *list, FILE *out, bool colour)
         fprintf(out, "and %d further warnings\n", list->n_warnings - COMPLAINTS_MAX);
 }
 
+static int rank_of(const char *file, const char *const *files, int n_files)
+{
+    int i = 0;
+    while (i < n_files && strcmp(file, files[i]) != 0)
+        i++;
+    return i;
+}
+
+static bool stands_before(const struct complaint *a, const struct complaint *b, const char *const *files, int n_files)
+{
+    const int rank_a = a->file ? rank_of(a->file, files, n_files) : n_files,
+              rank_b = b->file ? rank_of(b->file, files, n_files) : n_files;
+    if (rank_a != rank_b)
+        return rank_a < rank_b;
+    return a->line != b->line ? a->line < b->line : a->col < b->col;
+}
+
+void complaint_sort(struct complaints *list, const char *const *files, int n_files)
+{
+    /* by insertion: forty at most, and what stands at one place stays in its order */
+    for (int i = 1; i < list->n; i++) {
+        const struct complaint c = list->items[i];
+        int k = i;
+        for (; k > 0 && stands_before(&c, &list->items[k - 1], files, n_files); k--)
+            list->items[k] = list->items[k - 1];
+        list->items[k] = c;
+    }
+}
+
 const struct complaint *complaint_first(const struct complaints *list)
 {
     for (int i = 0; i < list->n; i++)

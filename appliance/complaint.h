@@ -49,7 +49,10 @@ void complaint_add(struct complaints *list, const struct place *place, const cha
 void complaint_warn(struct complaints *list, const struct place *place, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Print all, in the order of files and lines where they were met. `colour`: for a terminal. */
+/* Bring them into the order of files (those not listed last), lines and columns. */
+void complaint_sort(struct complaints *list, const char *const *files, int n_files);
+
+/* Print all in their order. `colour`: for a terminal. */
 void complaint_print(const struct complaints *list, FILE *out, bool colour);
 
 /* The first error, or NULL. */

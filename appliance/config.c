@@ -368,6 +368,18 @@ static int take_sha(struct config *c, struct err *err)
     return rc;
 }
 
+static int sort_complaints(const struct config *c, struct complaints *complaints, struct err *err)
+{
+    const char **names = malloc((size_t)(c->n_files + 1) * sizeof *names);
+    if (!names)
+        return err_set(err, ERR_NOMEM, "out of memory: complaints");
+    for (int i = 0; i < c->n_files; i++)
+        names[i] = c->files[i]->name;
+    complaint_sort(complaints, names, c->n_files);
+    free(names);
+    return 0;
+}
+
 static int finish(struct config *c, struct complaints *complaints, struct config **ret_config, struct err *err)
 {
     int rc = 0;
@@ -377,9 +389,12 @@ static int finish(struct config *c, struct complaints *complaints, struct config
     /* what needs the whole makes sense only where the whole was read */
     if (is_readable)
         rc = config_check(c, complaints, err);
+    if (rc == 0)
+        rc = sort_complaints(c, complaints, err);
     if (rc == 0 && complaints->n_errors) {
         const struct complaint *first = complaint_first(complaints);
-        rc = err_set(err, ERR_INVAL, "%s:%d:%d: %s", first->file, first->line, first->col, first->message);
+        rc = first->line ? err_set(err, ERR_INVAL, "%s:%d:%d: %s", first->file, first->line, first->col, first->message)
+                         : err_set(err, ERR_INVAL, "%s: %s", first->file, first->message);
     }
     if (rc == 0)
         rc = take_sha(c, err);

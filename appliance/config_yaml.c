@@ -432,6 +432,8 @@ static int run_parser(struct reader *r, struct err *err)
     } else if (fy_parser_get_stream_error(r->parser)) {
         complaint_add(r->complaints, &(struct place){.file = r->file->name}, NULL, "is not YAML");
         r->file->root = NULL;
+    } else if (!r->file->root && !r->no_memory && !r->is_full) { /* nothing but comments */
+        r->file->root = new_node(r, YAML_NULL, 0);
     }
     fy_parser_destroy(r->parser);
     fy_diag_destroy(diag);
@@ -504,6 +506,8 @@ int yaml_read(const char *path, struct complaints *complaints, struct yaml_file 
     if (is_bad) {
         complaint_add(complaints, &(struct place){.file = path}, NULL, "cannot be read: %s", strerror(cause));
         rc = yaml_parse(path, "", 0, complaints, ret_file, err);
+        if (rc == 0)
+            (*ret_file)->root = NULL; /* unknown, not empty */
     } else if (!text) {
         rc = err_set(err, ERR_NOMEM, "out of memory: %s", path);
     } else {
