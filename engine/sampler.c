@@ -2,8 +2,11 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/rng.h"
+
+#define DIGIT_BITS 11 /* of a key that one pass of the sort looks at */
 
 struct candidate {
     float logit;
@@ -12,8 +15,9 @@ struct candidate {
 
 struct sampler {
     int32_t n_vocab;
-    struct candidate *list; /* [V] */
-    double *weight;         /* [V] */
+    struct candidate *list;  /* [V] */
+    struct candidate *spare; /* [V] the other side of the sort; the two change places */
+    double *weight;          /* [V] */
 };
 
 int sampler_create(int32_t n_vocab, struct sampler **ret_sampler, struct err *err)
@@ -22,9 +26,10 @@ int sampler_create(int32_t n_vocab, struct sampler **ret_sampler, struct err *er
     if (s) {
         s->n_vocab = n_vocab;
         s->list = malloc((size_t)n_vocab * sizeof *s->list);
+        s->spare = malloc((size_t)n_vocab * sizeof *s->spare);
         s->weight = malloc((size_t)n_vocab * sizeof *s->weight);
     }
-    if (!s || !s->list || !s->weight) {
+    if (!s || !s->list || !s->spare || !s->weight) {
         sampler_free(s);
         return err_set(err, ERR_NOMEM, "out of memory: a sampler over %d tokens", n_vocab);
     }
@@ -37,6 +42,7 @@ void sampler_free(struct sampler *s)
     if (!s)
         return;
     free(s->list);
+    free(s->spare);
     free(s->weight);
     free(s);
 }
@@ -98,9 +104,48 @@ static void select_best(struct candidate *list, int32_t n, int32_t k)
     }
 }
 
-static int compare(const void *a, const void *b)
+/* Larger logits have smaller keys. -0 and 0 are equal. */
+static uint32_t key_of(float logit)
 {
-    return before(a, b) ? -1 : before(b, a) ? 1 : 0;
+    uint32_t bits;
+    logit += 0.0f;
+    memcpy(&bits, &logit, sizeof bits);
+    return bits >> 31 ? bits : ~(bits | 0x80000000u);
+}
+
+/* One stable pass of the radix sort, over the digit that begins at bit `shift` of the token or of the logit's key. */
+static void sort_pass(struct sampler *s, int32_t n, bool by_token, int shift)
+{
+    enum { DIGITS = 1 << DIGIT_BITS };
+    int32_t start[DIGITS] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t key = by_token ? (uint32_t)s->list[i].token : key_of(s->list[i].logit);
+        start[key >> shift & (DIGITS - 1)]++;
+    }
+    for (int32_t d = 0, at = 0; d < DIGITS; d++) {
+        const int32_t here = start[d];
+        start[d] = at;
+        at += here;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t key = by_token ? (uint32_t)s->list[i].token : key_of(s->list[i].logit);
+        s->spare[start[key >> shift & (DIGITS - 1)]++] = s->list[i];
+    }
+    struct candidate *other = s->list;
+    s->list = s->spare;
+    s->spare = other;
+}
+
+/*
+ * The order of `before`. A radix sort: libc's qsort takes memory for lists of this length, and compares through a pointer. gather leaves the tokens in
+ * rising order, which stable passes over the logits keep.
+ */
+static void sort_list(struct sampler *s, int32_t n, bool tokens_rise)
+{
+    for (int shift = 0; !tokens_rise && (s->n_vocab - 1) >> shift > 0; shift += DIGIT_BITS)
+        sort_pass(s, n, true, shift);
+    for (int shift = 0; shift < 32; shift += DIGIT_BITS)
+        sort_pass(s, n, false, shift);
 }
 
 /* The allowed tokens with numbers for logits; the index of the best, or -1. */
@@ -135,12 +180,13 @@ int sampler_pick(struct sampler *s, const struct en_sampling *p, uint64_t counte
         *ret_token = s->list[best].token;
         return 0;
     }
-    if (p->top_k > 0 && p->top_k < n) {
+    const bool is_cut = p->top_k > 0 && p->top_k < n;
+    if (is_cut) {
         select_best(s->list, n, p->top_k);
         n = p->top_k;
     }
     /* top_p wants order, and so does a draw that is to be the same on every machine */
-    qsort(s->list, (size_t)n, sizeof *s->list, compare);
+    sort_list(s, n, !is_cut);
     double sum = 0;
     for (int32_t i = 0; i < n; i++)
         sum += s->weight[i] = exp(((double)s->list[i].logit - (double)top) / (double)p->temperature);
