@@ -38,7 +38,7 @@ TEST_CFLAGS = $(shell pkg-config --cflags $(PKGS_TEST))
 TEST_LIBS   = $(shell pkg-config --libs $(PKGS_TEST))
 
 CFLAGS  ?=
-ALL_CFLAGS  = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SAN) -I. $(PKG_CFLAGS) -DHERON_VERSION='"$(VERSION)"' \
+ALL_CFLAGS  = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SAN) -I. $(PKG_CFLAGS) \
               -DHERON_PREFIX='"$(PREFIX)"' -DHERON_SYSCONFDIR='"$(SYSCONFDIR)"' $(CFLAGS)
 ALL_LDFLAGS = $(SAN) -Wl,--as-needed -pthread $(LDFLAGS)
 ALL_LIBS    = $(PKG_LIBS) -ldl -lm
@@ -89,13 +89,19 @@ $(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 $(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
 # byte parsers and base convert between integer sizes with care
 $(O)/base/%.o $(O)/engine/gguf.o: CONVERT := -Wconversion -Wno-sign-conversion
+# only the appliance tells the version: a commit compiles nothing else anew
+$(O)/appliance/%.o: TELL := -DHERON_VERSION='"$(VERSION)"'
+$(filter $(O)/appliance/%,$(OBJ)): $(O)/version
 
 $(O)/flags: FORCE
 	@mkdir -p $(O); echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' > $@
 
+$(O)/version: FORCE
+	@mkdir -p $(O); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
 $(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) $(TELL) -MMD -MP -c -o $@ $<
 
 $(O)/tests/support/%.o: ALL_CFLAGS += $(TEST_CFLAGS)
 $(TESTS) $(O)/tests/support/%: ALL_CFLAGS += $(TEST_CFLAGS)
