@@ -102,8 +102,9 @@ static int reload(struct daemon *d, struct err *err)
     d->wants_reload = false;
     struct complaints complaints = {0};
     struct config *next = NULL;
-    char keys[600], shortage[600];
-    notify_reloading();
+    char keys[1250], shortage[600];
+    if (d->is_ready)
+        notify_reloading();
     const int rc = config_load(d->config_path, &complaints, &next, err);
     if (rc != 0) {
         const struct complaint *first = complaint_first(&complaints);
@@ -115,7 +116,7 @@ static int reload(struct daemon *d, struct err *err)
         report_set_config_error(d->report, first ? first : &other);
     } else {
         complaint_print(&complaints, stderr, isatty(STDERR_FILENO));
-        config_restart_keys(d->started, next, keys, sizeof keys);
+        config_restart_keys(d->started, next, keys, 600);
         plan_shortage(&d->engine, next, shortage, sizeof shortage);
         const size_t n = strlen(keys);
         snprintf(keys + n, sizeof keys - n, "%s%s", n && shortage[0] ? ", " : "", shortage);

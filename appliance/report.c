@@ -34,7 +34,7 @@ struct report {
     char boot_why[200];
     const struct config *config;
     int64_t config_wall_ns;
-    char restart_keys[600];
+    char restart_keys[1250];
     struct complaint error; /* of the reload that changed nothing; its texts are ours */
     bool has_error;
     bool is_stopping;

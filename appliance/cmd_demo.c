@@ -1,0 +1,485 @@
+/*
+ * heron demo: the whole way with nothing configured. A broker of its own on loopback, the daemon on rendered cameras, and a subscriber that
+ * shows what arrives.
+ *
+ * Broker and daemon are children of this process, in process groups of their own, so that an interrupt reaches them in order: first the
+ * daemon, which publishes `offline`, then the broker.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "appliance/commands.h"
+#include "appliance/model_args.h"
+#include "appliance/mqtt_link.h"
+#include "appliance/watch.h"
+#include "base/clock.h"
+
+const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [-m MODEL -v VISION]",
+                                             "a rendered camera, the engine and a broker, with nothing configured", cmd_demo};
+
+#define PREFIX        "heron"
+#define LATENCIES_MAX 4096
+#define CONNECT_NS    (10 * CLOCK_S) /* for the broker to answer */
+#define STOP_NS       (25 * CLOCK_S) /* for the daemon to end: it drains for 15 s */
+
+struct demo {
+    struct model_args args;
+    int64_t seconds, port, every_ms;
+    const char *source;
+    char folder[64];
+    pid_t broker, daemon;
+    struct mqtt_link *link;
+    int signal_fd;
+    bool is_colour, is_up, is_offline, is_untrained;
+    char state[32], reason[400]; /* of P/status */
+    char problem[300];           /* why it ends early */
+    uint64_t observations;
+    float latency_ms[LATENCIES_MAX]; /* of the first ones */
+    int n_latencies;
+};
+
+static const char *colour(const struct demo *d, const char *code)
+{
+    return d->is_colour ? code : "";
+}
+
+#define DIM(d)  colour(d, "\033[2m")
+#define BOLD(d) colour(d, "\033[1m")
+#define OFF(d)  colour(d, "\033[0m")
+
+/* ---- children -------------------------------------------------------------------------------------------------------------- */
+
+/* Start argv[0]; it is told to end when this process does. output: a file for both its outputs; NULL: ours. */
+static pid_t start_child(char *const argv[], const char *output)
+{
+    const pid_t parent = getpid(), pid = fork();
+    if (pid != 0)
+        return pid;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(EX_OSERR);
+    if (output) {
+        const int fd = open(output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        if (fd >= 0) {
+            dup2(fd, STDOUT_FILENO);
+            dup2(fd, STDERR_FILENO);
+        }
+    }
+    execvp(argv[0], argv);
+    fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+/* Ask a child to end and wait; kill it when that takes too long. Returns its exit status. */
+static int stop_child(pid_t *pid, int64_t patience_ns)
+{
+    int status = 0;
+    if (*pid <= 0)
+        return 0;
+    kill(*pid, SIGTERM);
+    const int64_t end = clock_now_ns() + patience_ns;
+    while (waitpid(*pid, &status, WNOHANG) == 0) {
+        if (clock_now_ns() > end)
+            kill(*pid, SIGKILL);
+        clock_sleep_until_ns(clock_now_ns() + 20 * CLOCK_MS);
+    }
+    *pid = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Whether a child ended by itself; then it is forgotten. */
+static bool has_ended(pid_t *pid)
+{
+    if (*pid <= 0 || waitpid(*pid, NULL, WNOHANG) != *pid)
+        return false;
+    *pid = 0;
+    return true;
+}
+
+/* ---- what they need -------------------------------------------------------------------------------------------------------- */
+
+/* A port of loopback that nobody uses; 0: none. */
+static int64_t free_port(void)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t n = sizeof address;
+    const bool ok =
+        fd >= 0 && bind(fd, (struct sockaddr *)&address, n) == 0 && getsockname(fd, (struct sockaddr *)&address, &n) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok ? ntohs(address.sin_port) : 0;
+}
+
+static const char *in_folder(const struct demo *d, const char *name, char out[128])
+{
+    snprintf(out, 128, "%s/%s", d->folder, name);
+    return out;
+}
+
+static int write_file(const struct demo *d, const char *name, const char *text)
+{
+    char path[128];
+    FILE *f = fopen(in_folder(d, name, path), "we");
+    if (!f)
+        return cli_fail(&cmd_demo_command, EX_CANTCREAT, "cannot write %s: %s", path, strerror(errno));
+    fputs(text, f);
+    return fclose(f) == 0 ? 0 : cli_fail(&cmd_demo_command, EX_CANTCREAT, "cannot write %s: %s", path, strerror(errno));
+}
+
+/* A text as a YAML scalar in double quotes; malloc'ed. JSON's quoting is YAML's. */
+static char *quoted(const char *text)
+{
+    json_t *value = json_string(text);
+    char *out = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    json_decref(value);
+    return out;
+}
+
+static int write_configuration(const struct demo *d)
+{
+    char *text = NULL, *source = quoted(d->source), *engine = NULL;
+    char model[2 * 4096 + 64] = "";
+    int status = EX_OSERR;
+    if (d->args.model) {
+        char *m = quoted(d->args.model), *v = d->args.vision ? quoted(d->args.vision) : NULL;
+        snprintf(model, sizeof model, "  model: %s\n%s%s%s", m ? m : "", v ? "  vision: " : "", v ? v : "", v ? "\n" : "");
+        free(m);
+        free(v);
+    }
+    if (source &&
+        asprintf(&engine, "engine:\n%s  device: %s\n  threads: %lld\n  kv: %s\n", model,
+                 d->args.device ? d->args.device : "auto", (long long)d->args.threads, d->args.kv ? d->args.kv : "q8_0") < 0)
+        engine = NULL;
+    if (engine && asprintf(&text,
+                           "%s"
+                           "mqtt:\n  host: 127.0.0.1\n  port: %lld\n  topic_prefix: " PREFIX "\n"
+                           "log:\n  level: warning\n"
+                           "cameras:\n  yard:\n    source: %s\n"
+                           "    watch: { every: %lldms, deadline: %lldms, max_pixels: 65536, max_tokens: 128 }\n",
+                           engine, (long long)d->port, source, (long long)d->every_ms,
+                           (long long)(d->every_ms < 5000 ? 10000 : 2 * d->every_ms)) < 0)
+        text = NULL;
+    if (text)
+        status = write_file(d, "heron.yaml", text);
+    free(text);
+    free(engine);
+    free(source);
+    return status;
+}
+
+static int start_broker(struct demo *d)
+{
+    char conf[200], path[128], log[128];
+    if (d->port == 0)
+        d->port = free_port();
+    snprintf(conf, sizeof conf, "listener %lld 127.0.0.1\nallow_anonymous true\npersistence false\n", (long long)d->port);
+    const int status = write_file(d, "mosquitto.conf", conf);
+    if (status != 0)
+        return status;
+    /* Debian keeps it where only root's PATH looks */
+    const char *const places[] = {"/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto", "mosquitto"};
+    const char *program = NULL;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !program; i++)
+        if (places[i][0] != '/' || access(places[i], X_OK) == 0)
+            program = places[i];
+    d->broker = start_child((char *[]){(char *)program, "-c", (char *)in_folder(d, "mosquitto.conf", path), NULL},
+                            in_folder(d, "mosquitto.log", log));
+    return d->broker > 0 ? 0 : cli_fail(&cmd_demo_command, EX_OSERR, "cannot start a process: %s", strerror(errno));
+}
+
+static int start_daemon(struct demo *d)
+{
+    char self[4096], config[128], socket_path[128], state[128];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return cli_fail(&cmd_demo_command, EX_OSERR, "cannot find this program: %s", strerror(errno));
+    self[n] = 0;
+    char *argv[] = {self,       "run",
+                    "-c",       (char *)in_folder(d, "heron.yaml", config),
+                    "--socket", (char *)in_folder(d, "heron.sock", socket_path),
+                    "--state",  (char *)in_folder(d, "state", state),
+                    NULL};
+    d->daemon = start_child(argv, NULL);
+    return d->daemon > 0 ? 0 : cli_fail(&cmd_demo_command, EX_OSERR, "cannot start a process: %s", strerror(errno));
+}
+
+static void remove_folder(const struct demo *d)
+{
+    static const char *const names[] = {"heron.yaml",      "mosquitto.conf", "mosquitto.log",      "heron.sock",
+                                        "heron.sock.lock", "state/boot",     "state/switches.json"};
+    char path[128];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(in_folder(d, names[i], path));
+    rmdir(in_folder(d, "state", path));
+    rmdir(d->folder);
+}
+
+/* ---- what arrives -------------------------------------------------------------------------------------------------------- */
+
+static void print_clock(void)
+{
+    const time_t now = (time_t)(clock_wall_ns() / CLOCK_S);
+    struct tm tm;
+    char text[16];
+    strftime(text, sizeof text, "%H:%M:%S", localtime_r(&now, &tm));
+    printf("%s  ", text);
+}
+
+/* Fields of the answer behind its summary: "people 1, vehicles 0, hazard none". */
+static void print_fields(const json_t *result)
+{
+    const char *key, *between = "";
+    json_t *value;
+    json_object_foreach((json_t *)result, key, value)
+    {
+        if (strcmp(key, "summary") == 0)
+            continue;
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        printf("%s%s %s", between, key, text ? text : json_string_value(value));
+        free(text);
+        between = ", ";
+    }
+}
+
+static void show_scene(struct demo *d, const json_t *scene)
+{
+    const json_t *latency = json_object_get(scene, "latency_ms"), *result = json_object_get(scene, "result");
+    const double total = json_number_value(json_object_get(latency, "total"));
+    const char *summary = json_string_value(json_object_get(result, "summary"));
+    if (d->n_latencies < LATENCIES_MAX)
+        d->latency_ms[d->n_latencies++] = (float)total;
+    d->observations++;
+    print_clock();
+    printf("%s%s%s  %s%.2f s%s  %s%s%s  ", BOLD(d), json_string_value(json_object_get(scene, "camera")), OFF(d), DIM(d),
+           total / 1e3, OFF(d), summary ? "\"" : "", summary ? summary : "", summary ? "\"" : "");
+    printf("%s", DIM(d));
+    print_fields(result);
+    printf("  (queue %.0f, vision %.0f, prefill %.0f, decode %.0f ms)%s\n",
+           json_number_value(json_object_get(latency, "queue")), json_number_value(json_object_get(latency, "vision")),
+           json_number_value(json_object_get(latency, "prefill")), json_number_value(json_object_get(latency, "decode")),
+           OFF(d));
+}
+
+static void show_status(struct demo *d, const json_t *status)
+{
+    const char *state = json_string_value(json_object_get(status, "state"));
+    const char *reason = json_string_value(json_array_get(json_object_get(status, "reasons"), 0));
+    state = state ? state : "";
+    reason = reason ? reason : "";
+    if (strcmp(state, d->state) == 0 && strncmp(reason, d->reason, sizeof d->reason - 1) == 0)
+        return;
+    snprintf(d->state, sizeof d->state, "%s", state);
+    snprintf(d->reason, sizeof d->reason, "%s", reason);
+    print_clock();
+    printf("%s%s%s%s%s\n", BOLD(d), state, OFF(d), reason[0] ? ": " : "", reason);
+}
+
+static void on_message(void *ctx, const char *topic, const void *payload, size_t n_bytes, bool is_retained)
+{
+    struct demo *d = ctx;
+    const size_t n_topic = strlen(topic);
+    if (strcmp(topic, PREFIX "/available") == 0) {
+        d->is_offline = n_bytes == 7 && memcmp(payload, "offline", 7) == 0;
+        return;
+    }
+    json_t *root = json_loadb(payload, n_bytes, 0, NULL);
+    if (root && strcmp(topic, PREFIX "/status") == 0)
+        show_status(d, root);
+    else if (root && n_topic > 6 && strcmp(topic + n_topic - 6, "/scene") == 0)
+        show_scene(d, root);
+    json_decref(root);
+    fflush(stdout);
+}
+
+static void on_up(void *ctx)
+{
+    struct demo *d = ctx;
+    struct err err = {0};
+    d->is_up = true;
+    if (mqtt_link_subscribe(d->link, PREFIX "/#", 1, &err) != 0)
+        snprintf(d->problem, sizeof d->problem, "%.290s", err.text);
+}
+
+static void on_down(void *ctx, const char *cause)
+{
+    struct demo *d = ctx;
+    if (d->is_up)
+        snprintf(d->problem, sizeof d->problem, "the broker hung up: %.250s", cause);
+}
+
+/* ---- the run -------------------------------------------------------------------------------------------------------------- */
+
+/* Wait for the link, at most until `until_ns`. False: told to stop. */
+static bool step(struct demo *d, int64_t until_ns)
+{
+    const int64_t left_ms = (until_ns - clock_now_ns()) / CLOCK_MS;
+    struct pollfd fds[] = {{.fd = d->signal_fd, .events = POLLIN},
+                           {.fd = mqtt_link_fd(d->link), .events = mqtt_link_events(d->link)}};
+    poll(fds, 2, left_ms < 0 ? 0 : left_ms > 200 ? 200 : (int)left_ms);
+    mqtt_link_step(d->link, fds[1].revents);
+    struct signalfd_siginfo info;
+    return read(d->signal_fd, &info, sizeof info) != (ssize_t)sizeof info;
+}
+
+/* Connect to the broker, which may need a moment. Returns 0 or an exit status. */
+static int connect_link(struct demo *d)
+{
+    const struct mqtt_link_options options = {
+        .host = "127.0.0.1",
+        .port = (int)d->port,
+        .keepalive_s = 30,
+        .on_up = on_up,
+        .on_down = on_down,
+        .on_message = on_message,
+        .ctx = d,
+    };
+    struct err err = {0};
+    if (mqtt_link_open(&options, &d->link, &err) != 0)
+        return cli_error(&cmd_demo_command, &err);
+    const int64_t end = clock_now_ns() + CONNECT_NS;
+    int64_t again = 0;
+    while (!d->is_up) {
+        if (has_ended(&d->broker)) {
+            char log[128];
+            return cli_fail(&cmd_demo_command, EX_UNAVAILABLE,
+                            "the broker did not start on port %lld: is mosquitto installed (sudo apt install mosquitto)? %s",
+                            (long long)d->port, in_folder(d, "mosquitto.log", log));
+        }
+        const int64_t now = clock_now_ns();
+        if (now > end)
+            return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "the broker does not answer on port %lld", (long long)d->port);
+        if (!mqtt_link_is_up(d->link) && now >= again) {
+            mqtt_link_connect(d->link, NULL); /* refused while one is under way, or nobody listens yet */
+            again = now + 200 * CLOCK_MS;
+        }
+        if (!step(d, now + 50 * CLOCK_MS))
+            return EX_UNAVAILABLE;
+    }
+    return 0;
+}
+
+static void print_head(const struct demo *d)
+{
+    char config[128];
+    printf("%sHeron demo%s\n"
+           "  camera   %s\n"
+           "  model    %s\n"
+           "  broker   127.0.0.1:%lld, for the time of the demo: mosquitto_sub -p %lld -t '" PREFIX "/#' -v\n"
+           "  config   %s\n"
+           "  end      %s\n\n",
+           BOLD(d), OFF(d), d->source, d->args.model ? d->args.model : model_args_default_model(), (long long)d->port,
+           (long long)d->port, in_folder(d, "heron.yaml", config), d->seconds ? "by itself" : "Ctrl-C");
+    fflush(stdout);
+}
+
+static void print_end(struct demo *d)
+{
+    printf("\n%llu observations arrived", (unsigned long long)d->observations);
+    if (d->n_latencies)
+        printf("; capture to publish: median %.2f s, slowest tenth above %.2f s",
+               watch_quantile(d->latency_ms, d->n_latencies, 0.5) / 1e3,
+               watch_quantile(d->latency_ms, d->n_latencies, 0.9) / 1e3);
+    printf("\n");
+}
+
+static int run_demo(struct demo *d)
+{
+    int status = start_broker(d);
+    if (status != 0 || (status = connect_link(d)) != 0 || (status = write_configuration(d)) != 0)
+        return status;
+    print_head(d);
+    if ((status = start_daemon(d)) != 0)
+        return status;
+    const int64_t end = d->seconds ? clock_now_ns() + d->seconds * CLOCK_S : INT64_MAX;
+    while (clock_now_ns() < end && !d->problem[0] && step(d, end))
+        if (has_ended(&d->daemon))
+            snprintf(d->problem, sizeof d->problem, "the daemon ended by itself");
+    const bool was_running = d->daemon > 0;
+    if (was_running)
+        kill(d->daemon, SIGTERM);
+    const int64_t patience = clock_now_ns() + STOP_NS; /* its last words */
+    while (was_running && !d->is_offline && !d->problem[0] && clock_now_ns() < patience && step(d, patience))
+        ;
+    const int daemon_status = stop_child(&d->daemon, STOP_NS);
+    print_end(d);
+    if (d->problem[0])
+        return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "%s", d->problem);
+    if (daemon_status != 0)
+        return cli_fail(&cmd_demo_command, EX_SOFTWARE, "the daemon ended with status %d", daemon_status);
+    if (d->observations == 0)
+        return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "nothing was observed%s%s", d->reason[0] ? ": " : "", d->reason);
+    return 0;
+}
+
+int cmd_demo(int argc, char **argv)
+{
+    struct demo *d = calloc(1, sizeof *d);
+    if (!d)
+        return cli_fail(&cmd_demo_command, EX_OSERR, "out of memory");
+    d->source = "synth:yard?seed=7&size=640x360&fps=5";
+    d->every_ms = 2000;
+    const struct cli_option table[] = {
+        MODEL_ARGS_OPTIONS(&d->args),
+        {"seconds", NULL, CLI_INT, &d->seconds, 1, 31536000, "N",
+         "end by itself; the exit status says whether observations arrived"},
+        {"camera", NULL, CLI_TEXT, &d->source, 0, 0, "SOURCE", "another camera than the rendered one"},
+        {"every", NULL, CLI_INT, &d->every_ms, 100, 3600000, "MS", "milliseconds from one look to the next"},
+        {"port", NULL, CLI_INT, &d->port, 1, 65535, "N", "of the broker; any free one without it"},
+    };
+    struct cli_list words = {0};
+    struct en_options options = {0};
+    int status = cli_parse(&cmd_demo_command, argc, argv, table, sizeof table / sizeof *table, &words);
+    if (status == 0 && words.n > 0)
+        status = cli_fail(&cmd_demo_command, EX_USAGE, "what is \"%s\"?", words.items[0]);
+    if (status == 0)
+        status = model_args_apply(&cmd_demo_command, &d->args, &options);
+    if (status == 0 && !options.vision_path)
+        status = cli_fail(&cmd_demo_command, EX_USAGE, "a camera needs the model's vision file too: name it with -v");
+    if (status != 0) {
+        free(d);
+        return status;
+    }
+    const char *tmp = getenv("TMPDIR");
+    snprintf(d->folder, sizeof d->folder, "%.40s/heron-demo-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    if (!mkdtemp(d->folder)) {
+        status = cli_fail(&cmd_demo_command, EX_CANTCREAT, "cannot make a folder %s: %s", d->folder, strerror(errno));
+        free(d);
+        return status;
+    }
+    d->is_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    sigdelset(&set, SIGPIPE);
+    d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    status = run_demo(d);
+    stop_child(&d->daemon, STOP_NS);
+    mqtt_link_close(d->link);
+    stop_child(&d->broker, 5 * CLOCK_S);
+    close(d->signal_fd);
+    remove_folder(d);
+    free(d);
+    return status;
+}
