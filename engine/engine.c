@@ -12,7 +12,7 @@
 #include "engine/internal.h"
 #include "engine/jobs.h"
 #include "engine/sampler.h"
-#include "engine/synthetic.h"
+#include "engine/source.h"
 #include "engine/tokenizer.h"
 #include "engine/vocab.h"
 #include "engine/weights.h"
@@ -22,65 +22,6 @@
 #define DEFAULT_MAX_PIXELS (1280 * 32 * 32) /* 1,280 tokens a picture where nobody says otherwise */
 #define LARGEST_PIXELS     16777216
 #define SPARE_IMAGES       2 /* encoded pictures beyond one a session */
-
-/* ---- where a model comes from -------------------------------------------------------------------------------------------------- */
-
-/* Opened headers, before anything is loaded. */
-struct source {
-    struct gguf *text, *vision;
-    struct synthetic synthetic;
-    bool is_synthetic;
-    struct model_shape shape;
-    struct vision_shape vision_shape;
-    bool has_vision;
-    struct weights_plan text_plan, vision_plan;
-};
-
-static void source_close(struct source *s)
-{
-    if (s->is_synthetic)
-        synthetic_release(&s->synthetic); /* owns the shape */
-    else
-        model_shape_release(&s->shape);
-    gguf_close(s->text);
-    gguf_close(s->vision);
-    *s = (struct source){0};
-}
-
-static int source_open(struct source *s, const struct en_options *o, struct err *err)
-{
-    *s = (struct source){0};
-    int rc;
-    if (o->synthetic) {
-        if ((rc = synthetic_parse(o->synthetic, &s->synthetic, err)) != 0)
-            return rc;
-        s->is_synthetic = true;
-        s->shape = s->synthetic.shape;
-        s->vision_shape = s->synthetic.vision;
-        s->has_vision = s->vision_shape.n_layers > 0;
-        rc = synthetic_plan(&s->synthetic, &s->text_plan, s->has_vision ? &s->vision_plan : NULL, err);
-        goto out;
-    }
-    if (!o->model_path)
-        return err_set(err, ERR_INVAL, "no model is named");
-    if ((rc = gguf_open(o->model_path, &s->text, err)) != 0 || (rc = model_shape_read(s->text, &s->shape, err)) != 0 ||
-        (rc = model_plan(s->text, &s->shape, &s->text_plan, err)) != 0)
-        goto out;
-    if (o->vision_path) {
-        s->has_vision = true;
-        if ((rc = gguf_open(o->vision_path, &s->vision, err)) != 0 ||
-            (rc = vision_shape_read(s->vision, &s->vision_shape, err)) != 0 ||
-            (rc = vision_plan(s->vision, &s->vision_shape, &s->vision_plan, err)) != 0)
-            goto out;
-        if (s->vision_shape.n_out != s->shape.n_embd)
-            rc = err_set(err, ERR_INVAL, "%s makes rows of %d values, but %s wants %d: they do not belong together",
-                         o->vision_path, s->vision_shape.n_out, o->model_path, s->shape.n_embd);
-    }
-out:
-    if (rc != 0)
-        source_close(s);
-    return rc;
-}
 
 /* ---- options and the plan ------------------------------------------------------------------------------------------------------- */
 

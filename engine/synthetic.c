@@ -210,8 +210,7 @@ void synthetic_values(const struct tensor_spec *spec, uint64_t seed, uint64_t fi
 
 /* ---- noise models ----------------------------------------------------------------------------------------------------------- */
 
-/* The type a noise model keeps a tensor in. */
-static enum kn_dtype type_of(const struct synthetic *s, const struct tensor_spec *spec)
+enum kn_dtype synthetic_type(const struct synthetic *s, const struct tensor_spec *spec)
 {
     if (tensor_is_vector(spec) || spec->role == TENSOR_ROUTER)
         return KN_F32;
@@ -243,7 +242,7 @@ static int plan_visit(void *ctx, const struct tensor_spec *spec)
     struct synthetic_walk *w = ctx;
     if (spec->flags & (TENSOR_MERGED | TENSOR_NEXTN))
         return 0;
-    const uint64_t bytes = (uint64_t)(spec->rows * spec->slices) * kn_row_bytes(type_of(w->s, spec), spec->cols);
+    const uint64_t bytes = (uint64_t)(spec->rows * spec->slices) * kn_row_bytes(synthetic_type(w->s, spec), spec->cols);
     uint64_t read = bytes;
     if ((spec->flags & TENSOR_EMBEDDING) && !(spec->flags & TENSOR_TIED_HEAD))
         read = bytes / (uint64_t)spec->rows;
@@ -327,7 +326,7 @@ static void report(struct synthetic_walk *w, uint64_t bytes)
 static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
 {
     struct kn_weight *weight = spec->slot;
-    const enum kn_dtype type = type_of(w->s, spec);
+    const enum kn_dtype type = synthetic_type(w->s, spec);
     const size_t row = kn_row_bytes(type, spec->cols);
     const int64_t n_rows = spec->rows * spec->slices, chunk = (int64_t)(WEIGHTS_STAGING_BYTES / row);
     assert(chunk > 0);

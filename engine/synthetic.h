@@ -65,6 +65,9 @@ void synthetic_release(struct synthetic *s);
 /* Names of the shapes, NULL after the last: published ones first, then the tiny presets. */
 const char *synthetic_shape_name(size_t i);
 
+/* The type a noise model keeps a tensor in. Pure. */
+enum kn_dtype synthetic_type(const struct synthetic *s, const struct tensor_spec *spec);
+
 /* What it takes, without making it. Either plan may be NULL. */
 int synthetic_plan(const struct synthetic *s, struct weights_plan *ret_text, struct weights_plan *ret_vision, struct err *err);
 
