@@ -144,14 +144,12 @@ define again
 endef
 
 # ---- run and test -----------------------------------------------------------------------------------------------------------
-demo: deps                          ## a rendered scene, looked at and answered for under a schema (the model is untrained)
+DEMO_SECONDS ?=
+demo: deps                          ## a rendered scene, looked at for DEMO_SECONDS or until Ctrl-C, over a broker of its own
 	$(again) demo-built
-	@$(O)/tools/scene $(O)/demo/yard.ppm
-	@echo "the scene:  $(O)/demo/yard.ppm"
-	@$(O)/heron describe -m $(O)/demo/tiny.gguf -v $(O)/demo/mmproj-tiny.gguf --schema config/schemas/observation-default.json \
-	    --temperature 1 --max-tokens 200 --json $(O)/demo/yard.ppm
+	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) -m $(O)/demo/tiny.gguf -v $(O)/demo/mmproj-tiny.gguf
 
-demo-built: $(O)/heron $(O)/tools/scene $(O)/demo/tiny.gguf
+demo-built: $(O)/heron $(O)/demo/tiny.gguf
 $(O)/demo/tiny.gguf: $(O)/tools/make_model
 	@mkdir -p $(@D)
 	$(call say,MODEL,$@) $(O)/tools/make_model --vision $(O)/demo/mmproj-tiny.gguf tiny-dense $@ >/dev/null
@@ -172,12 +170,17 @@ asan ubsan tsan:                    ## the tests under a sanitizer, in a build f
 SAN_asan  := -fsanitize=address -fno-omit-frame-pointer
 SAN_ubsan := -fsanitize=undefined -fno-sanitize-recover=undefined
 SAN_tsan  := -fsanitize=thread
-# the ordinary build judges warnings: among a sanitizer's checks gcc loses track of values and warns of what is not so
+# GStreamer and GLib load plugins of C++ that throw; AddressSanitizer knows how only where libstdc++ was there from the start
+LINK_asan := LDFLAGS='-Wl,--no-as-needed -lstdc++ -Wl,--as-needed'
+# The ordinary build judges warnings: among a sanitizer's checks gcc loses track of values and warns of what is not so. An absurd size is
+# refused with an error, as malloc would, and does not end the program: that is what tests of it look for. Strings are checked as far as they
+# are read: strict_string_checks wants a terminator even of what strndup cuts out of a file's bytes.
+SAN_ENV := ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp:print_suppressions=0 \
+           TSAN_OPTIONS=suppressions=tests/support/tsan.supp:halt_on_error=1:allocator_may_return_null=1 \
+           UBSAN_OPTIONS=print_stacktrace=1 HERON_SANITIZED=1 TEST_TIMEOUT=1800
 sanitized:
-	@$(MAKE) --no-print-directory -j$(JOBS) O=$(O) SAN='$(SAN_$(KIND))' OPT='-O1 -g' WERROR= test-built
-	@ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp:print_suppressions=0 \
-	 TSAN_OPTIONS=suppressions=tests/support/tsan.supp:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 HERON_SANITIZED=1 \
-	 TEST_TIMEOUT=1800 tests/run $(TESTS) $(FUZZERS)
+	@$(MAKE) --no-print-directory -j$(JOBS) O=$(O) SAN='$(SAN_$(KIND))' OPT='-O1 -g' WERROR= $(LINK_$(KIND)) test-built
+	@$(SAN_ENV) tests/run $(TESTS) $(FUZZERS)
 
 FUZZ_SECONDS ?= 60
 fuzz:                               ## run each fuzzer for FUZZ_SECONDS with clang's libFuzzer
@@ -217,7 +220,8 @@ bench: deps                         ## prefill and decode of synthetic 0.8B shap
 # ---- install ------------------------------------------------------------------------------------------------------------------
 install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, UNITDIR
 	install -D -m 755 $(O)/heron $(DESTDIR)$(PREFIX)/bin/heron
-	install -D -m 644 systemd/heron.service $(DESTDIR)$(UNITDIR)/heron.service
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(PREFIX)/share/|; s|/etc/heron/|$(SYSCONFDIR)/heron/|' systemd/heron.service > $(DESTDIR)$(UNITDIR)/heron.service
 	install -D -m 644 systemd/heron.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf
 	install -D -m 644 systemd/heron.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
 	[ -e $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml ] || install -D -m 640 config/heron.yaml $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml
