@@ -193,8 +193,10 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
     const struct place *here = &camera->place;
     char key[128];
     if (!camera->source) {
+        char whole[80];
+        snprintf(whole, sizeof whole, "cameras.%s", camera->id);
         snprintf(key, sizeof key, "cameras.%s.source", camera->id);
-        if (!is_complained(list, key))
+        if (!is_complained(list, key) && !is_complained(list, whole))
             complaint_add(list, here, key, "camera %s has no source: add one such as `source: rtsp://10.0.0.7/stream1`",
                           camera->id);
     } else {
@@ -219,7 +221,10 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
     }
     for (int i = 0; i < camera->n_rules; i++) {
         const struct config_rule *rule = &camera->rules[i];
-        if (!rule->ask)
+        char whole[160], ask[170];
+        snprintf(whole, sizeof whole, "cameras.%s.watch.rules.%s", camera->id, rule->id);
+        snprintf(ask, sizeof ask, "%s.ask", whole);
+        if (!rule->ask && !is_complained(list, whole) && !is_complained(list, ask))
             complaint_add(list, &rule->place, rule->id, "rule %s of camera %s asks nothing: add `ask: ...`", rule->id,
                           camera->id);
     }

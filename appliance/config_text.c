@@ -61,13 +61,15 @@ char *config_sample(void)
     FILE *out = open_memstream(&text, &n);
     if (!out)
         return NULL;
-    fputs("# Heron's configuration. Lines that begin with # show defaults or examples; remove the # to change one.\n"
-          "# `heron check` says whether the file is right and what it takes. Files of conf.d beside this one are read after "
-          "it, in\n"
-          "# the order of their names; what they set counts. A reload (SIGHUP, `systemctl reload heron`) applies keys marked "
-          "(r);\n"
-          "# the others wait for a restart. Keys marked (later) are checked, but not active in this version.\n",
-          out);
+    fputs(
+        "# Heron's configuration. Lines that begin with # show defaults or examples: remove the # of a key, and of the names "
+        "above\n"
+        "# it that it belongs to. `heron check` says whether the file is right and what it takes. Files of conf.d beside this "
+        "one\n"
+        "# are read after it, in the order of their names; what they set counts. A reload (SIGHUP, `systemctl reload heron`)\n"
+        "# applies keys marked (r); the others wait for a restart. Keys marked (later) are checked, but not active in this "
+        "version.\n",
+        out);
     const char *before = "";
     for (int i = 0; i < CONFIG_KEY_COUNT; i++) {
         const struct config_row *row = &config_rows[i];

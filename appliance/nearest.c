@@ -1,8 +1,10 @@
 #include "appliance/nearest.h"
 
+#include <stdbool.h>
 #include <string.h>
 
-#define WORD_MAX 63
+#define WORD_MAX  63
+#define START_MIN 3
 
 static int min3(int a, int b, int c)
 {
@@ -34,7 +36,9 @@ int nearest_distance(const char *a, const char *b)
 
 void nearest_offer(struct nearest *n, const char *candidate)
 {
-    const int d = nearest_distance(n->word, candidate);
+    /* a word cut short is meant whole, however much is missing: `warn` for `warning` */
+    const bool is_start = strlen(n->word) >= START_MIN && strncmp(candidate, n->word, strlen(n->word)) == 0;
+    const int d = is_start && candidate[strlen(n->word)] ? 1 : nearest_distance(n->word, candidate);
     /* a third of the word may be wrong, and two letters of a short one */
     const int allowed = (int)strlen(n->word) / 3 > 2 ? (int)strlen(n->word) / 3 : 2;
     if (d <= allowed && d < (int)strlen(candidate) && (!n->best || d < n->distance)) {
