@@ -1,10 +1,10 @@
 #include "engine/answer.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
+#include "engine/blocks.h"
 #include "engine/constraint.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
@@ -15,14 +15,22 @@ enum phase {
     ANSWERING
 };
 
+/* Bytes of the tokens so far. */
 struct text {
-    char *bytes;
+    char *bytes; /* [capacity], behind the answer's struct */
     size_t n, capacity;
 };
 
-struct scores {
-    struct en_score *list;
-    int32_t n, capacity;
+/*
+ * What becomes the result: one block, taken at open for the largest answer that can come. Layout: scores, each score's names and probabilities, all strings
+ * of the scores, then the two texts in UTF-8.
+ */
+struct out {
+    struct en_score *scores; /* the block */
+    int32_t n_scores;
+    char *strings, *text, *thought; /* strings: where the next goes */
+    const char **names;             /* where the next score's go */
+    double *p;
 };
 
 struct answer {
@@ -34,12 +42,11 @@ struct answer {
     enum phase phase;
     int32_t max_tokens, n_tokens; /* of the answer proper */
     int32_t max_thought, n_thought;
-    int32_t forced[8], n_forced, i_forced; /* what ends a thought */
-    int32_t id_think_end;
-    uint64_t drawn; /* counter of the sampler's stream */
+    int32_t n_forced, i_forced; /* of the engine's thought_end; the next of them */
+    uint64_t drawn;             /* counter of the sampler's stream */
     bool is_cut;
     struct text text, thought;
-    struct scores scores;
+    struct out out;
     /* while a choice is read */
     const float *logits;
     double log_sum; /* over the allowed tokens */
@@ -47,34 +54,37 @@ struct answer {
 
 /* ---- open and close ------------------------------------------------------------------------------------------------------------------ */
 
-static int text_open(struct text *t, size_t capacity, struct err *err)
+/* Bytes that repairing may make of n. */
+static size_t repaired_max(size_t n)
 {
-    t->bytes = malloc(capacity + 1);
-    t->capacity = capacity;
-    return t->bytes ? 0 : err_set(err, ERR_NOMEM, "out of memory: an answer of up to %zu bytes", capacity);
+    return 3 * n + 1;
 }
 
-/* The longest token's bytes, and the tokens that end a thought. */
-static int prepare_thinking(struct answer *a, struct err *err)
+/* Take the block of the result. Choices inside arrays have no score, so the figures are upper bounds. */
+static int out_open(struct answer *a, struct err *err)
 {
-    static const char end[] = "\n</think>\n\n";
-    struct en_engine *e = a->engine;
-    a->phase = THINKING;
-    a->id_think_end = tokenizer_find(e->tokenizer, "</think>", 8);
-    int32_t *ids = NULL;
-    size_t n = 0;
-    const int rc = en_tokenize(e, end, sizeof end - 1, true, &ids, &n, err);
-    if (rc != 0)
-        return rc;
-    if (a->id_think_end < 0 || n > sizeof a->forced / sizeof *a->forced) {
-        free(ids);
-        return err_set(err, ERR_UNSUPPORTED, "%s: the vocabulary has no </think>, so it cannot think before it answers",
-                       e->name);
+    size_t n_scores = 0, n_alternatives = 0, n_chars = 0;
+    for (int32_t i = 0; a->schema && i < a->schema->n_nodes; i++) {
+        const struct schema_node *n = &a->schema->nodes[i];
+        if (n->kind != SCHEMA_LITERAL)
+            continue;
+        n_scores++;
+        n_alternatives += (size_t)n->n_alternatives;
+        n_chars += strlen(n->path) + 1;
+        for (int32_t k = 0; k < n->n_alternatives; k++)
+            n_chars += (size_t)n->alternatives[k].n + 1;
     }
-    memcpy(a->forced, ids, n * sizeof *ids);
-    a->n_forced = (int32_t)n;
-    free(ids);
-    a->max_thought = ANSWER_THOUGHT_TOKENS;
+    struct out *o = &a->out;
+    const size_t bytes = n_scores * sizeof *o->scores + n_alternatives * (sizeof *o->p + sizeof *o->names) + n_chars +
+                         repaired_max(a->text.capacity) + repaired_max(a->thought.capacity);
+    o->scores = blocks_take(a->engine->blocks, bytes);
+    if (!o->scores)
+        return err_set(err, ERR_NOMEM, "out of memory: an answer of up to %zu bytes", bytes);
+    o->p = (double *)(o->scores + n_scores);
+    o->names = (const char **)(o->p + n_alternatives);
+    o->text = (char *)(o->names + n_alternatives);
+    o->thought = o->text + repaired_max(a->text.capacity);
+    o->strings = o->thought + repaired_max(a->thought.capacity);
     return 0;
 }
 
@@ -85,13 +95,24 @@ int answer_open(struct en_engine *e, const struct en_job *job, struct answer **r
         return rc;
     if (job->max_tokens < 1)
         return err_set(err, ERR_INVAL, "an answer of %d tokens", job->max_tokens);
-    struct answer *a = calloc(1, sizeof *a);
+    if (job->thinking && e->id_think_end < 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s: the vocabulary has no </think>, so it cannot think before it answers",
+                       e->name);
+    /* what is longer than the context is refused by the caller, who knows the prompt too */
+    const int32_t most = job->max_tokens < e->options.context_tokens ? job->max_tokens : e->options.context_tokens;
+    const size_t n_text = (size_t)most * e->token_bytes_max,
+                 n_thought = job->thinking ? ANSWER_THOUGHT_TOKENS * e->token_bytes_max : 0;
+    struct answer *a = blocks_take(e->blocks, sizeof *a + n_text + n_thought);
     if (!a)
-        return err_set(err, ERR_NOMEM, "out of memory: an answer");
-    a->engine = e;
-    a->sampling = job->sampling;
-    a->max_tokens = job->max_tokens;
-    a->phase = ANSWERING;
+        return err_set(err, ERR_NOMEM, "out of memory: an answer of up to %zu bytes", n_text + n_thought);
+    *a = (struct answer){.engine = e, .sampling = job->sampling, .phase = ANSWERING, .max_tokens = job->max_tokens};
+    a->text = (struct text){.bytes = (char *)(a + 1), .capacity = n_text};
+    a->thought = (struct text){.bytes = a->text.bytes + n_text, .capacity = n_thought};
+    if (job->thinking) {
+        a->phase = THINKING;
+        a->max_thought = ANSWER_THOUGHT_TOKENS;
+        a->n_forced = e->n_thought_end;
+    }
     verdict_init(&a->verdict);
     if (job->schema) {
         a->schema = en_schema_ref(job->schema);
@@ -102,21 +123,8 @@ int answer_open(struct en_engine *e, const struct en_job *job, struct answer **r
                          least);
             goto fail;
         }
-        int32_t n_choices = 0;
-        for (int32_t i = 0; i < a->schema->n_nodes; i++)
-            n_choices += a->schema->nodes[i].kind == SCHEMA_LITERAL;
-        a->scores.capacity = n_choices;
-        a->scores.list = calloc((size_t)n_choices + 1, sizeof *a->scores.list);
-        if (!a->scores.list) {
-            rc = err_set(err, ERR_NOMEM, "out of memory: scores");
-            goto fail;
-        }
     }
-    const size_t longest = e->token_bytes_max;
-    if ((rc = text_open(&a->text, (size_t)a->max_tokens * longest, err)) != 0)
-        goto fail;
-    if (job->thinking &&
-        ((rc = prepare_thinking(a, err)) != 0 || (rc = text_open(&a->thought, (size_t)a->max_thought * longest, err)) != 0))
+    if ((rc = out_open(a, err)) != 0)
         goto fail;
     *ret_answer = a;
     return 0;
@@ -125,28 +133,13 @@ fail:
     return rc;
 }
 
-static void release_scores(struct scores *s)
-{
-    for (int32_t i = 0; i < s->n; i++) {
-        free((void *)s->list[i].path);
-        for (int32_t k = 0; s->list[i].names && k < s->list[i].n; k++)
-            free((void *)s->list[i].names[k]);
-        free((void *)s->list[i].names);
-        free((void *)s->list[i].p);
-    }
-    free(s->list);
-    *s = (struct scores){0};
-}
-
 void answer_close(struct answer *a)
 {
     if (!a)
         return;
     en_schema_unref(a->schema);
-    release_scores(&a->scores);
-    free(a->text.bytes);
-    free(a->thought.bytes);
-    free(a);
+    blocks_put(a->out.scores);
+    blocks_put(a);
 }
 
 int32_t answer_tokens_max(const struct answer *a)
@@ -181,40 +174,41 @@ static double p_of(void *ctx, int32_t token)
     return isnan(a->logits[token]) ? 0 : exp((double)a->logits[token] - a->log_sum);
 }
 
-/* The alternative as people read it: JSON without the quotes of a string. */
-static char *plain_name(const struct schema_text *t)
+/* Copy n bytes and a NUL to where the next string goes. */
+static const char *keep_string(struct out *o, const char *bytes, size_t n)
 {
-    return t->n >= 2 && t->bytes[0] == '"' ? strndup(t->bytes + 1, (size_t)t->n - 2) : strdup(t->bytes);
+    char *s = o->strings;
+    memcpy(s, bytes, n);
+    s[n] = '\0';
+    o->strings += n + 1;
+    return s;
 }
 
-/* A choice is complete: keep its probabilities. Where memory is short the score is left out, not the answer. */
+/* The alternative as people read it: JSON without the quotes of a string. */
+static const char *keep_name(struct out *o, const struct schema_text *t)
+{
+    const bool is_string = t->n >= 2 && t->bytes[0] == '"';
+    return is_string ? keep_string(o, t->bytes + 1, (size_t)t->n - 2) : keep_string(o, t->bytes, (size_t)t->n);
+}
+
+/* A choice is complete: keep its probabilities. */
 static void keep_score(struct answer *a, int32_t chosen)
 {
     const struct schema_node *n = &a->schema->nodes[a->verdict.node];
-    if (a->scores.n == a->scores.capacity)
-        return;
-    struct en_score *s = &a->scores.list[a->scores.n];
-    const char **names = calloc((size_t)n->n_alternatives, sizeof *names);
-    double *p = malloc((size_t)n->n_alternatives * sizeof *p);
-    s->path = strdup(n->path);
-    s->names = names;
-    s->p = p;
-    s->n = n->n_alternatives;
-    s->chosen = chosen;
-    a->scores.n++;
-    bool ok = s->path && names && p;
-    for (int32_t i = 0; ok && i < s->n; i++) {
-        names[i] = plain_name(&n->alternatives[i]);
-        p[i] = a->verdict.p[i];
-        ok = names[i] != NULL;
-    }
-    if (!ok) {
-        free((void *)s->path);
-        for (int32_t i = 0; names && i < s->n; i++)
-            free((void *)names[i]);
-        free(names);
-        free(p);
-        a->scores.n--;
+    struct out *o = &a->out;
+    for (int32_t i = 0; i < o->n_scores; i++)
+        if (strcmp(o->scores[i].path, n->path) ==
+            0) /* the block has room for each choice once; outside arrays it is made once */
+            return;
+    struct en_score *s = &o->scores[o->n_scores++];
+    *s = (struct en_score){.path = keep_string(o, n->path, strlen(n->path)),
+                           .n = n->n_alternatives,
+                           .names = o->names,
+                           .p = o->p,
+                           .chosen = chosen};
+    for (int32_t i = 0; i < s->n; i++) {
+        *o->names++ = keep_name(o, &n->alternatives[i]);
+        *o->p++ = a->verdict.p[i];
     }
 }
 
@@ -297,24 +291,24 @@ static int next_thought(struct answer *a, const float *logits, int32_t *ret_toke
 {
     struct en_engine *e = a->engine;
     if (a->phase == CLOSING) {
-        *ret_token = a->forced[a->i_forced++];
+        *ret_token = a->engine->thought_end[a->i_forced++];
     } else {
         const int rc = sampler_pick(e->sampler, &a->sampling, a->drawn++, logits, e->free_mask, ret_token, err);
         if (rc != 0)
             return rc;
         a->n_thought++;
-        if (*ret_token == a->id_think_end) {
+        if (*ret_token == a->engine->id_think_end) {
             /* what follows it in the format is forced: the tokens behind </think> */
             a->phase = CLOSING;
             a->i_forced = 0;
-            while (a->i_forced < a->n_forced && a->forced[a->i_forced] != a->id_think_end)
+            while (a->i_forced < a->n_forced && a->engine->thought_end[a->i_forced] != a->engine->id_think_end)
                 a->i_forced++;
             a->i_forced++;
         } else if (tokenizer_is_stop(e->tokenizer, *ret_token) || a->n_thought >= a->max_thought) {
             /* it stopped without an answer, or went on too long: end the thought for it */
             a->phase = CLOSING;
             a->i_forced = 0;
-            *ret_token = a->forced[a->i_forced++];
+            *ret_token = a->engine->thought_end[a->i_forced++];
         } else {
             size_t n;
             const char *bytes = tokenizer_token_bytes(e->tokenizer, *ret_token, &n);
@@ -341,16 +335,12 @@ int answer_next(struct answer *a, float *logits, int32_t *ret_token, bool *ret_d
 
 /* ---- the result -------------------------------------------------------------------------------------------------------------------------- */
 
-/* Bytes of tokens to text: well-formed UTF-8, white space at both ends dropped. */
-static char *repaired(const struct text *t)
+/* Bytes of tokens to text in out[repaired_max(t->capacity)]: well-formed UTF-8, white space at both ends dropped. */
+static char *repaired(const struct text *t, char *out)
 {
-    const size_t need = utf8_repair(t->bytes, t->n, NULL, 0);
-    char *out = malloc(need + 1);
-    if (!out)
-        return NULL;
-    utf8_repair(t->bytes, t->n, out, need);
-    out[need] = '\0';
-    size_t from = strspn(out, " \t\r\n"), end = need;
+    const size_t n = utf8_repair(t->bytes, t->n, out, repaired_max(t->capacity) - 1);
+    out[n] = '\0';
+    size_t from = strspn(out, " \t\r\n"), end = n;
     while (end > from && strchr(" \t\r\n", out[end - 1]))
         end--;
     memmove(out, out + from, end - from);
@@ -358,16 +348,16 @@ static char *repaired(const struct text *t)
     return out;
 }
 
-int answer_finish(struct answer *a, struct en_result *r, struct err *err)
+void *answer_finish(struct answer *a, struct en_result *r)
 {
+    struct out *o = &a->out;
+    void *memory = o->scores;
     r->finish = a->is_cut ? EN_FINISH_LENGTH : EN_FINISH_STOP;
-    r->text = repaired(&a->text);
-    if (a->thought.bytes)
-        r->thought = repaired(&a->thought);
-    if (!r->text || (a->thought.bytes && !r->thought))
-        return err_set(err, ERR_NOMEM, "out of memory: an answer of %zu bytes", a->text.n);
-    r->scores = a->scores.list;
-    r->n_scores = a->scores.n;
-    a->scores = (struct scores){0};
-    return 0;
+    r->text = repaired(&a->text, o->text);
+    if (a->max_thought)
+        r->thought = repaired(&a->thought, o->thought);
+    r->scores = o->scores;
+    r->n_scores = o->n_scores;
+    *o = (struct out){0};
+    return memory;
 }

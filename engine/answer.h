@@ -5,7 +5,7 @@
  * the answer is complete. With a schema the object always closes: tokens that would leave too little budget to close it are masked.
  *
  * Life cycle: answer_open -> answer_next per token -> answer_finish (moves text and scores into a result) -> answer_close.
- * Threads: the engine thread. Memory: all taken at open; answer_next allocates nothing.
+ * Threads: the engine thread. Memory: two of the engine's blocks, taken at open for the largest answer that can come; nothing else allocates.
  */
 #ifndef HERON_ENGINE_ANSWER_H
 #define HERON_ENGINE_ANSWER_H
@@ -35,7 +35,7 @@ int32_t answer_tokens(const struct answer *answer);
  */
 int answer_next(struct answer *answer, float *logits, int32_t *ret_token, bool *ret_done, struct err *err);
 
-/* Move text, thought and scores into a result; sets its finish. Errors: ERR_NOMEM. */
-int answer_finish(struct answer *answer, struct en_result *result, struct err *err);
+/* Move text, thought and scores into a result; sets its finish. Returns the memory they lie in, to be given back by blocks_put. */
+void *answer_finish(struct answer *answer, struct en_result *result);
 
 #endif

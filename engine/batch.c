@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/prompt.h"
-
 static int32_t chunk_rows(const struct en_chunk *c)
 {
     return c->image ? c->image->nx * c->image->ny : c->n_ids;
@@ -19,27 +17,24 @@ struct pending pending_init(const struct en_chunk *chunks, int32_t n_chunks)
     return p;
 }
 
-int batch_chunks(const struct prompt *prompt, struct en_image *const *images, struct en_chunk **ret_chunks,
-                 int32_t *ret_n_chunks, struct err *err)
+size_t batch_chunks_bytes(const struct prompt *prompt)
 {
-    /* text, picture, text, ..., text: the texts may be empty */
-    const int32_t n = 2 * prompt->n_images + 1;
-    struct en_chunk *chunks = malloc((size_t)n * sizeof *chunks + prompt->n_ids * sizeof(int32_t));
-    if (!chunks)
-        return err_set(err, ERR_NOMEM, "out of memory: a prompt of %zu tokens", prompt->n_ids);
-    int32_t *ids = (int32_t *)(chunks + n);
+    return (size_t)batch_n_chunks(prompt->n_images) * sizeof(struct en_chunk) + prompt->n_ids * sizeof(int32_t);
+}
+
+void batch_chunks(const struct prompt *prompt, struct en_chunk *chunks)
+{
+    /* the texts may be empty */
+    int32_t *ids = (int32_t *)(chunks + batch_n_chunks(prompt->n_images));
     memcpy(ids, prompt->ids, prompt->n_ids * sizeof *ids);
     size_t at = 0;
     for (int32_t i = 0; i <= prompt->n_images; i++) {
         const size_t end = i < prompt->n_images ? prompt->image_at[i] : prompt->n_ids;
         chunks[2 * i] = (struct en_chunk){.ids = ids + at, .n_ids = (int32_t)(end - at)};
         if (i < prompt->n_images)
-            chunks[2 * i + 1] = (struct en_chunk){.image = images[i]};
+            chunks[2 * i + 1] = (struct en_chunk){0};
         at = end + 1;
     }
-    *ret_chunks = chunks;
-    *ret_n_chunks = n;
-    return 0;
 }
 
 int batch_open(struct batch *b, struct en_engine *e, struct err *err)

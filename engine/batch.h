@@ -24,12 +24,17 @@ struct pending pending_init(const struct en_chunk *chunks, int32_t n_chunks);
 
 struct prompt;
 
-/*
- * A tokenised prompt as chunks, its pictures' pads replaced by images[0 ...] (borrowed). *ret_chunks and the ids they point to are one malloc'ed
- * block. Errors: ERR_NOMEM.
- */
-int batch_chunks(const struct prompt *prompt, struct en_image *const *images, struct en_chunk **ret_chunks,
-                 int32_t *ret_n_chunks, struct err *err);
+/* Chunks of a prompt with so many pictures: text, picture, text, ..., text. The picture's chunk of picture i is 2 i + 1. */
+static inline int32_t batch_n_chunks(int32_t n_images)
+{
+    return 2 * n_images + 1;
+}
+
+/* Bytes that the chunks of a prompt take, the ids behind them included. */
+size_t batch_chunks_bytes(const struct prompt *prompt);
+
+/* A tokenised prompt as chunks in memory of batch_chunks_bytes; the pictures' image is NULL as yet, and set before the chunks are evaluated. */
+void batch_chunks(const struct prompt *prompt, struct en_chunk *chunks);
 
 /* A row whose logits were asked for. */
 struct batch_row {

@@ -1,7 +1,6 @@
 #include "engine/encode.h"
 
-#include <stdlib.h>
-
+#include "engine/blocks.h"
 #include "engine/image.h"
 
 int en_picture_target(const struct en_engine *e, int width_px, int height_px, int64_t max_pixels, int *ret_width_px,
@@ -35,14 +34,11 @@ int encode_prepare(struct en_engine *e, const struct image_view *view, int64_t m
     int rc = en_picture_target(e, view->width_px, view->height_px, max_pixels, &p.width_px, &p.height_px, &p.tokens, err);
     if (rc != 0)
         return rc;
-    const size_t scratch_bytes = image_resize_scratch_bytes(view->width_px, view->height_px, p.width_px, p.height_px);
-    void *scratch = malloc(scratch_bytes ? scratch_bytes : 1);
-    p.rgb = malloc((size_t)p.width_px * (size_t)p.height_px * 3);
-    if (!scratch || !p.rgb)
+    p.rgb = blocks_take(e->blocks, (size_t)p.width_px * (size_t)p.height_px * 3);
+    if (!p.rgb)
         rc = err_set(err, ERR_NOMEM, "out of memory: a picture of %d x %d", p.width_px, p.height_px);
     else
-        rc = image_resize_rgb(view, p.width_px, p.height_px, p.rgb, scratch, scratch_bytes, err);
-    free(scratch);
+        rc = image_resizer_run(e->resizer, view, p.width_px, p.height_px, p.rgb, err);
     if (rc != 0) {
         encode_picture_release(&p);
         return rc;
@@ -53,7 +49,7 @@ int encode_prepare(struct en_engine *e, const struct image_view *view, int64_t m
 
 void encode_picture_release(struct encode_picture *picture)
 {
-    free(picture->rgb);
+    blocks_put(picture->rgb);
     *picture = (struct encode_picture){0};
 }
 

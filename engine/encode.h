@@ -9,7 +9,7 @@
 
 /* A picture in its target size, ready for the tower. */
 struct encode_picture {
-    uint8_t *rgb; /* [height, width, 3] malloc'ed */
+    uint8_t *rgb; /* [height, width, 3] of the engine's blocks */
     int width_px, height_px, tokens;
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/blocks.h"
 #include "engine/constraint.h"
 #include "engine/image.h"
 #include "engine/internal.h"
@@ -131,6 +132,23 @@ static int32_t need_token(const struct en_engine *e, const char *text, int32_t *
     return *ret_id >= 0 ? 0 : err_set(err, ERR_FORMAT, "%s: the vocabulary has no token %s", e->name, text);
 }
 
+/* The tokens that end a thought, where the vocabulary has them. */
+static int find_thought_end(struct en_engine *e, struct err *err)
+{
+    static const char text[] = "\n</think>\n\n";
+    struct tokenizer_ids list = {0};
+    const int rc = tokenizer_encode(e->tokenizer, e->tokenizer_cache, text, sizeof text - 1, true, &list, err);
+    e->id_think_end = tokenizer_find(e->tokenizer, "</think>", 8);
+    if (rc != 0 || list.n > ENGINE_THOUGHT_END_MAX)
+        e->id_think_end = -1;
+    if (e->id_think_end >= 0) {
+        memcpy(e->thought_end, list.ids, list.n * sizeof *list.ids);
+        e->n_thought_end = (int32_t)list.n;
+    }
+    tokenizer_ids_release(&list);
+    return rc;
+}
+
 /* What drawing tokens needs: masks over the vocabulary, the sampler, the walk of constrained decoding. */
 static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
 {
@@ -148,8 +166,10 @@ static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
         if (type == TOKENIZER_NORMAL || type == TOKENIZER_USER_DEFINED || tokenizer_is_stop(e->tokenizer, t))
             e->free_mask[t / 32] |= 1u << t % 32;
     }
-    const int rc = sampler_create(n_vocab, &e->sampler, err);
-    return rc != 0 ? rc : constraint_vocab_create(tokenizer_get_trie(e->tokenizer), n_vocab, &e->constraint_vocab, err);
+    int rc = sampler_create(n_vocab, &e->sampler, err);
+    if (rc == 0)
+        rc = constraint_vocab_create(tokenizer_get_trie(e->tokenizer), n_vocab, &e->constraint_vocab, err);
+    return rc != 0 ? rc : find_thought_end(e, err);
 }
 
 static int open_text(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
@@ -313,7 +333,8 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
     if (s.has_vision && (rc = open_vision(e, &s, &progress, err)) != 0)
         goto fail;
     const int64_t loaded = clock_now_ns();
-    if ((rc = open_state(e, err)) != 0 || (rc = jobs_open(e, &e->jobs, err)) != 0)
+    if ((rc = open_state(e, err)) != 0 || (rc = blocks_open(&e->blocks, err)) != 0 ||
+        (rc = image_resizer_create(&e->resizer, err)) != 0 || (rc = jobs_open(e, &e->jobs, err)) != 0)
         goto fail;
     fill_info(e, &s, loaded - start, progress.done_bytes);
     /* strings are the caller's: none is kept */
@@ -332,6 +353,9 @@ void en_close(struct en_engine *e)
     if (!e)
         return;
     jobs_close(e->jobs);
+    image_resizer_free(e->resizer);
+    prompt_room_release(&e->prompt_room);
+    blocks_close(e->blocks);
     vision_close(e->vision);
     qwen35_close(&e->pass);
     step_close(&e->step);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define IMAGE_COEF_BITS     22 /* fixed point of the filter weights: 32 less 8 for the pixel and 2 for overshoot */
@@ -236,13 +237,19 @@ static bool image_is_vertical_first(int src_width_px, int src_height_px, int dst
     return less_high > 0 && less_high > 2 * less_wide;
 }
 
-size_t image_resize_scratch_bytes(int src_width_px, int src_height_px, int dst_width_px, int dst_height_px)
+/* Memory for the rows between the passes. */
+static size_t image_rows_bytes(int src_width_px, int src_height_px, int dst_width_px, int dst_height_px)
 {
-    const size_t filters = image_filter_bytes(src_width_px, dst_width_px) + image_filter_bytes(src_height_px, dst_height_px);
     const size_t rows = image_is_vertical_first(src_width_px, src_height_px, dst_width_px, dst_height_px)
                             ? (size_t)src_width_px
                             : (size_t)image_filter_taps(src_height_px, dst_height_px) * (size_t)dst_width_px;
-    return filters + image_align(rows * 3) + IMAGE_SCRATCH_ALIGN;
+    return image_align(rows * 3);
+}
+
+size_t image_resize_scratch_bytes(int src_width_px, int src_height_px, int dst_width_px, int dst_height_px)
+{
+    return image_filter_bytes(src_width_px, dst_width_px) + image_filter_bytes(src_height_px, dst_height_px) +
+           image_rows_bytes(src_width_px, src_height_px, dst_width_px, dst_height_px) + IMAGE_SCRATCH_ALIGN;
 }
 
 static int image_check(const struct image_view *src, int dst_width_px, int dst_height_px, size_t channels, struct err *err)
@@ -318,14 +325,33 @@ static void image_horizontal_first(const struct image_job *job)
     }
 }
 
+/* Everything is there but the result. */
+static void image_run(const struct image_job *job)
+{
+    const struct image_view *src = job->src;
+    if (job->has_x && job->has_y && image_is_vertical_first(src->width_px, src->height_px, job->width_px, job->height_px))
+        image_vertical_first(job);
+    else
+        image_horizontal_first(job);
+    for (int i = 0; job->channels == 1 && i < job->height_px; i++)
+        image_spread_gray(job->dst + (size_t)i * (size_t)job->width_px * 3, job->width_px);
+}
+
+static struct image_job image_job_of(const struct image_view *src, int dst_width_px, int dst_height_px, uint8_t *dst)
+{
+    return (struct image_job){.src = src,
+                              .channels = src->format == IMAGE_GRAY8 ? 1 : 3,
+                              .has_x = src->width_px != dst_width_px,
+                              .has_y = src->height_px != dst_height_px,
+                              .width_px = dst_width_px,
+                              .height_px = dst_height_px,
+                              .dst = dst};
+}
+
 int image_resize_rgb(const struct image_view *src, int dst_width_px, int dst_height_px, uint8_t *dst, void *scratch,
                      size_t scratch_bytes, struct err *err)
 {
-    struct image_job job = {.src = src,
-                            .channels = src->format == IMAGE_GRAY8 ? 1 : 3,
-                            .width_px = dst_width_px,
-                            .height_px = dst_height_px,
-                            .dst = dst};
+    struct image_job job = image_job_of(src, dst_width_px, dst_height_px, dst);
     const int rc = image_check(src, dst_width_px, dst_height_px, job.channels, err);
     if (rc)
         return rc;
@@ -336,19 +362,106 @@ int image_resize_rgb(const struct image_view *src, int dst_width_px, int dst_hei
 
     uint8_t *at = scratch;
     at += (IMAGE_SCRATCH_ALIGN - (uintptr_t)at % IMAGE_SCRATCH_ALIGN) % IMAGE_SCRATCH_ALIGN;
-    job.has_x = src->width_px != dst_width_px;
-    job.has_y = src->height_px != dst_height_px;
     if (job.has_x)
         image_filter_init(&job.fx, src->width_px, dst_width_px, &at);
     if (job.has_y)
         image_filter_init(&job.fy, src->height_px, dst_height_px, &at);
     job.work = at;
+    image_run(&job);
+    return 0;
+}
 
-    if (job.has_x && job.has_y && image_is_vertical_first(src->width_px, src->height_px, dst_width_px, dst_height_px))
-        image_vertical_first(&job);
-    else
-        image_horizontal_first(&job);
-    for (int i = 0; job.channels == 1 && i < dst_height_px; i++)
-        image_spread_gray(dst + (size_t)i * (size_t)dst_width_px * 3, dst_width_px);
+/* ---- resizer ------------------------------------------------------------------------------------------------------------- */
+
+/* A filter kept. */
+struct image_kept {
+    int n_in, n_out; /* n_in 0: nothing yet */
+    uint64_t used;   /* the resizer's clock when it was last asked for */
+    struct image_filter filter;
+    void *memory;
+    size_t bytes;
+};
+
+struct image_resizer {
+    struct image_kept kept[IMAGE_FILTERS_MAX];
+    uint64_t clock;
+    uint8_t *work;
+    size_t work_bytes;
+};
+
+int image_resizer_create(struct image_resizer **ret_resizer, struct err *err)
+{
+    struct image_resizer *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(err, ERR_NOMEM, "out of memory: a resizer of pictures");
+    *ret_resizer = r;
+    return 0;
+}
+
+void image_resizer_free(struct image_resizer *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; i < IMAGE_FILTERS_MAX; i++)
+        free(r->kept[i].memory);
+    free(r->work);
+    free(r);
+}
+
+/* At least `need` bytes at *p, which has *bytes; the content is lost. */
+static bool image_reserve(void **p, size_t *bytes, size_t need)
+{
+    if (need <= *bytes)
+        return true;
+    free(*p);
+    *p = malloc(need);
+    *bytes = *p ? need : 0;
+    return *p != NULL;
+}
+
+/* The filter of these lengths, kept or made. False: out of memory. It stays until IMAGE_FILTERS_MAX others were asked for. */
+static bool image_resizer_filter(struct image_resizer *r, int n_in, int n_out, struct image_filter *ret_filter)
+{
+    struct image_kept *oldest = &r->kept[0];
+    for (int i = 0; i < IMAGE_FILTERS_MAX; i++) {
+        struct image_kept *k = &r->kept[i];
+        if (k->n_in == n_in && k->n_out == n_out) {
+            k->used = ++r->clock;
+            *ret_filter = k->filter;
+            return true;
+        }
+        if (k->used < oldest->used)
+            oldest = k;
+    }
+    oldest->n_in = oldest->n_out = 0;
+    oldest->used = 0;
+    if (!image_reserve(&oldest->memory, &oldest->bytes, image_filter_bytes(n_in, n_out)))
+        return false;
+    uint8_t *at = oldest->memory;
+    image_filter_init(&oldest->filter, n_in, n_out, &at);
+    oldest->n_in = n_in;
+    oldest->n_out = n_out;
+    oldest->used = ++r->clock;
+    *ret_filter = oldest->filter;
+    return true;
+}
+
+int image_resizer_run(struct image_resizer *r, const struct image_view *src, int dst_width_px, int dst_height_px, uint8_t *dst,
+                      struct err *err)
+{
+    struct image_job job = image_job_of(src, dst_width_px, dst_height_px, dst);
+    const int rc = image_check(src, dst_width_px, dst_height_px, job.channels, err);
+    if (rc)
+        return rc;
+    void *work = r->work;
+    const bool ok =
+        image_reserve(&work, &r->work_bytes, image_rows_bytes(src->width_px, src->height_px, dst_width_px, dst_height_px)) &&
+        (!job.has_x || image_resizer_filter(r, src->width_px, dst_width_px, &job.fx)) &&
+        (!job.has_y || image_resizer_filter(r, src->height_px, dst_height_px, &job.fy));
+    r->work = job.work = work;
+    if (!ok)
+        return err_set(err, ERR_NOMEM, "out of memory: resizing %d x %d to %d x %d pixels", src->width_px, src->height_px,
+                       dst_width_px, dst_height_px);
+    image_run(&job);
     return 0;
 }

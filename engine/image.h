@@ -5,8 +5,9 @@
  * resize" rule in double precision, the pixels by Pillow's antialiased bicubic filter in 22-bit fixed point. Normalisation to
  * floats happens on the device (op patchify).
  *
- * Threads: pure functions; any thread. Memory: image_resize_rgb takes its scratch from the caller, so that a caller with a
- * fixed largest picture allocates once; nothing is kept between calls.
+ * Threads: pure functions, any thread; a resizer belongs to one thread. Memory: image_resize_rgb takes its scratch from the caller and keeps
+ * nothing between calls. A resizer keeps the filters of the sizes it has seen and its working rows, so that a camera's pictures are resized
+ * without an allocation and without the filters' weights being worked out anew.
  */
 #ifndef HERON_ENGINE_IMAGE_H
 #define HERON_ENGINE_IMAGE_H
@@ -52,5 +53,18 @@ size_t image_resize_scratch_bytes(int src_width_px, int src_height_px, int dst_w
  */
 int image_resize_rgb(const struct image_view *src, int dst_width_px, int dst_height_px, uint8_t *dst, void *scratch,
                      size_t scratch_bytes, struct err *err);
+
+/* Filters that a resizer keeps: one for each pair of lengths, so that 24 sizes of cameras and targets fit. The one unused for longest makes room. */
+#define IMAGE_FILTERS_MAX 48
+
+struct image_resizer;
+
+/* Errors: ERR_NOMEM. */
+int image_resizer_create(struct image_resizer **ret_resizer, struct err *err);
+void image_resizer_free(struct image_resizer *resizer); /* takes NULL */
+
+/* image_resize_rgb with the resizer's memory, the same to the bit. Errors: those, and ERR_NOMEM. */
+int image_resizer_run(struct image_resizer *resizer, const struct image_view *src, int dst_width_px, int dst_height_px,
+                      uint8_t *dst, struct err *err);
 
 #endif

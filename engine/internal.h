@@ -7,12 +7,15 @@
 #include "engine/engine.h"
 #include "engine/kv_cache.h"
 #include "engine/model_qwen35.h"
+#include "engine/prompt.h"
 #include "engine/session.h"
 #include "engine/state_cache.h"
 #include "engine/step.h"
 #include "engine/vision.h"
 
+struct blocks;
 struct constraint_vocab;
+struct image_resizer;
 struct jobs;
 struct sampler;
 struct tokenizer_cache;
@@ -28,6 +31,9 @@ struct en_image {
 
 /* Most wanted rows of one step whose logits are computed at once. */
 #define ENGINE_LOGITS_ROWS 32
+
+/* Most tokens of the text that ends a thought. */
+#define ENGINE_THOUGHT_END_MAX 8
 
 struct en_engine {
     struct en_options options; /* as given; strings are not kept */
@@ -49,8 +55,11 @@ struct en_engine {
     struct en_image *images;     /* [n_images] */
     int32_t n_images, image_tokens_max;
     int64_t image_pixels_max;
-    void *image_rows; /* device: the pool of encoded pictures */
-    float *logits;    /* host [ENGINE_LOGITS_ROWS, V] */
+    void *image_rows;      /* device: the pool of encoded pictures */
+    float *logits;         /* host [ENGINE_LOGITS_ROWS, V] */
+    struct blocks *blocks; /* what jobs come and go with */
+    struct image_resizer *resizer;
+    struct prompt_room prompt_room;
     struct sampler *sampler;
     struct constraint_vocab *constraint_vocab;
     uint32_t *mask;      /* [(V + 31) / 32] of the token being drawn */
@@ -58,6 +67,8 @@ struct en_engine {
     size_t token_bytes_max;
     /* ids the engine itself puts into prompts */
     int32_t id_vision_start, id_vision_end, id_image_pad;
+    int32_t id_think_end; /* -1: the vocabulary cannot think */
+    int32_t thought_end[ENGINE_THOUGHT_END_MAX], n_thought_end;
     bool is_dead; /* the device failed: only close is left */
     struct jobs *jobs;
 };

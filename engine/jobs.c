@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "engine/answer.h"
 #include "engine/batch.h"
+#include "engine/blocks.h"
 #include "engine/encode.h"
 #include "engine/prompt.h"
 #include "engine/scheduler.h"
@@ -19,28 +20,29 @@
 
 enum job_state { JOB_QUEUED, JOB_VISION, JOB_PREFILL, JOB_DECODE };
 
+struct result_node {
+    struct en_result result;
+    void *memory; /* of its texts and scores */
+    struct result_node *next;
+};
+
 struct job {
     uint64_t id, tag;
     enum job_state state;
     struct sched_job plan;
-    struct prompt prompt;
-    struct encode_picture *pictures; /* [n_pictures] */
-    struct en_image **images;        /* [n_pictures] encoded so far: the first n_encoded */
+    struct encode_picture *pictures; /* [n_pictures] resized, not yet encoded */
     int32_t n_pictures, n_encoded;
-    int32_t n_prompt; /* rows of the whole prompt */
-    struct en_chunk *chunks;
+    int32_t n_prompt;        /* rows of the whole prompt */
+    struct en_chunk *chunks; /* of the prompt: one block, in which the pictures' table lies too */
+    int32_t n_chunks;
     struct pending pending; /* of the prompt, then of the one next token */
     int32_t next_token;
     struct en_chunk next_chunk;
     struct en_session *session;
     struct answer *answer;
+    struct result_node *result; /* taken on submission: no job ends without one */
     struct en_timing timing;
     int64_t prefill_start_ns, decode_start_ns;
-};
-
-struct result_node {
-    struct en_result result;
-    struct result_node *next;
 };
 
 struct jobs {
@@ -83,17 +85,13 @@ static void job_free(struct job *j)
         return;
     en_session_close(j->session);
     for (int32_t i = 0; i < j->n_pictures; i++) {
-        if (j->images)
-            en_image_unref(j->images[i]);
-        if (j->pictures)
-            encode_picture_release(&j->pictures[i]);
+        en_image_unref(j->chunks[2 * i + 1].image);
+        encode_picture_release(&j->pictures[i]);
     }
     answer_close(j->answer);
-    prompt_release(&j->prompt);
-    free(j->images);
-    free(j->pictures);
-    free(j->chunks);
-    free(j);
+    blocks_put(j->chunks);
+    blocks_put(j->result);
+    blocks_put(j);
 }
 
 void jobs_close(struct jobs *js)
@@ -119,21 +117,19 @@ static enum prompt_role role_of(enum en_role role)
     return role == EN_SYSTEM ? PROMPT_SYSTEM : role == EN_ASSISTANT ? PROMPT_ASSISTANT : PROMPT_USER;
 }
 
-/* Messages to ids with places for pictures. */
-static int render(struct en_engine *e, const struct en_job *job, struct job *j, struct err *err)
+/* Messages to ids with places for pictures, in the engine's room for prompts. */
+static int render(struct en_engine *e, const struct en_job *job, struct prompt *ret_prompt, struct err *err)
 {
     int32_t n_parts = 0;
     for (int32_t m = 0; m < job->n_messages; m++)
         n_parts += job->messages[m].n_parts;
-    struct prompt_message *messages = calloc((size_t)job->n_messages + 1, sizeof *messages);
-    struct prompt_part *parts = calloc((size_t)n_parts + 1, sizeof *parts);
-    struct prompt_text text = {0};
+    const size_t messages_bytes = (size_t)job->n_messages * sizeof(struct prompt_message);
+    struct prompt_message *messages =
+        blocks_take_zeroed(e->blocks, messages_bytes + (size_t)n_parts * sizeof(struct prompt_part));
+    if (!messages)
+        return err_set(err, ERR_NOMEM, "out of memory: a conversation of %d messages", job->n_messages);
+    struct prompt_part *at = (struct prompt_part *)(messages + job->n_messages);
     int rc = 0;
-    if (!messages || !parts) {
-        rc = err_set(err, ERR_NOMEM, "out of memory: a conversation of %d messages", job->n_messages);
-        goto out;
-    }
-    struct prompt_part *at = parts;
     for (int32_t m = 0; m < job->n_messages; m++) {
         const struct en_message *in = &job->messages[m];
         messages[m] = (struct prompt_message){.role = role_of(in->role), .parts = at, .n_parts = in->n_parts};
@@ -146,24 +142,34 @@ static int render(struct en_engine *e, const struct en_job *job, struct job *j, 
         }
     }
     const struct prompt_options options = {.generate = true, .thinking = job->thinking};
-    if ((rc = prompt_render(messages, job->n_messages, &options, &text, err)) == 0)
-        rc = prompt_tokenize(e->tokenizer, e->tokenizer_cache, &text, &j->prompt, err);
+    rc = prompt_make(&e->prompt_room, e->tokenizer, e->tokenizer_cache, messages, job->n_messages, &options, ret_prompt, err);
 out:
-    prompt_text_release(&text);
-    free(messages);
-    free(parts);
+    blocks_put(messages);
     return rc;
+}
+
+/* The job's own copy of its prompt, with room for its pictures. */
+static int keep_prompt(struct en_engine *e, const struct prompt *prompt, struct job *j, struct err *err)
+{
+    const size_t pictures_bytes = (size_t)prompt->n_images * sizeof *j->pictures;
+    const size_t chunks_bytes = (batch_chunks_bytes(prompt) + _Alignof(struct encode_picture) - 1) /
+                                _Alignof(struct encode_picture) * _Alignof(struct encode_picture);
+    j->chunks = blocks_take(e->blocks, chunks_bytes + pictures_bytes);
+    if (!j->chunks)
+        return err_set(err, ERR_NOMEM, "out of memory: a prompt of %zu tokens", prompt->n_ids);
+    batch_chunks(prompt, j->chunks);
+    j->n_chunks = batch_n_chunks(prompt->n_images);
+    j->pictures = (struct encode_picture *)((char *)j->chunks + chunks_bytes);
+    memset(j->pictures, 0, pictures_bytes);
+    j->n_pictures = prompt->n_images;
+    j->n_prompt = (int32_t)prompt->n_ids - prompt->n_images; /* the pictures' rows come to it */
+    return 0;
 }
 
 /* Resize all pictures of the job; they share its cap on pixels. */
 static int prepare_pictures(struct en_engine *e, const struct en_job *job, struct job *j, struct err *err)
 {
-    const int32_t n = j->prompt.n_images;
-    j->pictures = calloc((size_t)n + 1, sizeof *j->pictures);
-    j->images = calloc((size_t)n + 1, sizeof *j->images);
-    if (!j->pictures || !j->images)
-        return err_set(err, ERR_NOMEM, "out of memory: %d pictures", n);
-    j->n_pictures = n;
+    const int32_t n = j->n_pictures;
     int32_t i = 0;
     for (int32_t m = 0; m < job->n_messages; m++)
         for (int32_t p = 0; p < job->messages[m].n_parts; p++) {
@@ -187,14 +193,20 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
         return rc;
     if (js->n == js->capacity)
         return err_set(err, ERR_FULL, "%d jobs are waiting or running already", js->n);
-    struct job *j = calloc(1, sizeof *j);
-    if (!j)
+    struct job *j = blocks_take_zeroed(e->blocks, sizeof *j);
+    struct result_node *result = blocks_take_zeroed(e->blocks, sizeof *result);
+    if (!j || !result) {
+        blocks_put(j);
+        blocks_put(result);
         return err_set(err, ERR_NOMEM, "out of memory: a job");
+    }
+    j->result = result;
     j->timing.submitted_ns = clock_now_ns();
-    if ((rc = render(e, job, j, err)) != 0 || (rc = prepare_pictures(e, job, j, err)) != 0 ||
-        (rc = answer_open(e, job, &j->answer, err)) != 0)
+    struct prompt prompt;
+    if ((rc = render(e, job, &prompt, err)) != 0 || (rc = keep_prompt(e, &prompt, j, err)) != 0 ||
+        (rc = prepare_pictures(e, job, j, err)) != 0 || (rc = answer_open(e, job, &j->answer, err)) != 0)
         goto fail;
-    j->n_prompt = (int32_t)j->prompt.n_ids - j->n_pictures + j->plan.image_tokens;
+    j->n_prompt += j->plan.image_tokens;
     if (j->n_prompt + answer_tokens_max(j->answer) > e->options.context_tokens) {
         rc = err_set(err, ERR_FULL, "a prompt of %d tokens and an answer of up to %d do not fit into a context of %d",
                      j->n_prompt, answer_tokens_max(j->answer), e->options.context_tokens);
@@ -223,30 +235,26 @@ fail:
 /* The job ends: its result joins the queue, and everything it held is given back. `error` only with EN_FINISH_ERROR. */
 static void finish(struct jobs *js, struct job *j, enum en_finish how, const struct err *error)
 {
-    struct result_node *node = calloc(1, sizeof *node);
-    struct err err = {0};
-    if (node) {
-        struct en_result *r = &node->result;
-        r->tag = j->tag;
-        r->finish = how;
-        if (how == EN_FINISH_STOP && answer_finish(j->answer, r, &err) != 0) {
-            r->finish = EN_FINISH_ERROR;
-            error = &err;
-        }
-        if (r->finish == EN_FINISH_ERROR)
-            r->error = *error;
-        r->timing = j->timing;
-        struct en_timing *t = &r->timing;
-        t->finished_ns = clock_now_ns();
-        t->output_tokens = answer_tokens(j->answer);
-        if (j->decode_start_ns)
-            t->decode_ns = t->finished_ns - j->decode_start_ns;
-        if (j->prefill_start_ns)
-            t->prefill_ns = (j->decode_start_ns ? j->decode_start_ns : t->finished_ns) - j->prefill_start_ns;
-        t->queue_ns = t->finished_ns - t->submitted_ns - t->vision_ns - t->prefill_ns - t->decode_ns;
-        *js->last = node;
-        js->last = &node->next;
-    }
+    struct result_node *node = j->result;
+    struct en_result *r = &node->result;
+    j->result = NULL;
+    r->tag = j->tag;
+    r->finish = how;
+    if (how == EN_FINISH_STOP)
+        node->memory = answer_finish(j->answer, r);
+    if (how == EN_FINISH_ERROR)
+        r->error = *error;
+    r->timing = j->timing;
+    struct en_timing *t = &r->timing;
+    t->finished_ns = clock_now_ns();
+    t->output_tokens = answer_tokens(j->answer);
+    if (j->decode_start_ns)
+        t->decode_ns = t->finished_ns - j->decode_start_ns;
+    if (j->prefill_start_ns)
+        t->prefill_ns = (j->decode_start_ns ? j->decode_start_ns : t->finished_ns) - j->prefill_start_ns;
+    t->queue_ns = t->finished_ns - t->submitted_ns - t->vision_ns - t->prefill_ns - t->decode_ns;
+    *js->last = node;
+    js->last = &node->next;
     for (int32_t i = 0; i < js->n; i++)
         if (js->list[i] == j) {
             memmove(&js->list[i], &js->list[i + 1], (size_t)(js->n - i - 1) * sizeof(struct job *));
@@ -272,20 +280,12 @@ void en_result_free(struct en_result *r)
 {
     if (!r)
         return;
-    for (int32_t i = 0; i < r->n_scores; i++) {
-        free((void *)r->scores[i].path);
-        for (int32_t a = 0; r->scores[i].names && a < r->scores[i].n; a++)
-            free((void *)r->scores[i].names[a]);
-        free((void *)r->scores[i].names);
-        free((void *)r->scores[i].p);
-    }
-    free(r->scores);
-    free(r->text);
-    free(r->thought);
-    free(r); /* the first member of its node */
+    struct result_node *node = (struct result_node *)r; /* its first member */
+    blocks_put(node->memory);
+    blocks_put(node);
 }
 
-_Static_assert(offsetof(struct result_node, result) == 0, "en_result_free frees the node through its result");
+_Static_assert(offsetof(struct result_node, result) == 0, "en_result_free finds the node by its result");
 
 void en_cancel(struct en_engine *e, uint64_t id)
 {
@@ -359,7 +359,7 @@ static int encode_next(struct jobs *js, struct job *j, struct err *err)
     struct en_engine *e = js->engine;
     struct encode_picture *p = &j->pictures[j->n_encoded];
     const int64_t start = clock_now_ns();
-    const int rc = encode_run(e, p, &j->images[j->n_encoded], err);
+    const int rc = encode_run(e, p, &j->chunks[2 * j->n_encoded + 1].image, err);
     if (rc != 0)
         return rc;
     const int64_t took = clock_now_ns() - start;
@@ -369,18 +369,6 @@ static int encode_next(struct jobs *js, struct job *j, struct err *err)
     encode_picture_release(p);
     if (++j->n_encoded == j->n_pictures)
         j->state = JOB_PREFILL;
-    return 0;
-}
-
-/* The prompt's chunks, once all its pictures are there. */
-static int start_prefill(struct job *j, int64_t now, struct err *err)
-{
-    int32_t n_chunks = 0;
-    const int rc = batch_chunks(&j->prompt, j->images, &j->chunks, &n_chunks, err);
-    if (rc != 0)
-        return rc;
-    j->pending = pending_init(j->chunks, n_chunks);
-    j->prefill_start_ns = now;
     return 0;
 }
 
@@ -420,10 +408,12 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
                 continue;
             int32_t rows = 0;
             struct err why = {0};
-            int rc = j->state == JOB_PREFILL && !j->chunks ? start_prefill(j, start, &why) : 0;
-            if (rc == 0)
-                rc = batch_add(b, j->session, &j->pending, 0, EN_WANT_LAST, j, &rows, &why);
-            if (rc != 0) { /* no page for it: only this job ends */
+            if (j->state == JOB_PREFILL && !j->pending.chunks) { /* all its pictures are there */
+                j->pending = pending_init(j->chunks, j->n_chunks);
+                j->prefill_start_ns = start;
+            }
+            if (batch_add(b, j->session, &j->pending, 0, EN_WANT_LAST, j, &rows, &why) !=
+                0) { /* no page for it: only this job ends */
                 finish(js, j, EN_FINISH_ERROR, &why);
                 js->order[i] = NULL;
                 continue;

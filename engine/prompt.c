@@ -302,30 +302,43 @@ static int32_t count_images(const struct prompt_text *t)
     return n;
 }
 
-int prompt_render(const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
-                  struct prompt_text *ret_text, struct err *err)
+/* Render into texts that may have memory from before; `content` is working memory. Both are the caller's to release, on failure too. */
+static int render(const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
+                  struct prompt_text *text, struct prompt_text *content, struct err *err)
 {
     if (n_messages <= 0)
         return err_set(err, ERR_INVAL, "the conversation has no message");
-    struct builder b = {.err = err}, scratch = {.err = err};
+    struct builder b = {.text = *text, .err = err}, scratch = {.text = *content, .err = err};
+    b.text.n_bytes = 0;
+    b.text.n_images = 0;
     const int32_t question = find_question(&scratch, messages, n_messages, options);
     for (int32_t i = 0; i < n_messages && !scratch.rc && !b.rc; i++) {
-        const struct slice content = render_content(&scratch, &messages[i], options, &b.text.n_images);
-        put_turn(&b, messages, n_messages, i, question, content);
+        const struct slice slice = render_content(&scratch, &messages[i], options, &b.text.n_images);
+        put_turn(&b, messages, n_messages, i, question, slice);
     }
     if (options->generate) {
         put_format(&b, "<|im_start|>assistant\n<think>\n");
         if (!options->thinking)
             put_format(&b, "\n</think>\n\n");
     }
-    int rc = scratch.rc ? scratch.rc : b.rc;
-    prompt_text_release(&scratch.text);
+    *text = b.text;
+    *content = scratch.text;
+    const int rc = scratch.rc ? scratch.rc : b.rc;
     if (rc == 0 && count_images(&b.text) != b.text.n_images)
-        rc = err_set(err, ERR_INVAL, "a picture stands in an assistant's thought, which the format leaves out");
+        return err_set(err, ERR_INVAL, "a picture stands in an assistant's thought, which the format leaves out");
+    return rc;
+}
+
+int prompt_render(const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
+                  struct prompt_text *ret_text, struct err *err)
+{
+    struct prompt_text text = {0}, content = {0};
+    const int rc = render(messages, n_messages, options, &text, &content, err);
+    prompt_text_release(&content);
     if (rc)
-        prompt_text_release(&b.text);
+        prompt_text_release(&text);
     else
-        *ret_text = b.text;
+        *ret_text = text;
     return rc;
 }
 
@@ -347,45 +360,44 @@ static int need_token(const struct tokenizer *t, const char *name, int32_t *ret_
     return 0;
 }
 
-/* Hand list and places over as a prompt, or free them on failure. */
-static int finish(int rc, struct tokenizer_ids *list, size_t *image_at, int32_t n_images, struct prompt *ret_prompt)
+/* The runs of equal origin in a rendered text as spans of the room; their number, or -1: out of memory. */
+static ptrdiff_t find_spans(struct prompt_room *room, const struct prompt_text *text)
 {
-    if (rc) {
-        tokenizer_ids_release(list);
-        free(image_at);
-        return rc;
-    }
-    *ret_prompt = (struct prompt){list->ids, list->n, image_at, n_images};
-    return 0;
-}
-
-/* The runs of equal origin in a rendered text as spans; malloc'ed. */
-static struct tokenizer_span *spans_of(const struct prompt_text *text, size_t *ret_n)
-{
-    size_t n = 0, cap = 0;
-    struct tokenizer_span *spans = NULL;
+    size_t n = 0;
     for (size_t i = 0; i < text->n_bytes;) {
-        if (n == cap) {
-            cap = cap ? 2 * cap : 64;
-            struct tokenizer_span *p = realloc(spans, cap * sizeof(*p));
-            if (!p) {
-                free(spans);
-                return NULL;
-            }
-            spans = p;
+        if (n == room->cap_spans) {
+            const size_t cap = n ? 2 * n : 64;
+            struct tokenizer_span *p = realloc(room->spans, cap * sizeof(*p));
+            if (!p)
+                return -1;
+            room->spans = p;
+            room->cap_spans = cap;
         }
         size_t end = i;
         while (end < text->n_bytes && text->is_format[end] == text->is_format[i])
             end++;
-        spans[n++] = (struct tokenizer_span){text->bytes + i, end - i, text->is_format[i]};
+        room->spans[n++] = (struct tokenizer_span){text->bytes + i, end - i, text->is_format[i]};
         i = end;
     }
-    *ret_n = n;
-    return spans;
+    return (ptrdiff_t)n;
 }
 
-int prompt_tokenize(const struct tokenizer *tokenizer, struct tokenizer_cache *cache, const struct prompt_text *text,
-                    struct prompt *ret_prompt, struct err *err)
+static bool reserve_images(struct prompt_room *room, int32_t n)
+{
+    const size_t want = (size_t)n + 1;
+    if (want <= room->cap_images)
+        return true;
+    size_t *p = realloc(room->image_at, want * sizeof(*p));
+    if (!p)
+        return false;
+    room->image_at = p;
+    room->cap_images = want;
+    return true;
+}
+
+/* A rendered text's ids and places, in the room. */
+static int tokenize(struct prompt_room *room, const struct tokenizer *tokenizer, struct tokenizer_cache *cache,
+                    const struct prompt_text *text, struct prompt *ret_prompt, struct err *err)
 {
     static const char *const names[] = {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"};
     int32_t id = -1; /* the last one's, where there are pictures */
@@ -394,28 +406,58 @@ int prompt_tokenize(const struct tokenizer *tokenizer, struct tokenizer_cache *c
         if (rc)
             return rc;
     }
-    struct tokenizer_ids list = {0};
-    size_t n_spans = 0;
-    struct tokenizer_span *spans = spans_of(text, &n_spans);
-    size_t *image_at = calloc((size_t)text->n_images + 1, sizeof(*image_at));
-    int rc = 0;
-    if (!spans || !image_at)
-        rc = err_set(err, ERR_NOMEM, "no memory for a prompt of %zu bytes", text->n_bytes);
-    if (rc == 0)
-        rc = tokenizer_encode_spans(tokenizer, cache, spans, n_spans, &list, err);
-    free(spans);
+    const ptrdiff_t n_spans = find_spans(room, text);
+    if (n_spans < 0 || !reserve_images(room, text->n_images))
+        return err_set(err, ERR_NOMEM, "no memory for a prompt of %zu bytes", text->n_bytes);
+    struct tokenizer_ids *list = &room->ids;
+    list->n = 0;
+    const int rc = tokenizer_encode_spans(tokenizer, cache, room->spans, (size_t)n_spans, list, err);
+    if (rc)
+        return rc;
     int32_t found = 0;
-    for (size_t i = 0; rc == 0 && text->n_images && i < list.n; i++) {
-        if (list.ids[i] != id)
+    for (size_t i = 0; text->n_images && i < list->n; i++) {
+        if (list->ids[i] != id)
             continue;
         if (found < text->n_images)
-            image_at[found] = i;
+            room->image_at[found] = i;
         found++;
     }
     /* message text cannot give a pad, unless the vocabulary says that everybody may write it */
-    if (rc == 0 && found != text->n_images)
-        rc = err_set(err, ERR_UNSUPPORTED, "the prompt has %d pictures, but %d <|image_pad|> tokens", text->n_images, found);
-    return finish(rc, &list, image_at, text->n_images, ret_prompt);
+    if (found != text->n_images)
+        return err_set(err, ERR_UNSUPPORTED, "the prompt has %d pictures, but %d <|image_pad|> tokens", text->n_images, found);
+    *ret_prompt = (struct prompt){list->ids, list->n, room->image_at, text->n_images};
+    return 0;
+}
+
+int prompt_tokenize(const struct tokenizer *tokenizer, struct tokenizer_cache *cache, const struct prompt_text *text,
+                    struct prompt *ret_prompt, struct err *err)
+{
+    struct prompt_room room = {0};
+    const int rc = tokenize(&room, tokenizer, cache, text, ret_prompt, err);
+    if (rc == 0) { /* these go to the caller */
+        room.ids = (struct tokenizer_ids){0};
+        room.image_at = NULL;
+    }
+    prompt_room_release(&room);
+    return rc;
+}
+
+int prompt_make(struct prompt_room *room, const struct tokenizer *tokenizer, struct tokenizer_cache *cache,
+                const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
+                struct prompt *ret_prompt, struct err *err)
+{
+    const int rc = render(messages, n_messages, options, &room->text, &room->content, err);
+    return rc ? rc : tokenize(room, tokenizer, cache, &room->text, ret_prompt, err);
+}
+
+void prompt_room_release(struct prompt_room *room)
+{
+    prompt_text_release(&room->text);
+    prompt_text_release(&room->content);
+    free(room->spans);
+    tokenizer_ids_release(&room->ids);
+    free(room->image_at);
+    *room = (struct prompt_room){0};
 }
 
 int prompt_tokenize_raw(const struct tokenizer *tokenizer, struct tokenizer_cache *cache, const char *text, size_t n_bytes,
@@ -449,7 +491,13 @@ int prompt_tokenize_raw(const struct tokenizer *tokenizer, struct tokenizer_cach
             rc = tokenizer_ids_push(&list, triple[k], err);
         text = stop + n_marker;
     }
-    return finish(rc, &list, image_at, n_images, ret_prompt);
+    if (rc) {
+        tokenizer_ids_release(&list);
+        free(image_at);
+        return rc;
+    }
+    *ret_prompt = (struct prompt){list.ids, list.n, image_at, n_images};
+    return 0;
 }
 
 void prompt_release(struct prompt *prompt)

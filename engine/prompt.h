@@ -98,4 +98,23 @@ int prompt_tokenize_raw(const struct tokenizer *tokenizer, struct tokenizer_cach
 
 void prompt_release(struct prompt *prompt);
 
+/* Working memory of prompt_make: grows to the longest conversation. Zeroed by its owner before the first use. */
+struct prompt_room {
+    struct prompt_text text, content;
+    struct tokenizer_span *spans;
+    size_t cap_spans;
+    struct tokenizer_ids ids;
+    size_t *image_at;
+    size_t cap_images;
+};
+void prompt_room_release(struct prompt_room *room);
+
+/*
+ * prompt_render and prompt_tokenize in one, for conversations without end: *ret_prompt lies in the room, valid until its next use, and is not to be released.
+ * Allocates nothing when the room has seen a conversation of that length. Errors: those of the two.
+ */
+int prompt_make(struct prompt_room *room, const struct tokenizer *tokenizer, struct tokenizer_cache *cache,
+                const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
+                struct prompt *ret_prompt, struct err *err);
+
 #endif

@@ -97,7 +97,16 @@ int en_prompt_raw(struct en_engine *e, const char *text, size_t n_bytes, struct 
     int rc = prompt_tokenize_raw(e->tokenizer, e->tokenizer_cache, text, n_bytes, n_images, &prompt, err);
     if (rc != 0)
         return rc;
-    rc = batch_chunks(&prompt, images, ret_chunks, ret_n_chunks, err);
+    struct en_chunk *chunks = malloc(batch_chunks_bytes(&prompt));
+    if (chunks) {
+        batch_chunks(&prompt, chunks);
+        for (int32_t i = 0; i < n_images; i++)
+            chunks[2 * i + 1].image = images[i];
+        *ret_chunks = chunks;
+        *ret_n_chunks = batch_n_chunks(n_images);
+    } else {
+        rc = err_set(err, ERR_NOMEM, "out of memory: a prompt of %zu tokens", prompt.n_ids);
+    }
     prompt_release(&prompt);
     return rc;
 }
