@@ -317,4 +317,39 @@ int32_t en_pending(const struct en_engine *engine);
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);
 
+/* How a job is expected to run. Times are of one that has the device to itself. */
+struct en_estimate {
+    int32_t prompt_tokens, image_tokens; /* the prompt's with the pictures' */
+    int64_t vision_ns, prefill_ns;
+    int64_t token_ns;        /* one token of the answer */
+    int64_t shared_token_ns; /* one of options.batch answers that are written together: the step's time over the batch */
+};
+
+/* The model and the machine that estimates are about. */
+struct en_forecast {
+    char name[96], architecture[16], device[160];
+    char weight_type[16]; /* the one that most of the work is in: "Q4_K" */
+    int32_t n_layers, n_full_layers, n_embd, n_vocab, n_experts, n_experts_used, trained_context;
+    uint64_t n_params, weights_bytes, bytes_per_token;
+    uint64_t device_free_bytes; /* 0: unknown */
+    bool has_vision, is_untrained;
+    double read_bytes_per_s;       /* measured; 0: the device does not say */
+    double multiply_adds_per_s;    /* measured: many rows by weights of that type */
+    int64_t measure_ns;            /* how long measuring took */
+};
+
+/*
+ * Estimate jobs without loading the model: what there is to read and to multiply follows from the files' headers, how fast that
+ * goes from a measurement of about half a second on the device that the options name. Counted are weights, KV cache, recurrent
+ * state, attention and the ops themselves; not counted: resizing of pictures, drawing of tokens, other work of the machine.
+ *
+ * jobs       as for en_submit; of pictures only the sizes are read, of the schema and sampling nothing
+ * ret_...    [n_jobs]; untouched on failure
+ *
+ * Any thread; no engine of this device may be at work meanwhile. Errors: those of en_plan_memory; ERR_NOT_FOUND, ERR_DEVICE
+ * (the device); ERR_UNSUPPORTED (a picture, and no vision file).
+ */
+int en_estimate(const struct en_options *options, const struct en_job *jobs, int32_t n_jobs, struct en_estimate *ret_estimates,
+                struct en_forecast *ret_forecast, struct err *err);
+
 #endif
