@@ -58,8 +58,11 @@ static bool is_complained(const struct complaints *list, const char *key)
 static void check_engine(const struct config *c, struct complaints *list)
 {
     const char *device = c->engine.device;
-    int ordinal, used = 0;
-    const bool is_cuda = sscanf(device, "cuda:%d%n", &ordinal, &used) == 1 && !device[used] && ordinal >= 0;
+    int ordinal = -1;
+    char cuda[40] = ""; /* sscanf forgives blanks, signs and zeros */
+    if (sscanf(device, "cuda:%4d", &ordinal) == 1)
+        snprintf(cuda, sizeof cuda, "cuda:%d", ordinal);
+    const bool is_cuda = ordinal >= 0 && strcmp(device, cuda) == 0;
     if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0 && strcmp(device, "ref") != 0 && !is_cuda)
         complaint_add(list, &c->places.of[CONFIG_engine_device], "engine.device",
                       "engine.device is auto, cpu, ref or cuda:N, not \"%.40s\"", device);

@@ -276,8 +276,11 @@ static bool set_list(struct config_list *field, const struct config_row *row, co
 
 static bool parse_votes(const char *text, const struct config_row *row, struct config_votes *ret_votes)
 {
-    int n, of, used = 0;
-    if (sscanf(text, "%d of %d%n", &n, &of, &used) != 2 || text[used] || n < 1 || n > of || of > row->max)
+    int n, of;
+    char same[40] = ""; /* sscanf forgives blanks, signs and zeros */
+    if (sscanf(text, "%4d of %4d", &n, &of) == 2)
+        snprintf(same, sizeof same, "%d of %d", n, of);
+    if (strcmp(text, same) != 0 || n < 1 || n > of || of > row->max)
         return false;
     *ret_votes = (struct config_votes){n, of};
     return true;
@@ -414,7 +417,8 @@ bool config_value_set(const struct config_row *row, void *scope, const struct ya
     case CONFIG_PROBABILITY: {
         char *end = NULL;
         const double p = is_scalar ? strtod(node->text, &end) : NAN;
-        if (!is_scalar || !*node->text || *end || !(p >= 0 && p <= 1))
+        if (!is_scalar || !isdigit((unsigned char)*node->text) || node->text[strspn(node->text, "0123456789.")] || *end ||
+            !(p >= 0 && p <= 1))
             return bad(complaints, file, node, path, "a number from 0 to 1");
         *(double *)field = p;
         return true;

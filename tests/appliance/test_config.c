@@ -258,7 +258,7 @@ static void bad_values(void **state)
         {"engine: { device: gpu }", "engine.device", "auto, cpu, ref or cuda:N, not \"gpu\""},
         {"engine: { device: cuda }", "engine.device", "auto, cpu, ref or cuda:N"},
         {"engine: { device: 'cuda:-1' }", "engine.device", "auto, cpu, ref or cuda:N"},
-        {"engine: { device: 'cuda:0x' }", "engine.device", "auto, cpu, ref or cuda:N"},
+        {"engine: { device: 'cuda: 0' }", "engine.device", "auto, cpu, ref or cuda:N"},
         {"engine: { device: '' }", "engine.device", "takes 1 to 32 bytes, not 0"},
         {"engine: { model: a.gguf }", "engine.model", "engine.model needs engine.vision"},
         {"engine: { vision: a.gguf }", "engine.vision", "engine.vision needs engine.model"},
@@ -341,7 +341,8 @@ static void bad_cameras(void **state)
         snprintf(text, sizeof text, "cameras:\n  yard: %s\n", cases[i].camera);
         refused(text, cases[i].key, cases[i].words);
     }
-    static const char *const votes[] = {"0 of 1", "3 of 2", "1 of 33", "1", "1of2", "1 of 2 ", "a of b", "-1 of 2", "1 of 2x"};
+    static const char *const votes[] = {"0 of 1", "3 of 2",  "1 of 33", "1",       "1of2",    "1 of 2 ",
+                                        "a of b", "-1 of 2", "1 of 2x", "01 of 2", "1 of +2", "99999999999 of 99999999999"};
     static const char *const chances[] = {"1.01", "-0.1", "nan", "inf", "50%", "''", "0x1p-1", "1e", "[0.5]"};
     for (size_t i = 0; i < sizeof votes / sizeof *votes; i++) {
         char text[300];
