@@ -131,23 +131,30 @@ static int probe_status(const struct pl_probe *p, bool is_network)
     }
 }
 
-static void print_probe(const struct pl_probe *p)
+/* A file or device has no connection: that step is its opening, and nobody asks it for a password. */
+static const char *step_word(int step, bool is_network)
 {
-    for (int i = 0; i < p->n_passed; i++)
-        if (i == PL_PROBE_CODEC && p->codec[0])
-            printf("%-7s %s%s%s\n", pl_probe_step_name(PL_PROBE_CODEC), p->codec, p->decoder[0] ? ", decoded by " : "",
-                   p->decoder);
+    return step == PL_PROBE_TCP && !is_network ? "open" : pl_probe_step_name((enum pl_probe_step)step);
+}
+
+static void print_probe(const struct pl_probe *p, bool is_network)
+{
+    for (int i = 0; i < p->n_passed; i++) {
+        const char *word = step_word(i, is_network);
+        if (i == PL_PROBE_CODEC)
+            printf("%-7s %s%s%s\n", word, p->codec, p->decoder[0] ? ", decoded by " : "", p->decoder);
         else if (i == PL_PROBE_FRAMES) {
-            printf("%-7s %dx%d", pl_probe_step_name(PL_PROBE_FRAMES), p->width_px, p->height_px);
+            printf("%-7s %dx%d", word, p->width_px, p->height_px);
             if (p->fps > 0)
                 printf(", %.1f per second", p->fps);
             if (p->gop_frames > 0)
                 printf(", a key frame every %d (%.1f s)", p->gop_frames, p->gop_s);
             printf(", the first after %.1f s\n", (double)p->elapsed_ns / 1e9);
-        } else
-            printf("%-7s ok\n", pl_probe_step_name((enum pl_probe_step)i));
+        } else if (i != PL_PROBE_AUTH || is_network)
+            printf("%-7s ok\n", word);
+    }
     if (p->n_passed < PL_PROBE_STEP_COUNT)
-        printf("%-7s failed\n", pl_probe_step_name((enum pl_probe_step)p->n_passed));
+        printf("%-7s failed\n", step_word(p->n_passed, is_network));
 }
 
 static void print_probe_json(const struct pl_probe *p, const struct err *err)
@@ -176,10 +183,10 @@ static int probe_source(const struct cli_command *self, const char *source, cons
     if (as_json)
         print_probe_json(&probe, &err);
     else if (probe.n_passed != PL_PROBE_SYNTAX)
-        print_probe(&probe);
+        print_probe(&probe, is_network);
     const int status = probe_status(&probe, is_network);
     if (status != 0)
-        fflush(stdout), cli_fail(self, status, "%s: %s", pl_probe_step_name((enum pl_probe_step)probe.n_passed), err.text);
+        fflush(stdout), cli_fail(self, status, "%s: %s", step_word(probe.n_passed, is_network), err.text);
     return status;
 }
 

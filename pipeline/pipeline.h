@@ -236,7 +236,7 @@ void pl_devices_close(struct pl_devices *devices);
 enum pl_probe_step {
     PL_PROBE_SYNTAX, /* the URL itself */
     PL_PROBE_NAME,   /* host name to address; file or device: it exists */
-    PL_PROBE_TCP,    /* connection; file or device: it opens */
+    PL_PROBE_TCP,    /* connection, and an answer in RTSP; file or device: it opens */
     PL_PROBE_AUTH,   /* credentials */
     PL_PROBE_PATH,   /* the server knows the path; file: it holds video */
     PL_PROBE_CODEC,  /* Heron can decode what comes */
@@ -263,7 +263,7 @@ const char *pl_probe_step_name(enum pl_probe_step step);
  * about timeout_ns (0: 15 s); listens to the stream for up to a third of that to see key frames.
  *
  * ret_probe is filled on failure too: n_passed is then the step that failed, and err its cause.
- * Errors: ERR_INVAL (syntax), ERR_NOT_FOUND (name, path), ERR_IO (tcp, auth), ERR_UNSUPPORTED (codec), ERR_TIMEOUT (frames).
+ * Errors: ERR_INVAL (syntax), ERR_NOT_FOUND (name, path), ERR_IO (tcp, auth), ERR_UNSUPPORTED (codec), ERR_TIMEOUT (tcp, frames).
  */
 int pl_probe(const char *source, const char *user, const char *password, int64_t timeout_ns, struct pl_probe *ret_probe,
              struct err *err);

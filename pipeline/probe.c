@@ -26,24 +26,53 @@ const char *pl_probe_step_name(enum pl_probe_step step)
     return (unsigned)step < PL_PROBE_STEP_COUNT ? probe_names[step] : "?";
 }
 
-/* Connect to one address within the time left. 0 or an errno. */
-static int probe_connect_one(const struct addrinfo *a, int64_t deadline_ns)
+/* Wait for `events` on fd until the deadline. 0 or an errno. */
+static int probe_poll(int fd, short events, int64_t deadline_ns)
+{
+    int64_t left_ms = (deadline_ns - clock_now_ns() + CLOCK_MS - 1) / CLOCK_MS;
+    struct pollfd p = {.fd = fd, .events = events};
+    return poll(&p, 1, left_ms > 0 ? (int)left_ms : 0) == 1 ? 0 : ETIMEDOUT;
+}
+
+/* Connect to one address within the time left. 0 or an errno; *ret_fd is the caller's. */
+static int probe_connect_one(const struct addrinfo *a, int64_t deadline_ns, int *ret_fd)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
     int code = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ? 0 : errno;
     if (code == EINPROGRESS) {
-        int64_t left_ms = (deadline_ns - clock_now_ns()) / CLOCK_MS;
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
         socklen_t n = sizeof code;
-        if (poll(&p, 1, left_ms > 0 ? (int)left_ms : 0) != 1)
-            code = ETIMEDOUT;
-        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &n) < 0)
+        code = probe_poll(fd, POLLOUT, deadline_ns);
+        if (!code && getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &n) < 0)
             code = errno;
     }
-    close(fd);
+    if (code)
+        close(fd);
+    else
+        *ret_fd = fd;
     return code;
+}
+
+/*
+ * Ask for the methods, as every client's first request does: an open port proves neither that its program lives (the kernel accepts for
+ * a hung one) nor that it speaks RTSP. Source: RFC 2326, section 10.1.
+ */
+static int probe_greet(const struct url *url, int fd, int64_t deadline_ns, struct err *err)
+{
+    char text[URL_MAX_BYTES + 64];
+    int n = snprintf(text, sizeof text, "OPTIONS %s RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: heron\r\n\r\n", url->location);
+    if (send(fd, text, (size_t)n, MSG_NOSIGNAL) != n)
+        return err_set_errno(err, ERR_IO, "%s port %d takes no request", url->host, url->port);
+    int code = probe_poll(fd, POLLIN, deadline_ns);
+    if (code)
+        return err_set(err, ERR_TIMEOUT, "%s port %d accepts connections, but does not answer", url->host, url->port);
+    ssize_t got = recv(fd, text, 5, MSG_PEEK);
+    if (got <= 0)
+        return err_set(err, ERR_IO, "%s port %d closes the connection without an answer", url->host, url->port);
+    if (memcmp(text, "RTSP/", (size_t)got) != 0)
+        return err_set(err, ERR_IO, "%s port %d does not speak RTSP", url->host, url->port);
+    return 0;
 }
 
 static int probe_network(const struct url *url, int64_t deadline_ns, struct pl_probe *p, struct err *err)
@@ -55,15 +84,19 @@ static int probe_network(const struct url *url, int64_t deadline_ns, struct pl_p
     if (code)
         return err_set(err, ERR_NOT_FOUND, "the name %s has no address: %s", url->host, gai_strerror(code));
     p->n_passed = PL_PROBE_TCP;
+    int fd = -1;
     code = ETIMEDOUT;
     for (const struct addrinfo *a = list; a; a = a->ai_next)
-        if ((code = probe_connect_one(a, deadline_ns)) == 0)
+        if ((code = probe_connect_one(a, deadline_ns, &fd)) == 0)
             break;
     freeaddrinfo(list);
     if (code)
         return err_set(err, ERR_IO, "%s port %d cannot be reached: %s", url->host, url->port, strerror(code));
-    p->n_passed = PL_PROBE_AUTH;
-    return 0;
+    int rc = url->is_tls ? 0 : probe_greet(url, fd, deadline_ns, err);
+    close(fd);
+    if (!rc)
+        p->n_passed = PL_PROBE_AUTH;
+    return rc;
 }
 
 static int probe_path(const struct url *url, struct pl_probe *p, struct err *err)
