@@ -7,11 +7,14 @@
  * results.
  *
  * Life cycle: en_open -> (jobs: en_submit, en_step until it is idle, en_take_result; or sessions by hand: en_session_open,
- * _append, en_run) -> en_close. Everything the engine needs is allocated in en_open from figures known then: en_plan says how
+ * _append, en_run) -> en_close. Weights, caches and scratch are allocated in en_open from figures known then: en_plan says how
  * much, before.
  *
- * Threads: one thread (the engine thread) makes all calls on an engine, but for en_cancel_all and the pure functions marked
- * "any thread". Memory: pictures and texts are borrowed for the call only. Results belong to the caller. Errors: a device
+ * Threads: one thread (the engine thread) makes all calls on an engine, but for the functions marked "any thread". Memory:
+ * pictures and texts are borrowed for the call only. Results belong to the caller, and may be freed after the engine is closed.
+ * Jobs live in memory that is kept for the next one: once each kind of job was seen (sizes of pictures, length of the prompt,
+ * schema and token limit, how many at a time), nothing from en_submit to en_result_free allocates. A picture of a new size, a longer
+ * prompt or one more job at a time takes memory once. A schema is compiled once, by its owner, and shared by jobs. Errors: a device
  * failure (ERR_DEVICE) ends the engine: close it and open it again.
  */
 #ifndef HERON_ENGINE_ENGINE_H
@@ -304,7 +307,7 @@ struct en_permit {
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
 
-/* The oldest finished result, or NULL. The caller frees it with en_result_free. */
+/* The oldest finished result, or NULL. The caller frees it with en_result_free; any thread may, also after en_close. */
 struct en_result *en_take_result(struct en_engine *engine);
 void en_result_free(struct en_result *result);
 
@@ -333,9 +336,9 @@ struct en_forecast {
     uint64_t n_params, weights_bytes, bytes_per_token;
     uint64_t device_free_bytes; /* 0: unknown */
     bool has_vision, is_untrained;
-    double read_bytes_per_s;       /* measured; 0: the device does not say */
-    double multiply_adds_per_s;    /* measured: many rows by weights of that type */
-    int64_t measure_ns;            /* how long measuring took */
+    double read_bytes_per_s;    /* measured; 0: the device does not say */
+    double multiply_adds_per_s; /* measured: many rows by weights of that type */
+    int64_t measure_ns;         /* how long measuring took */
 };
 
 /*

@@ -168,6 +168,34 @@ static void bad_input_is_refused(void **state)
                "are needed");
 }
 
+/* More pairs of lengths than filters are kept, in changing order: kept, made again or new, the pixels are the same. */
+static void a_resizer_gives_the_same_pixels(void **state)
+{
+    enum { N = 40 };
+    static uint8_t pixels[97 * 3 * 90], dst[200 * 200 * 3];
+    struct image_resizer *r = NULL;
+    struct err err = {0};
+    assert_ok(image_resizer_create(&r, &err), &err);
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)rng_at(2, i);
+    for (uint64_t i = 0; i < 400; i++) {
+        /* small numbers come often, so that many are found again */
+        const int k = (int)(rng_at(3, i) % (1 + rng_at(4, i) % N));
+        const int w = 97 - k, h = 50 + k, to_w = k % 5 ? 13 + 4 * k : w, to_h = k % 7 ? 190 - 4 * k : h;
+        const bool grey = k % 3 == 0;
+        const struct image_view view = view_of(grey ? IMAGE_GRAY8 : IMAGE_RGB24, w, h, pixels, 97 * 3);
+        uint8_t *want = resize(&view, to_w, to_h);
+        memset(dst, 0xA5, sizeof dst);
+        assert_ok(image_resizer_run(r, &view, to_w, to_h, dst, &err), &err);
+        assert_memory_equal(dst, want, (size_t)to_w * (size_t)to_h * 3);
+        free(want);
+    }
+    const struct image_view nv12 = view_of(IMAGE_NV12, 10, 10, pixels, 30);
+    assert_err(image_resizer_run(r, &nv12, 5, 5, dst, &err), ERR_UNSUPPORTED, &err, "NV12");
+    image_resizer_free(r);
+    image_resizer_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +204,7 @@ int main(void)
         cmocka_unit_test(grey_and_padded_rows),
         cmocka_unit_test(the_limit_always_holds),
         cmocka_unit_test(bad_input_is_refused),
+        cmocka_unit_test(a_resizer_gives_the_same_pixels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

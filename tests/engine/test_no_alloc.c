@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "engine/synthetic.h"
+#include "pipeline/frame.h"
 #include "tests/support/test.h"
 
 /* ---- counting -------------------------------------------------------------------------------------------------------------------- */
@@ -175,11 +176,13 @@ struct bench {
 
 static const int widths_px[2] = {160, 200}, heights_px[2] = {120, 96};
 
-static void bench_open(struct bench *b, const char *device)
+/* A model of files, or with `noise` one without. */
+static void bench_open(struct bench *b, const char *device, const char *noise)
 {
     struct err err = {0};
-    const struct en_options o = {.model_path = text_path,
-                                 .vision_path = vision_path,
+    const struct en_options o = {.model_path = noise ? NULL : text_path,
+                                 .vision_path = noise ? NULL : vision_path,
+                                 .synthetic = noise,
                                  .device = device,
                                  .threads = 2,
                                  .context_tokens = 1536,
@@ -257,13 +260,14 @@ static int run(struct bench *b, int most)
     return n;
 }
 
-/* One of each kind, two sessions interleaved. */
-static void run_all_kinds(struct bench *b, uint64_t seed)
+/* One of each kind, two sessions interleaved. Returns the steps. */
+static int run_all_kinds(struct bench *b, uint64_t seed)
 {
     for (int kind = 0; kind < 5; kind++)
         submit(b, kind, seed * 8 + (uint64_t)kind);
-    run(b, 10000);
+    const int n = run(b, 10000);
     assert_int_equal(en_pending(b->engine), 0);
+    return n;
 }
 
 static void steps_allocate_nothing(void **state)
@@ -271,10 +275,12 @@ static void steps_allocate_nothing(void **state)
 #ifndef NO_ALLOC_COUNTS
     skip_because("memory is the sanitizer's here: calls are not counted");
 #endif
-    static const char *const devices[] = {"cpu", "ref"};
-    for (int d = 0; d < 2; d++) {
+    static const struct {
+        const char *device, *noise;
+    } rows[] = {{"cpu", NULL}, {"ref", NULL}, {"cpu", "tiny-moe:q4_k"}, {"cpu", "tiny-dense:q8_0"}};
+    for (size_t d = 0; d < sizeof rows / sizeof *rows; d++) {
         struct bench b;
-        bench_open(&b, devices[d]);
+        bench_open(&b, rows[d].device, rows[d].noise);
         for (uint64_t round = 1; round <= 2; round++) {
             submit(&b, 0, round);
             submit(&b, 2, round);
@@ -287,7 +293,6 @@ static void steps_allocate_nothing(void **state)
         const int n = run(&b, 24);
         assert_none("steps of running jobs");
         assert_int_equal(n, 24);
-        assert_int_equal(en_pending(b.engine), 2);
         bench_close(&b);
     }
 }
@@ -298,15 +303,82 @@ static void whole_jobs_allocate_nothing(void **state)
     skip_because("memory is the sanitizer's here: calls are not counted");
 #endif
     struct bench b;
-    bench_open(&b, "cpu");
+    bench_open(&b, "cpu", NULL);
     run_all_kinds(&b, 1);
     run_all_kinds(&b, 2);
     b.n_results = 0;
+    int n_steps = 0;
     arm();
     for (uint64_t round = 3; round < 9; round++)
-        run_all_kinds(&b, round);
+        n_steps += run_all_kinds(&b, round);
     assert_none("six rounds of five jobs");
     assert_int_equal(b.n_results, 30);
+    assert_true(n_steps > 1000);
+    bench_close(&b);
+}
+
+static void ends_before_the_answer_allocate_nothing(void **state)
+{
+#ifndef NO_ALLOC_COUNTS
+    skip_because("memory is the sanitizer's here: calls are not counted");
+#endif
+    struct bench b;
+    struct err err = {0};
+    bench_open(&b, "cpu", NULL);
+    for (uint64_t round = 0; round < 4; round++) {
+        uint64_t id = 0;
+        if (round == 2)
+            arm();
+        /* cancelled at every stage: queued, encoded, half prefilled, decoding */
+        for (int steps = 0; steps < 16; steps++) {
+            const struct en_part part[2] = {{.view = &b.views[1]}, {.text = "What is there?"}};
+            const struct en_message message = {EN_USER, part, 2};
+            struct en_job job = {
+                .messages = &message, .n_messages = 1, .schema = b.schema, .sampling = {.top_p = 1}, .max_tokens = 60};
+            assert_ok(en_submit(b.engine, &job, &id, &err), &err);
+            run(&b, steps);
+            en_cancel(b.engine, id);
+            run(&b, 1);
+            job.max_tokens = 2000; /* refused, after its picture was resized */
+            assert_int_equal(en_submit(b.engine, &job, &id, &err), ERR_FULL);
+        }
+    }
+    assert_none("jobs cancelled and refused");
+    bench_close(&b);
+}
+
+/* A camera's pictures come from its pool of frames, are drawn there and handed to the engine. */
+static void frames_to_answers_allocate_nothing(void **state)
+{
+#ifndef NO_ALLOC_COUNTS
+    skip_because("memory is the sanitizer's here: calls are not counted");
+#endif
+    struct bench b;
+    struct err err = {0};
+    struct frame_pool *pool = NULL;
+    struct pl_synth *synth = NULL;
+    bench_open(&b, "cpu", NULL);
+    assert_ok(pl_synth_open("synth:yard?size=320x180", &synth, &err), &err);
+    assert_ok(frame_pool_open(3, 320 * 180, &pool, &err), &err);
+    for (uint64_t i = 0; i < 8; i++) {
+        if (i == 2)
+            arm();
+        struct pl_frame *frame = frame_pool_take(pool);
+        assert_non_null(frame);
+        uint8_t *rgb = frame_set_size(frame, 320, 180);
+        pl_synth_draw(synth, i * 30, rgb, 320 * 3, NULL);
+        const struct en_part part[2] = {{.view = &frame->image}, {.text = "What is there?"}};
+        const struct en_message message = {EN_USER, part, 2};
+        const struct en_job job = {
+            .messages = &message, .n_messages = 1, .schema = b.schema, .sampling = {.top_p = 1}, .max_tokens = 60, .tag = i};
+        assert_ok(en_submit(b.engine, &job, NULL, &err), &err);
+        pl_frame_unref(frame); /* the engine has its own */
+        run(&b, 10000);
+    }
+    assert_none("frames, drawn and answered for");
+    assert_int_equal(b.n_results, 8);
+    frame_pool_close(pool);
+    pl_synth_close(synth);
     bench_close(&b);
 }
 
@@ -316,6 +388,8 @@ int main(void)
         cmocka_unit_test(counters_count),
         cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test(whole_jobs_allocate_nothing),
+        cmocka_unit_test(ends_before_the_answer_allocate_nothing),
+        cmocka_unit_test(frames_to_answers_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }
