@@ -123,12 +123,17 @@ void complaint_warn(struct complaints *list, const struct place *place, const ch
 /* A caret under character `col`, after the line's own tabs so that it stands right in any tab width. */
 static void print_caret(const struct complaint *c, FILE *out, bool colour)
 {
-    fputs("    ", out);
     const char *p = c->line_text;
-    for (int i = 1; i < c->col && *p; i++) {
-        uint32_t cp;
-        fputc(*p == '\t' ? '\t' : ' ', out);
+    int col = 1;
+    for (uint32_t cp; col < c->col && *p; col++)
         p += utf8_decode(p, strlen(p), &cp);
+    if (col < c->col) /* the place was cut off */
+        return;
+    fputs("    ", out);
+    for (const char *q = c->line_text; q < p;) {
+        uint32_t cp;
+        fputc(*q == '\t' ? '\t' : ' ', out);
+        q += utf8_decode(q, strlen(q), &cp);
     }
     fputs(colour ? "\033[32m^" : "^", out);
     size_t left = 0;

@@ -83,6 +83,11 @@ static void unknown_key(struct walk *w, const struct section *s, const struct ya
     offer_words(&near, s->pattern, words, &n_words, CONFIG_KEY_COUNT);
     struct place place = yaml_place(w->file, key);
     char all[300] = "";
+    if (strchr(key->text, '.') && !strchr(key->text, '*')) {
+        complaint_add(w->complaints, &place, path,
+                      "unknown key \"%s\": names with a dot are blocks, such as `mqtt: { port: 1883 }`", key->text);
+        return;
+    }
     if (near.best) {
         if (strcmp(near.best, "password") == 0)
             place.line_text = NULL; /* it may hold one */
@@ -274,10 +279,10 @@ static void walk_section(struct walk *w, const struct section *s, const struct y
             walk_camera(w, key, item, path);
         else if (strcmp(s->pattern, "cameras.*.watch.rules") == 0)
             walk_rule(w, s, key, item, path);
+        else if (strpbrk(key->text, "*.") || (!row && !is_section(pattern)))
+            unknown_key(w, s, key, path);
         else if (row)
             set_row(w, s, row, item, path);
-        else if (strchr(key->text, '*') || strchr(key->text, '.') || !is_section(pattern))
-            unknown_key(w, s, key, path);
         else if (item->kind == YAML_MAPPING)
             walk_section(w, &(struct section){pattern, path, s->scope, s->target, s->places}, item);
         else if (item->kind != YAML_NULL)

@@ -241,7 +241,7 @@ int config_check(struct config *c, struct complaints *list, struct err *err)
     if (c->n_cameras == 0) {
         struct place place = {.file = c->path, .line = 1, .col = 1};
         const struct yaml_node *root = c->n_files ? c->files[0]->root : NULL;
-        bool is_said = false;
+        bool is_said = root && root->kind != YAML_MAPPING && root->kind != YAML_NULL;
         for (int i = 0; root && root->kind == YAML_MAPPING && i < root->n; i++)
             if (strcmp(root->keys[i]->text, "cameras") == 0) {
                 place = yaml_place(c->files[0], root->keys[i]);

@@ -32,8 +32,9 @@ struct reader {
     int n_anchors;
     struct cursor cursor;
     int n_values;
-    bool is_full;   /* too many values or errors: said once */
-    bool no_memory; /* an allocation failed */
+    size_t last_pos; /* of the newest event */
+    bool is_full;    /* too many values or errors: said once */
+    bool no_memory;  /* an allocation failed */
 };
 
 /* ---- places -------------------------------------------------------------------------------------------------------------- */
@@ -345,7 +346,7 @@ static void read_events(struct reader *r)
         bool is_root = false, is_kept = false;
         const struct fy_mark *mark = fy_event_get_token(e) ? fy_token_start_mark(fy_event_get_token(e)) : NULL;
         const size_t pos = mark ? mark->input_pos : last_pos;
-        last_pos = pos;
+        r->last_pos = last_pos = pos;
         switch (e->type) {
         case FYET_DOCUMENT_START:
             if (++n_documents > 1) {
@@ -366,7 +367,7 @@ static void read_events(struct reader *r)
             if (depth == YAML_DEPTH_MAX) {
                 const struct place place = place_at(r, pos, 0);
                 complaint_add(r->complaints, &place, NULL, "nested deeper than %d levels", YAML_DEPTH_MAX);
-                stop = true;
+                r->is_full = stop = true;
                 break;
             }
             starts[depth] = e;
@@ -430,9 +431,13 @@ static int run_parser(struct reader *r, struct err *err)
         complaint_add(r->complaints, &place, NULL, "%s", e->msg);
         r->file->root = NULL;
     } else if (fy_parser_get_stream_error(r->parser)) {
-        complaint_add(r->complaints, &(struct place){.file = r->file->name}, NULL, "is not YAML");
+        /* the parser has no words for a few errors (such as an indentation of |0), and not their place either */
+        const struct place place = place_of(r->file, r->last_pos, 0);
+        complaint_add(r->complaints, &place, NULL, "from here on this is not YAML");
         r->file->root = NULL;
-    } else if (!r->file->root && !r->no_memory && !r->is_full) { /* nothing but comments */
+    } else if (r->is_full) { /* said already; what was left out may be what seems to be missing */
+        r->file->root = NULL;
+    } else if (!r->file->root && !r->no_memory) { /* nothing but comments */
         r->file->root = new_node(r, YAML_NULL, 0);
     }
     fy_parser_destroy(r->parser);
