@@ -224,7 +224,7 @@ char *config_json_schema(void)
     const char *name = "^[a-z0-9_]{1,48}$";
     json_t *rule = json_incref(json_object_get(patterns, name));
     json_object_set_new(patterns, name, json_pack("{s:[o, {s:s}]}", "anyOf", rule, "type", "string"));
-    json_object_set_new(root, "required", json_pack("[s]", "cameras"));
+    /* nothing is required: a file of conf.d may set a single key */
     char *text = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     char *with_newline = NULL;
