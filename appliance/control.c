@@ -21,6 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "appliance/payload.h"
 #include "base/clock.h"
 
 #define SOCKET_NAME  "heron.sock"
@@ -314,21 +315,12 @@ int control_parse(const char *line, size_t n, char ret_command[CONTROL_COMMAND_M
     return rc;
 }
 
-/* Malloc'ed; NULL: out of memory. */
-static char *error_reply(const struct err *err)
-{
-    json_t *reply = json_pack("{s:b, s:s}", "ok", 0, "error", err->text);
-    char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
-    json_decref(reply);
-    return text;
-}
-
 /* The reply of a line, with a newline; the client is without one until then. */
 static void answer(struct control *control, struct client *client, const char *line, size_t n)
 {
     char command[CONTROL_COMMAND_MAX];
     struct err err = {0};
-    char *text = control_parse(line, n, command, &err) == 0 ? control->handle(control->ctx, command) : error_reply(&err);
+    char *text = control_parse(line, n, command, &err) == 0 ? control->handle(control->ctx, command) : payload_reply(err.text);
     if (!text)
         text = strdup(REPLY_NO_MEM);
     const size_t n_text = text ? strlen(text) : 0;
@@ -408,7 +400,7 @@ static void client_step(struct control *control, int slot, uint32_t events)
         } else if (client->n_in == sizeof client->in) {
             struct err err;
             err_set(&err, ERR_FORMAT, "a request has at most %d bytes", CONTROL_LINE_MAX);
-            client->out = error_reply(&err);
+            client->out = payload_reply(err.text);
             if (client->out) { /* as a farewell, if there is room for it */
                 client->n_out = strlen(client->out);
                 client->out[client->n_out++] = '\n'; /* over its NUL */
