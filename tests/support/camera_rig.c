@@ -119,6 +119,23 @@ int rig_count_threads(void)
     return rig_count_dir("/proc/self/task");
 }
 
+void rig_warm_up(void)
+{
+    struct pl_camera *cam = rig_open_source("gst:videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48,framerate=30/1");
+    pl_frame_unref(rig_take(cam));
+    pl_camera_close(cam);
+}
+
+void rig_wait_counts(int fds, int threads)
+{
+    const int64_t until = clock_now_ns() + RIG_PATIENCE_NS;
+    while (rig_count_fds() > fds || rig_count_threads() > threads) {
+        if (clock_now_ns() >= until)
+            fail_msg("%d descriptors and %d threads, were %d and %d", rig_count_fds(), rig_count_threads(), fds, threads);
+        usleep(5000);
+    }
+}
+
 long rig_rss_kib(void)
 {
     long pages = 0, rss = 0;

@@ -36,6 +36,12 @@ bool rig_has_frames(const struct pl_camera_stats *s, const void *n);   /* ctx: u
 bool rig_has_restarts(const struct pl_camera_stats *s, const void *n); /* ctx: uint64_t */
 bool rig_has_error(const struct pl_camera_stats *s, const void *text); /* ctx: part of last_error */
 
+/* Start GStreamer and give it a short run, so that what it keeps for ever is there before somebody counts. */
+void rig_warm_up(void);
+
+/* Wait until no more descriptors and threads are there than before: a pipeline's last thread ends a moment after its close. */
+void rig_wait_counts(int fds, int threads);
+
 int rig_count_fds(void);
 int rig_count_threads(void);
 long rig_rss_kib(void);
