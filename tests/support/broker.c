@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LIMIT_MS 30000 /* sanitizers and shared cores are slow */
 #define TRIES    5     /* a port that was free may be taken by the time the broker asks for it */
 
-static const char *find_program(const char *name)
+const char *broker_tool(const char *name)
 {
     static const char *const folders[] = {"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"};
     static char paths[8][64];
@@ -31,8 +32,8 @@ static const char *find_program(const char *name)
 
 bool broker_is_there(void)
 {
-    return find_program("mosquitto") && find_program("mosquitto_sub") && find_program("mosquitto_pub") &&
-           find_program("mosquitto_passwd");
+    return broker_tool("mosquitto") && broker_tool("mosquitto_sub") && broker_tool("mosquitto_pub") &&
+           broker_tool("mosquitto_passwd") && broker_tool("stdbuf");
 }
 
 int broker_free_port(void)
@@ -49,7 +50,7 @@ int broker_free_port(void)
 
 static void run_tool(const char *name, const char *const *args)
 {
-    const char *path = find_program(name);
+    const char *path = broker_tool(name);
     if (!path)
         fail_msg("%s is not installed", name);
     struct program p;
@@ -95,7 +96,13 @@ static void make_certificates(struct broker *b, const char *dir, char cert[320],
 
 static void write_config(struct broker *b, const struct broker_options *o)
 {
-    const char *dir = test_temp_dir();
+    static const char *root; /* one of the few folders serves all brokers of a test program */
+    static int n_brokers;
+    char dir[288];
+    if (!root)
+        root = test_temp_dir();
+    snprintf(dir, sizeof dir, "%s/%d", root, n_brokers++);
+    assert_int_equal(mkdir(dir, 0700), 0);
     char cert[320], key[320];
     snprintf(b->config, sizeof b->config, "%s/mosquitto.conf", dir);
     FILE *f = fopen(b->config, "w");
@@ -133,7 +140,7 @@ void broker_reserve(struct broker *b, const struct broker_options *options)
 /* False: the port is taken. */
 static bool launch(struct broker *b)
 {
-    program_start(&b->program, find_program("mosquitto"), PROGRAM_ARGS("-c", b->config), NULL, NULL);
+    program_start(&b->program, broker_tool("mosquitto"), PROGRAM_ARGS("-c", b->config), NULL, NULL);
     if (program_await_text(&b->program, true, " running\n", LIMIT_MS))
         return true;
     char *text = program_text(&b->program, true);

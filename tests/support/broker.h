@@ -5,7 +5,7 @@
  * A broker_reserve in place of broker_start takes a port only: nobody listens there until broker_restart. The broker keeps nothing
  * on disk: after a restart no retained message is left. It dies with the test; the thread that starts it must outlive it.
  *
- * Threads: one. Memory: a folder of test_temp_dir for each.
+ * Threads: one. Memory: a folder of test_temp_dir for all.
  */
 #ifndef HERON_TESTS_BROKER_H
 #define HERON_TESTS_BROKER_H
@@ -32,6 +32,9 @@ struct broker {
 
 /* Whether mosquitto and its clients are installed; a test without them skips. */
 bool broker_is_there(void);
+
+/* The path of a program that comes with it, "mosquitto_sub"; NULL: not installed. Static text. */
+const char *broker_tool(const char *name);
 
 /* Return when it listens; the test fails where it does not. `options` may be NULL. */
 void broker_start(struct broker *b, const struct broker_options *options);

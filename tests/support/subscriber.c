@@ -20,10 +20,12 @@ static int64_t subscriber_now_ms(void)
 
 void subscriber_start(struct subscriber *s, const struct broker *b, const char *filter)
 {
-    const char *args[24 + 10];
+    const char *args[24 + 12];
     char port_text[8];
     *s = (struct subscriber){0};
-    int n = broker_client_args(b, args, port_text);
+    args[0] = "-oL"; /* its words come line by line, into a file too */
+    args[1] = broker_tool("mosquitto_sub");
+    int n = 2 + broker_client_args(b, args + 2, port_text);
     args[n++] = "-d"; /* so that it says when it has subscribed */
     args[n++] = "-q";
     args[n++] = "1";
@@ -32,7 +34,7 @@ void subscriber_start(struct subscriber *s, const struct broker *b, const char *
     args[n++] = "-F";
     args[n++] = MARK "%r %q [%x] %t";
     args[n] = NULL;
-    program_start(&s->program, "/usr/bin/mosquitto_sub", args, NULL, NULL);
+    program_start(&s->program, broker_tool("stdbuf"), args, NULL, NULL);
     if (!program_await_text(&s->program, false, "Subscribed (mid: 1)", LIMIT_MS)) {
         char *text = program_text(&s->program, true);
         print_message("%s", text);
