@@ -409,6 +409,8 @@ static int gsrc_build_file(struct gsrc *g, const struct url *url, struct err *er
     g_object_set(src, "location", url->location, NULL);
     g_signal_connect(parse, "pad-added", G_CALLBACK(gsrc_on_pad), g);
     g_signal_connect(parse, "no-more-pads", G_CALLBACK(gsrc_on_no_more_pads), g);
+    /* A demuxer without no-more-pads stops with "not linked"; parsebin swallows that when it comes while it still sets the demuxer up. */
+    g_signal_connect(parse, "drained", G_CALLBACK(gsrc_on_no_more_pads), g);
     if (!gst_element_link(src, parse))
         return err_set(err, ERR_UNSUPPORTED, "file: filesrc and parsebin do not link");
     return 0;
