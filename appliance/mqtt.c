@@ -24,6 +24,7 @@
     16 /* unacknowledged at once; brokers take 20 by default, and beyond that the library queues without bound */
 #define ROUND_MAX     64 /* messages between two looks at the socket */
 #define SUBSCRIPTIONS 32
+#define SHORT_MAX     3    /* connections that ended soon, in a row, before a second client is suspected */
 #define ROUND_MS      1000 /* the link wants a step a second */
 
 /* One retained topic. While a message of it is on its way a newer value waits here, and overwrites. */
@@ -55,7 +56,7 @@ struct flight {
 
 struct mqtt {
     /* immutable after open */
-    char *prefix, *available_topic;
+    char *prefix, *available_topic, *client_id;
     char *subscriptions[SUBSCRIPTIONS];
     int n_subscriptions;
     int64_t backoff_min_ns, backoff_max_ns;
@@ -87,8 +88,9 @@ struct mqtt {
     bool is_offline_sent, is_offline_acked;
     bool is_under_way;            /* connecting, or connected */
     int64_t retry_ns, backoff_ns; /* when to try, and the upper end of the next wait */
-    int64_t up_ns;
-    char told[256]; /* the last failure that was logged as a warning */
+    int64_t up_ns;                /* since when it is connected; 0: it is not */
+    int n_short;                  /* connections in a row that ended soon */
+    char told[256];               /* the last failure that was logged as a warning */
 };
 
 static void wake(struct mqtt *m)
@@ -352,7 +354,9 @@ static void on_up(void *ctx)
 static void plan_retry(struct mqtt *m, int64_t now_ns)
 {
     if (m->up_ns != 0 && now_ns - m->up_ns >= m->backoff_max_ns / 2)
-        m->backoff_ns = 0;
+        m->backoff_ns = m->n_short = 0;
+    else if (m->up_ns != 0)
+        m->n_short++;
     int64_t high_ns = m->backoff_ns > 0 ? m->backoff_ns * 2 : m->backoff_min_ns * 2;
     if (high_ns > m->backoff_max_ns)
         high_ns = m->backoff_max_ns;
@@ -367,7 +371,12 @@ static void on_down(void *ctx, const char *cause)
     struct mqtt *m = ctx;
     const int64_t now_ns = clock_now_ns();
     const bool was_up = m->up_ns != 0;
+    char words[sizeof m->stats.last_error];
     plan_retry(m, now_ns);
+    snprintf(words, sizeof words, "%s", cause);
+    if (was_up && m->n_short >= SHORT_MAX && !strstr(cause, "client id")) /* not every broker says that it was so */
+        snprintf(words, sizeof words, "%.*s, time and again: does another client use the client id %s?", 120, cause,
+                 m->client_id);
     m->is_under_way = false;
     m->n_flights = 0;
     m->available_mid = 0;
@@ -375,7 +384,7 @@ static void on_down(void *ctx, const char *cause)
     if (m->stats.is_connected)
         m->stats.since_ns = now_ns;
     m->stats.is_connected = m->is_announced = false;
-    snprintf(m->stats.last_error, sizeof m->stats.last_error, "%s", cause);
+    snprintf(m->stats.last_error, sizeof m->stats.last_error, "%s", words);
     for (int i = 0; i < m->n_states; i++) {
         struct state *s = &m->states[i];
         if (!s->is_flying)
@@ -388,11 +397,11 @@ static void on_down(void *ctx, const char *cause)
     pthread_mutex_unlock(&m->lock);
 
     const double retry_s = (double)(m->retry_ns - now_ns) / (double)CLOCK_S;
-    if (was_up || strncmp(m->told, cause, sizeof m->told - 1) != 0)
-        log_warning("mqtt %s, retrying in %.1f s: %s", was_up ? "lost" : "not connected", retry_s, cause);
+    if (was_up || strcmp(m->told, words) != 0)
+        log_warning("mqtt %s, retrying in %.1f s: %s", was_up ? "lost" : "not connected", retry_s, words);
     else
-        log_debug("mqtt not connected, retrying in %.1f s: %s", retry_s, cause);
-    snprintf(m->told, sizeof m->told, "%s", cause);
+        log_debug("mqtt not connected, retrying in %.1f s: %s", retry_s, words);
+    snprintf(m->told, sizeof m->told, "%s", words);
 }
 
 static void on_acked(void *ctx, int mid, bool is_refused)
@@ -594,13 +603,16 @@ static int open_link(struct mqtt *m, const struct mqtt_options *o, int port, str
     char made_id[32];
     if (!o->client_id)
         make_client_id(o->prefix, made_id);
+    m->client_id = strdup(o->client_id ? o->client_id : made_id);
+    if (!m->client_id)
+        return err_set(err, ERR_NOMEM, "mqtt: no memory");
     int64_t keepalive_s = o->keepalive_ns > 0 ? o->keepalive_ns / CLOCK_S : 60;
     if (keepalive_s > 65535)
         keepalive_s = 65535;
     const struct mqtt_link_options link = {
         .host = o->host,
         .port = port,
-        .client_id = o->client_id ? o->client_id : made_id,
+        .client_id = m->client_id,
         .username = o->username,
         .password = o->password,
         .keepalive_s = (int)keepalive_s,
@@ -696,6 +708,7 @@ bool mqtt_close(struct mqtt *m, int64_t drain_ns)
     free(m->scratch);
     free(m->prefix);
     free(m->available_topic);
+    free(m->client_id);
     free(m);
     return is_acked;
 }
