@@ -106,14 +106,22 @@ static const struct place *place_of(const struct config *config, enum config_key
     return &config->places.of[key];
 }
 
-/* Which key an error of the engine's plan is about: the file that is named in it. */
-static enum config_key key_of(const struct plan *plan, const struct err *err)
+/* Which key an error of the engine is about: the file that is named in it. */
+static enum config_key key_of(const struct en_options *options, const struct err *err)
 {
-    if (plan->options.vision_path && strstr(err->text, plan->options.vision_path))
+    const bool is_of_device = err->code == ERR_UNSUPPORTED || err->code == ERR_DEVICE || err->code == ERR_NOT_FOUND;
+    if (options->vision_path && strstr(err->text, options->vision_path))
         return CONFIG_engine_vision;
-    if (err->code == ERR_UNSUPPORTED && !strstr(err->text, plan->options.model_path))
+    if (is_of_device && !strstr(err->text, options->model_path))
         return CONFIG_engine_device;
     return CONFIG_engine_model;
+}
+
+void plan_complain(const struct config *config, const struct en_options *options, const struct err *cause,
+                   struct complaints *complaints)
+{
+    const struct place *at = place_of(config, key_of(options, cause));
+    complaint_add(complaints, at->file ? at : &(struct place){.file = config->path}, NULL, "%s", cause->text);
 }
 
 int plan_make(const struct config *config, struct complaints *complaints, struct plan *ret_plan, struct err *err)
@@ -132,17 +140,19 @@ int plan_make(const struct config *config, struct complaints *complaints, struct
     if (rc == ERR_NOMEM)
         return err_set(err, rc, "%s", cause.text);
     if (rc != 0) {
-        const enum config_key key = key_of(&plan, &cause);
-        complaint_add(complaints, place_of(config, key), NULL, "%s", cause.text);
+        plan_complain(config, &plan.options, &cause, complaints);
         return err_set(err, ERR_INVAL, "%s", cause.text);
     }
     if (plan.budget_bytes && plan.memory.total_bytes > plan.budget_bytes) {
         const bool is_asked = config->engine.memory_bytes > 0;
-        complaint_add(complaints, place_of(config, is_asked ? CONFIG_engine_memory : CONFIG_engine_model), "engine.memory",
-                      "the model, %d sessions of %d tokens and what they need take %.2f GB; %s %.2f GB. A smaller model, "
+        const int digits = plan.budget_bytes < 1000000000 ? 4 : 2;
+        const struct place *at = place_of(config, is_asked ? CONFIG_engine_memory : CONFIG_engine_model);
+        complaint_add(complaints, at->file ? at : &(struct place){.file = config->path}, "engine.memory",
+                      "the model, %d session%s of %d tokens and what they need take %.*f GB; %s %.*f GB. A smaller model, "
                       "engine.context or engine.batch would fit",
-                      plan.options.sessions, plan.options.context_tokens, (double)plan.memory.total_bytes / 1e9,
-                      is_asked ? "engine.memory allows" : "seven eighths of this machine's memory are",
+                      plan.options.sessions, plan.options.sessions == 1 ? "" : "s", plan.options.context_tokens, digits,
+                      (double)plan.memory.total_bytes / 1e9,
+                      is_asked ? "engine.memory allows" : "seven eighths of this machine's memory are", digits,
                       (double)plan.budget_bytes / 1e9);
         return err_set(err, ERR_FULL, "the engine does not fit into memory");
     }

@@ -35,6 +35,10 @@ void plan_options(const struct config *config, struct en_options *ret_options);
  */
 int plan_make(const struct config *config, struct complaints *complaints, struct plan *ret_plan, struct err *err);
 
+/* An error of the engine as a complaint about the key that is to be changed: the model, its vision file, or the device. */
+void plan_complain(const struct config *config, const struct en_options *options, const struct err *cause,
+                   struct complaints *complaints);
+
 /*
  * What of `next` an engine opened with `options` has no room for, as keys separated by ", "; "" where it has. Until a restart such
  * watches get what there is.

@@ -16,9 +16,6 @@
 #define ROUND_MS     500 /* longest sleep: heartbeats are fresher than a second while nothing happens */
 #define PERMIT_NS    (5 * CLOCK_S)
 
-/* What stands behind the picture; all that stays the same from look to look stands before it, in the system message. */
-#define ASK "Describe this picture."
-
 /* One watched camera, as the engine thread sees it. */
 struct post {
     const struct config_camera *config;
@@ -166,7 +163,7 @@ static int take_frame(const struct post *p, int64_t now, struct pl_frame **ret_f
 static int submit(struct worker *w, struct post *p, const struct pl_frame *frame, struct err *err)
 {
     const struct en_part system = {.text = p->system};
-    const struct en_part user[] = {{.view = &frame->image}, {.text = ASK}};
+    const struct en_part user[] = {{.view = &frame->image}, {.text = WORKER_ASK}};
     const struct en_message messages[] = {{EN_SYSTEM, &system, 1}, {EN_USER, user, 2}};
     const struct en_job job = {
         .messages = messages,
@@ -336,8 +333,7 @@ static void take_over(struct worker *w)
     roster_free(old);
 }
 
-/* The system message: the watch's own words, and what form the answer has. */
-static char *system_text(const struct config_camera *camera)
+char *worker_system_text(const struct config_camera *camera)
 {
     char *text = NULL;
     if (asprintf(&text, "%s\nAnswer with one JSON object that follows this JSON Schema, and say only what can be seen.\n%s",
@@ -357,7 +353,7 @@ int worker_set_watches(struct worker *w, const struct worker_watch *watches, int
         p->camera = watches[i].camera;
         p->is_on = watches[i].is_on;
         snprintf(p->id, sizeof p->id, "%s", watches[i].config->id);
-        if (!(p->system = system_text(p->config))) {
+        if (!(p->system = worker_system_text(p->config))) {
             const int rc = err_set(err, ERR_NOMEM, "out of memory: the prompt of camera %s", p->id);
             roster_free(roster);
             return rc;

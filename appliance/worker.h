@@ -54,6 +54,12 @@ struct worker_stats {
     int64_t busy_ns;      /* time in the engine since the start */
 };
 
+/* What stands behind the picture; all that stays the same from look to look stands before it, in the system message. */
+#define WORKER_ASK "Describe this picture."
+
+/* The system message: the watch's own words, and what form the answer has. Malloc'ed; NULL: out of memory. Pure. */
+char *worker_system_text(const struct config_camera *camera);
+
 /* Errors: ERR_NOMEM, ERR_IO (descriptors, thread). */
 int worker_open(const struct worker_options *options, struct worker **ret_worker, struct err *err);
 
