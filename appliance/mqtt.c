@@ -20,12 +20,11 @@
 
 #define BACKOFF_MIN_NS (1 * CLOCK_S)
 #define BACKOFF_MAX_NS (60 * CLOCK_S)
-#define FLIGHTS_MAX                                                                                                            \
-    16 /* unacknowledged at once; brokers take 20 by default, and beyond that the library queues without bound */
-#define ROUND_MAX     64 /* messages between two looks at the socket */
-#define SUBSCRIPTIONS 32
-#define SHORT_MAX     3    /* connections that ended soon, in a row, before a second client is suspected */
-#define ROUND_MS      1000 /* the link wants a step a second */
+#define FLIGHTS_MAX    16 /* unacknowledged at once; brokers take 20 by default, and the library queues without bound */
+#define ROUND_MAX      64 /* messages between two looks at the socket */
+#define SUBSCRIPTIONS  32
+#define SHORT_MAX      3    /* connections that ended soon, in a row, before a second client is suspected */
+#define ROUND_MS       1000 /* the link wants a step a second */
 
 /* One retained topic. While a message of it is on its way a newer value waits here, and overwrites. */
 struct state {
@@ -349,11 +348,12 @@ static void on_up(void *ctx)
 
 /*
  * When to try again: between one and two times the shortest wait, then twice that each time. Only a connection that lasted brings
- * the shortest wait back, so that one which comes and goes, or two boxes that take one client id from each other, calm down.
+ * the shortest wait back, so that one which comes and goes calms down. Of two boxes that take one client id from each other each is
+ * connected for as long as the other waits: that must not count as lasting.
  */
 static void plan_retry(struct mqtt *m, int64_t now_ns)
 {
-    if (m->up_ns != 0 && now_ns - m->up_ns >= m->backoff_max_ns / 2)
+    if (m->up_ns != 0 && now_ns - m->up_ns >= 2 * m->backoff_max_ns)
         m->backoff_ns = m->n_short = 0;
     else if (m->up_ns != 0)
         m->n_short++;
