@@ -123,6 +123,8 @@ static int set_text(struct compiler *c, struct schema_text *t, const char *bytes
 static int add_alternative(struct compiler *c, int32_t node, const char *text, const char *path)
 {
     struct schema_node *n = &c->schema->nodes[node];
+    if (n->n_alternatives == SCHEMA_NODES_MAX)
+        return err_set(c->err, ERR_INVAL, "%s: enum has more than %d values", path[0] ? path : "/", SCHEMA_NODES_MAX);
     for (int32_t i = 0; i < n->n_alternatives; i++)
         if (strcmp(n->alternatives[i].bytes, text) == 0)
             return refuse(c, ERR_INVAL, path, "the same value twice in enum:", text);

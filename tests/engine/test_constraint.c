@@ -303,6 +303,19 @@ static void schemas_are_refused_by_name_and_place(void **state)
     struct en_schema *s = NULL;
     struct err err = {0};
     assert_err(en_schema_compile(deep, strlen(deep), &s, &err), ERR_INVAL, &err, "nested deeper");
+
+    /* each value is compared with all before it: a list that fills the text would take half a minute */
+    char *list = test_malloc(1 << 17);
+    size_t n = (size_t)sprintf(list, "{\"enum\":[0");
+    for (int i = 1; i < 4097; i++)
+        n += (size_t)sprintf(list + n, ",%d", i);
+    strcpy(list + n, "]}");
+    err_clear(&err);
+    assert_err(en_schema_compile(list, strlen(list), &s, &err), ERR_INVAL, &err, "/: enum has more than 4096 values");
+    strcpy(strrchr(list, ','), "]}");
+    assert_ok(en_schema_compile(list, strlen(list), &s, &err), &err);
+    en_schema_unref(s);
+    test_free(list);
 }
 
 static void bytes_are_taken_or_refused(void **state)
