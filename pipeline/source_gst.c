@@ -174,7 +174,9 @@ static void gsrc_leave(struct gsrc *g)
 static void *gsrc_stop(void *arg)
 {
     struct gsrc *g = arg;
+    gsrc_handover();
     gst_element_set_state(g->pipeline, GST_STATE_NULL);
+    gsrc_handover();
     gst_bus_set_flushing(g->bus, TRUE);
     gst_object_unref(g->bus);
     gst_object_unref(g->pipeline);
@@ -267,6 +269,7 @@ static int gsrc_open(const struct source_settings *settings, struct source **ret
     pthread_cond_init(&g->stopped, &attr);
     pthread_condattr_destroy(&attr);
     rc = gsrc_build(g, settings, err);
+    gsrc_handover();
     if (!rc)
         rc = gsrc_play(g, err);
     if (rc) {
@@ -299,6 +302,7 @@ static enum source_event gsrc_wait(struct source *source, int64_t until_ns, stru
             return SOURCE_NONE;
         int64_t step = until_ns - now < POLL_NS ? until_ns - now : POLL_NS;
         g->sample = gst_app_sink_try_pull_sample(GST_APP_SINK(g->sink), (GstClockTime)step);
+        gsrc_handover();
         if (g->sample) {
             if (g->decoder)
                 decoder_mark_good(g->decoder);

@@ -33,6 +33,10 @@ static const struct codec gsrc_codecs[] = {
 
 #define N_CODECS (sizeof gsrc_codecs / sizeof gsrc_codecs[0])
 
+#ifdef __SANITIZE_THREAD__
+atomic_uint gsrc_order;
+#endif
+
 static pthread_once_t gsrc_once = PTHREAD_ONCE_INIT;
 static char gsrc_init_error[200];
 static GQuark gsrc_quark;
@@ -110,9 +114,8 @@ static void gsrc_note_refused(struct gsrc *g, const char *what)
 /* ---- probes ------------------------------------------------------------------------------------------------------------------ */
 
 /* Coded frames on their way into the decoder. */
-static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+static void gsrc_note_coded(struct gsrc *g, GstPadProbeInfo *info)
 {
-    struct gsrc *g = data;
     GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
     int64_t now = clock_now_ns();
     /* A complaint that no picture answered for: the frame before this one was lost altogether. */
@@ -121,7 +124,7 @@ static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gp
     gsrc_complaints = 0;
     g->since_key++;
     if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DELTA_UNIT))
-        return GST_PAD_PROBE_OK;
+        return;
     int64_t at_ns = GST_BUFFER_PTS_IS_VALID(buffer) ? (int64_t)GST_BUFFER_PTS(buffer) : now;
     if (atomic_fetch_add(&g->keys, 1) > 0 && g->since_key > atomic_load(&g->gop_frames) && at_ns > g->last_key_ns) {
         atomic_store(&g->gop_frames, g->since_key);
@@ -131,6 +134,13 @@ static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gp
     g->last_key_ns = at_ns;
     long long none = 0;
     atomic_compare_exchange_strong(&g->first_key_ns, &none, now);
+}
+
+static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+    gsrc_handover();
+    gsrc_note_coded(data, info);
+    gsrc_handover();
     return GST_PAD_PROBE_OK;
 }
 
@@ -177,9 +187,8 @@ static bool gsrc_is_due(struct gsrc *g, GstClockTime pts)
 }
 
 /* Decoded pictures, and the events between them. */
-static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+static GstPadProbeReturn gsrc_note_picture(struct gsrc *g, GstPadProbeInfo *info)
 {
-    struct gsrc *g = data;
     if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM) {
         GstEvent *event = GST_PAD_PROBE_INFO_EVENT(info);
         if (GST_EVENT_TYPE(event) == GST_EVENT_CAPS) {
@@ -212,6 +221,14 @@ static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, 
     atomic_store(&g->picture_ns, now);
     atomic_fetch_add(&g->pictures, 1);
     return gsrc_is_due(g, GST_BUFFER_PTS(buffer)) ? GST_PAD_PROBE_OK : GST_PAD_PROBE_DROP;
+}
+
+static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+    gsrc_handover();
+    GstPadProbeReturn rc = gsrc_note_picture(data, info);
+    gsrc_handover();
+    return rc;
 }
 
 static void gsrc_add_probe(GstElement *element, const char *pad_name, GstPadProbeType type, GstPadProbeCallback probe,
@@ -333,9 +350,8 @@ static void gsrc_post_error(struct gsrc *g, const struct err *err)
 }
 
 /* parsebin or rtspsrc found a stream. Runs on a GStreamer thread. */
-static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
+static void gsrc_take_pad(struct gsrc *g, GstPad *pad)
 {
-    struct gsrc *g = data;
     bool is_rtp = g->kind == URL_RTSP;
     GstCaps *caps = gst_pad_get_current_caps(pad);
     if (!caps)
@@ -361,21 +377,28 @@ static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
     gst_caps_unref(caps);
 }
 
+static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
+{
+    gsrc_handover();
+    gsrc_take_pad(data, pad);
+    gsrc_handover();
+}
+
 /* Every stream was told, and none was for us. */
 static void gsrc_on_no_more_pads(GstElement *element, gpointer data)
 {
     struct gsrc *g = data;
-    if (atomic_load(&g->is_linked))
-        return;
+    gsrc_handover();
     struct err err = {0};
     err_set(&err, ERR_UNSUPPORTED, "no video stream");
-    gsrc_post_error(g, &err);
+    if (!atomic_load(&g->is_linked))
+        gsrc_post_error(g, &err);
+    gsrc_handover();
 }
 
 /* Ask the camera only for the first video stream of a known codec. */
-static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCaps *caps, gpointer data)
+static gboolean gsrc_is_wanted(struct gsrc *g, GstCaps *caps)
 {
-    struct gsrc *g = data;
     const GstStructure *s = gst_caps_get_structure(caps, 0);
     const char *media = gst_structure_get_string(s, "media"), *encoding = gst_structure_get_string(s, "encoding-name");
     if (!media || strcmp(media, "video") != 0) {
@@ -387,6 +410,14 @@ static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCa
             return TRUE;
     gsrc_note_refused(g, encoding ? encoding : "video");
     return FALSE;
+}
+
+static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCaps *caps, gpointer data)
+{
+    gsrc_handover();
+    gboolean is_wanted = gsrc_is_wanted(data, caps);
+    gsrc_handover();
+    return is_wanted;
 }
 
 static int gsrc_build_file(struct gsrc *g, const struct url *url, struct err *err)
