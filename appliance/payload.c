@@ -291,6 +291,11 @@ char *payload_scene(const struct payload_scene *scene)
 
     if (result && head && tail) {
         const char *middle = is_json_object(result, n_result) ? result : "null";
+        /* in JSON these stand only between tokens, and a payload is one line */
+        for (char *c = result; *c; c++) {
+            if (*c == '\n' || *c == '\r' || *c == '\t')
+                *c = ' ';
+        }
         /* {...} and {...} become {..., "result": ..., ...} */
         const size_t cap = strlen(head) + strlen(middle) + strlen(tail) + sizeof ",\"result\":,";
         text = malloc(cap);
@@ -401,7 +406,8 @@ static json_t *stats_value(const struct payload_stats *s)
     put(&m, "failed", count_value(s->failed));
     put(&m, "prompt_tokens", count_value(s->prompt_tokens));
     put(&m, "output_tokens", count_value(s->output_tokens));
-    put(&m, "busy", number_value(s->busy, 3));
+    /* a step that began before the last publish counts whole in this one */
+    put(&m, "busy", number_value(s->busy > 1 ? 1 : s->busy, 3));
     put(&m, "p95_ms", quantile_value(s->p95_ms));
     put(&m, "leaked_pipelines", count_value(s->leaked_pipelines));
     put(&m, "mqtt", mqtt_value(&s->mqtt, s->now_ns));
@@ -416,13 +422,7 @@ char *payload_stats(const struct payload_stats *stats)
 
 /* ---- what `heron status` asks for --------------------------------------------------------------------------------------- */
 
-/* A scene was checked when it was made. */
-static json_t *scene_value(const char *text)
-{
-    json_t *value = text ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
-    return value ? value : json_null();
-}
-
+/* All of a camera but its scene. */
 static json_t *camera_value(const struct payload_camera *c, int64_t now_ns)
 {
     struct maker m = maker_start();
@@ -431,25 +431,53 @@ static json_t *camera_value(const struct payload_camera *c, int64_t now_ns)
     put(&m, "analysis", text_value(c->analysis));
     put(&m, "health", health_value(&c->camera, &c->watch, now_ns));
     put(&m, "counters", counters_value(c));
-    put(&m, "scene", scene_value(c->scene));
     return maker_take(&m);
+}
+
+/* All of the overview but its cameras. */
+static json_t *overview_head(const struct payload_status *status, const struct payload_config *config,
+                             const struct payload_stats *stats)
+{
+    struct maker m = maker_start_v1();
+    put(&m, "status", status_value(status));
+    put(&m, "config", config_value(config));
+    put(&m, "stats", stats_value(stats));
+    return maker_take(&m);
+}
+
+/* `object` without its closing brace; frees it. false: there is none. */
+static bool write_open(FILE *out, char *object)
+{
+    if (!object)
+        return false;
+    fwrite(object, 1, strlen(object) - 1, out);
+    free(object);
+    return true;
 }
 
 char *payload_overview(const struct payload_status *status, const struct payload_config *config,
                        const struct payload_stats *stats)
 {
-    struct maker m = maker_start_v1();
-    json_t *cameras = json_array();
-
-    for (int i = 0; cameras && i < stats->n_cameras; i++) {
-        if (json_array_append_new(cameras, camera_value(&stats->cameras[i], stats->now_ns)) != 0)
-            m.is_bad = true;
+    char *text = NULL;
+    size_t n_text = 0;
+    FILE *out = open_memstream(&text, &n_text);
+    if (!out)
+        return NULL;
+    /* a scene goes in as it was published: read and printed anew, the answer's numbers could become others */
+    bool is_good = write_open(out, dump(overview_head(status, config, stats)));
+    fputs(",\"cameras\":[", out);
+    for (int i = 0; i < stats->n_cameras && is_good; i++) {
+        const char *scene = stats->cameras[i].scene;
+        fputs(i ? "," : "", out);
+        is_good = write_open(out, dump(camera_value(&stats->cameras[i], stats->now_ns)));
+        fprintf(out, ",\"scene\":%s}", scene ? scene : "null");
     }
-    put(&m, "status", status_value(status));
-    put(&m, "config", config_value(config));
-    put(&m, "stats", stats_value(stats));
-    put(&m, "cameras", cameras);
-    return dump(maker_take(&m));
+    fputs("]}", out);
+    if (fclose(out) != 0 || !is_good) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }
 
 char *payload_reply(const char *why)

@@ -35,8 +35,11 @@ static int ask(const char *mode, const char *what, const char *path, char *verdi
 
 int schema_judge(const char *schema, const char *const *payloads, int n, char *verdict, size_t cap)
 {
+    static const char *dir; /* one for all questions: a test program has few */
     char path[300];
-    snprintf(path, sizeof path, "%s/payloads", test_temp_dir());
+    if (!dir)
+        dir = test_temp_dir();
+    snprintf(path, sizeof path, "%s/payloads", dir);
     FILE *f = fopen(path, "w");
     if (!f)
         fail_msg("cannot write %s", path);
