@@ -47,8 +47,10 @@ int cmd_status(int argc, char **argv)
 {
     const struct cli_command *self = &cmd_status_command;
     bool as_json = false;
+    const char *socket_path = NULL;
     const struct cli_option options[] = {
         {"json", NULL, CLI_FLAG, &as_json, 0, 0, NULL, "the whole overview as JSON (config/schemas/overview.json)"},
+        {"socket", NULL, CLI_TEXT, &socket_path, 0, 0, "PATH", "of the daemon that `heron run --socket PATH` started"},
     };
     struct cli_list words;
     struct err err = {0};
@@ -59,7 +61,7 @@ int cmd_status(int argc, char **argv)
     if (words.n > 0)
         return cli_fail(self, EX_USAGE, "takes no arguments, and there is \"%s\"", words.items[0]);
 
-    int rc = control_ask(NULL, "status", ANSWER_NS, &reply, &err);
+    int rc = control_ask(socket_path, "status", ANSWER_NS, &reply, &err);
     if (rc == ERR_NOT_FOUND) /* no file is missing: a service is */
         return cli_fail(self, EX_UNAVAILABLE, "%s", err.text);
     if (rc == 0 && is_refusal(reply, &err))
