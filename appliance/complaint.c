@@ -63,9 +63,18 @@ static char *clean(const char *text, size_t n, bool has_tabs)
     return s;
 }
 
+static char empty[1]; /* stands for a text that there was no memory for: readers need not ask */
+
 static char *copy(const char *text)
 {
-    return clean(text ? text : "", text ? strlen(text) : 0, false);
+    char *s = clean(text ? text : "", text ? strlen(text) : 0, false);
+    return s ? s : empty;
+}
+
+static void drop(char *text)
+{
+    if (text != empty)
+        free(text);
 }
 
 /* The source line; cut only after secrets are hidden, which the cut would disguise. */
@@ -153,7 +162,7 @@ void complaint_print(const struct complaints *list, FILE *out, bool colour)
         const char *word = !c->is_warning ? "" : colour ? "\033[33mwarning:\033[0m " : "warning: ";
         if (c->line > 0)
             fprintf(out, "%s:%d:%d: %s%s\n", c->file, c->line, c->col, word, c->message);
-        else if (c->file && *c->file)
+        else if (*c->file)
             fprintf(out, "%s: %s%s\n", c->file, word, c->message);
         else
             fprintf(out, "%s%s\n", word, c->message);
@@ -178,8 +187,7 @@ static int rank_of(const char *file, const char *const *files, int n_files)
 
 static bool stands_before(const struct complaint *a, const struct complaint *b, const char *const *files, int n_files)
 {
-    const int rank_a = a->file ? rank_of(a->file, files, n_files) : n_files,
-              rank_b = b->file ? rank_of(b->file, files, n_files) : n_files;
+    const int rank_a = rank_of(a->file, files, n_files), rank_b = rank_of(b->file, files, n_files);
     if (rank_a != rank_b)
         return rank_a < rank_b;
     return a->line != b->line ? a->line < b->line : a->col < b->col;
@@ -208,10 +216,10 @@ const struct complaint *complaint_first(const struct complaints *list)
 void complaint_release(struct complaints *list)
 {
     for (int i = 0; i < list->n; i++) {
-        free(list->items[i].file);
-        free(list->items[i].line_text);
-        free(list->items[i].message);
-        free(list->items[i].key);
+        drop(list->items[i].file);
+        drop(list->items[i].line_text);
+        drop(list->items[i].message);
+        drop(list->items[i].key);
     }
     *list = (struct complaints){0};
 }
