@@ -124,8 +124,6 @@ static void check_mqtt(const struct config *c, struct complaints *list)
         complaint_add(
             list, place_of(at, CONFIG_mqtt_tls_cert, &at->of[CONFIG_mqtt_tls_key]), "mqtt.tls.ca",
             "a client certificate needs mqtt.tls.ca, the authorities that the broker's certificate is checked against");
-    if (c->mqtt.password.kind != SECRET_NONE && !c->mqtt.username)
-        complaint_add(list, &at->of[CONFIG_mqtt_password], "mqtt.password", "mqtt.password needs mqtt.username");
     check_secret(&c->mqtt.password, &at->of[CONFIG_mqtt_password], "mqtt.password", list);
 }
 
@@ -237,6 +235,9 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
 int config_check(struct config *c, struct complaints *list, struct err *err)
 {
     check_engine(c, list);
+    /* a password goes nowhere without a name */
+    if (c->mqtt.password.kind != SECRET_NONE && !c->mqtt.username && !(c->mqtt.username = strdup("heron")))
+        return err_set(err, ERR_NOMEM, "out of memory: the configuration");
     check_mqtt(c, list);
     if (c->n_cameras == 0) {
         struct place place = {.file = c->path, .line = 1, .col = 1};
