@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tests/support/broker.h"
+#include "tests/support/schema_judge.h"
 #include "tests/support/subscriber.h"
 
 #define LIMIT_NS (30 * CLOCK_S)
@@ -561,6 +562,32 @@ static void two_boxes_with_one_client_id(void **state)
     await_stats(r->mqtt, s, s.is_connected && clock_now_ns() - s.since_ns > 2 * o.backoff_max_ns); /* alone again, it stays */
 }
 
+/* The eye itself: it must not let pass what the schemas refuse. */
+static void subscriber_judges_by_the_schemas(void **state)
+{
+    struct rig *r = *state;
+    char verdict[1024] = "";
+    if (!schema_judge_is_there())
+        skip_because("python3-jsonschema is not installed");
+    broker_start(&r->broker, NULL);
+    subscriber_start(&r->sub, &r->broker, "heron/#");
+    open_mqtt(r);
+    set_text(r->mqtt, "dock/status/capture", "online");
+    set_text(r->mqtt, "dock/enabled/state", "ON");
+    broker_publish(&r->broker, "heron/dock/enabled/set", "whatever", false);
+    mqtt_clear_state(r->mqtt, "dock/enabled/state");
+    subscriber_await(&r->sub, 0, "heron/dock/enabled/state", "");
+    subscriber_await(&r->sub, 0, "heron/dock/enabled/set", "whatever");
+    subscriber_await(&r->sub, 0, "heron/dock/status/capture", "online");
+    subscriber_await(&r->sub, 0, "heron/available", "online");
+    if (subscriber_judge(&r->sub, "heron", verdict, sizeof verdict) < 2)
+        fail_msg("%s", verdict);
+    set_text(r->mqtt, "dock/status/capture", "perhaps");
+    subscriber_await(&r->sub, 0, "heron/dock/status/capture", "perhaps");
+    assert_int_equal(subscriber_judge(&r->sub, "heron", verdict, sizeof verdict), -1);
+    assert_true(test_contains(verdict, "perhaps"));
+}
+
 /* ---- commands ------------------------------------------------------------------------------------------------------------------- */
 
 static const char *const subscriptions[] = {"config/reload", "+/enabled/set", "resync", NULL};
@@ -749,6 +776,7 @@ int main(int argc, char **argv)
         TEST(will_says_offline_when_we_are_killed),
         TEST(wrong_password_is_said_without_it),
         TEST(two_boxes_with_one_client_id),
+        TEST(subscriber_judges_by_the_schemas),
         TEST(commands_come_in_but_no_retained_ones),
         TEST(flood_of_commands_is_bounded),
         TEST(waits_grow_from_the_least_to_the_most),

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/schema_judge.h"
+
 #define LIMIT_MS 30000
 #define POLL_US  2000
 #define MARK     "message " /* begins a line that is one; the others are the client's own words */
@@ -169,4 +171,32 @@ size_t subscriber_count(struct subscriber *s, size_t from, const char *topic)
     for (size_t i = from; i < s->n; i++)
         n += strcmp(s->messages[i]->topic, topic) == 0;
     return n;
+}
+
+/* What tests themselves publish below the prefix. */
+static bool is_command(const char *topic)
+{
+    static const char *const ends[] = {"/set", "/resync", "/config/reload", "/restart"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const size_t n = strlen(topic), n_end = strlen(ends[i]);
+        if (n >= n_end && strcmp(topic + n - n_end, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+int subscriber_judge(struct subscriber *s, const char *prefix, char *verdict, size_t cap)
+{
+    char path[320];
+    subscriber_read(s);
+    snprintf(path, sizeof path, "%s/messages", test_temp_dir());
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (size_t i = 0; i < s->n; i++) {
+        const struct subscriber_message *m = s->messages[i];
+        if (m->n_bytes > 0 && !is_command(m->topic))
+            fprintf(f, "%s\t%s\n", m->topic, m->payload);
+    }
+    assert_int_equal(fclose(f), 0);
+    return schema_judge_topics(prefix, path, verdict, cap);
 }

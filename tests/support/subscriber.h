@@ -54,4 +54,10 @@ const struct subscriber_message *subscriber_await(struct subscriber *s, size_t f
 const struct subscriber_message *subscriber_last(struct subscriber *s, const char *topic);
 size_t subscriber_count(struct subscriber *s, size_t from, const char *topic);
 
+/*
+ * Judge all messages so far against the schemas that config/topics.md names, as schema_judge_topics does: how many passed, or -1 with
+ * the verdict in words. Commands, and the empty messages that clear a topic, are left out. Takes a folder of test_temp_dir.
+ */
+int subscriber_judge(struct subscriber *s, const char *prefix, char *verdict, size_t cap);
+
 #endif
