@@ -70,7 +70,7 @@ static void put_text(struct screen *s, const char *text, int columns)
     int column = 0;
     for (size_t at = 0; at < n;) {
         uint32_t cp = 0;
-        char bytes[4];
+        char bytes[4] = {0};
         const size_t used = utf8_decode(text + at, n - at, &cp);
         if (columns > 0 && column == columns - 1 && at + used < n) {
             fputs("…", s->out);
