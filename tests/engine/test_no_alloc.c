@@ -32,6 +32,7 @@
 #define DEPTH_MAX  16
 
 static atomic_bool is_armed;
+static atomic_int n_until_failure = -1; /* calls of malloc and realloc before the one that fails; -1: none fails */
 static atomic_int n_taken, n_given;
 static atomic_int n_stacks;
 static void *stacks[STACKS_MAX][DEPTH_MAX];
@@ -60,9 +61,18 @@ static void count(atomic_int *counter)
     is_inside = false;
 }
 
+static bool fails(void)
+{
+    return n_until_failure >= 0 && n_until_failure-- == 0;
+}
+
 void *malloc(size_t bytes)
 {
     count(&n_taken);
+    if (fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
     return __libc_malloc(bytes);
 }
 
@@ -75,6 +85,10 @@ void *calloc(size_t n, size_t bytes)
 void *realloc(void *p, size_t bytes)
 {
     count(&n_taken);
+    if (fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
     return __libc_realloc(p, bytes);
 }
 
@@ -347,6 +361,39 @@ static void ends_before_the_answer_allocate_nothing(void **state)
     bench_close(&b);
 }
 
+/* A new kind of job takes memory: where there is none it is refused in words, nothing is lost, and it works when there is some again. */
+static void memory_that_is_short_is_an_error(void **state)
+{
+#ifndef NO_ALLOC_COUNTS
+    skip_because("memory is the sanitizer's here: calls cannot be made to fail");
+#endif
+    struct bench b;
+    struct err err = {0};
+    bench_open(&b, "cpu", NULL);
+    const struct en_part part[2] = {{.view = &b.views[1]}, {.text = "What is there?"}};
+    const struct en_message message = {EN_USER, part, 2};
+    const struct en_job job = {
+        .messages = &message, .n_messages = 1, .schema = b.schema, .sampling = {.top_p = 1}, .max_tokens = 60};
+    int n_failed = 0;
+    for (int n_good = 0;; n_good++) {
+        n_until_failure = n_good;
+        const int rc = en_submit(b.engine, &job, NULL, &err);
+        const bool failed = n_until_failure < 0;
+        n_until_failure = -1;
+        if (!failed) {
+            assert_ok(rc, &err);
+            break;
+        }
+        assert_err(rc, ERR_NOMEM, &err, "memory");
+        assert_int_equal(en_pending(b.engine), 0);
+        n_failed++;
+    }
+    assert_true(n_failed > 3); /* what was taken before a failure is kept, so later attempts need less */
+    run(&b, 10000);
+    assert_int_equal(b.n_results, 1);
+    bench_close(&b);
+}
+
 /* A camera's pictures come from its pool of frames, are drawn there and handed to the engine. */
 static void frames_to_answers_allocate_nothing(void **state)
 {
@@ -390,6 +437,7 @@ int main(void)
         cmocka_unit_test(whole_jobs_allocate_nothing),
         cmocka_unit_test(ends_before_the_answer_allocate_nothing),
         cmocka_unit_test(frames_to_answers_allocate_nothing),
+        cmocka_unit_test(memory_that_is_short_is_an_error),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }

@@ -122,6 +122,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(rc == 0 || (rc == ERR_INVAL && text.bytes == NULL && err.text[0]));
     if (rc == 0)
         check(t, &text);
+
+    /* the same in a room that has seen other conversations */
+    static struct prompt_room room;
+    struct prompt kept = {0}, fresh = {0};
+    const int rc_kept = prompt_make(&room, t, NULL, messages, n, &options, &kept, NULL);
+    const int rc_fresh = rc == 0 ? prompt_tokenize(t, NULL, &text, &fresh, NULL) : rc;
+    REQUIRE(rc_kept == rc_fresh && kept.n_ids == fresh.n_ids && kept.n_images == fresh.n_images);
+    REQUIRE(!fresh.n_ids || memcmp(kept.ids, fresh.ids, fresh.n_ids * sizeof *fresh.ids) == 0);
+    REQUIRE(!fresh.n_images || memcmp(kept.image_at, fresh.image_at, (size_t)fresh.n_images * sizeof *fresh.image_at) == 0);
+    prompt_release(&fresh);
     prompt_text_release(&text);
     for (int32_t i = 0; i < n_names; i++)
         free(names[i]);
