@@ -148,7 +148,7 @@ static enum source_event gsrc_poll_bus(struct gsrc *g, struct err *err)
         }
         case GST_MESSAGE_ELEMENT:
             if (gst_message_has_name(m, "GstRTSPSrcTimeout")) {
-                err_set(err, ERR_TIMEOUT, "rtsp: the camera no longer answers");
+                err_set(err, ERR_TIMEOUT, "%s: the camera no longer answers", g->what);
                 event = SOURCE_FAULT;
             }
             break;
@@ -174,9 +174,7 @@ static void gsrc_leave(struct gsrc *g)
 static void *gsrc_stop(void *arg)
 {
     struct gsrc *g = arg;
-    gsrc_handover();
     gst_element_set_state(g->pipeline, GST_STATE_NULL);
-    gsrc_handover();
     gst_bus_set_flushing(g->bus, TRUE);
     gst_object_unref(g->bus);
     gst_object_unref(g->pipeline);
@@ -228,6 +226,7 @@ uint32_t source_gst_leaked(void)
 /* Play; a failure's cause is on the bus. */
 static int gsrc_play(struct gsrc *g, struct err *err)
 {
+    GSRC_HAND_OVER(g);
     GstStateChangeReturn rc = gst_element_set_state(g->pipeline, GST_STATE_PAUSED);
     /* A description that is not live must be paced, or it would run as fast as it can. */
     if (g->kind == URL_GST && rc != GST_STATE_CHANGE_NO_PREROLL)
@@ -242,6 +241,18 @@ static int gsrc_play(struct gsrc *g, struct err *err)
                       : err_set(err, ERR_IO, "%s: the pipeline does not start", g->what);
 }
 
+/* The place for errors. Of a network camera host and port only: many put the password into the path. */
+static void gsrc_name(struct gsrc *g, const struct url *url)
+{
+    const char *left = strchr(url->host, ':') ? "[" : "", *right = *left ? "]" : "";
+    switch (url->kind) {
+    case URL_FILE: snprintf(g->what, sizeof g->what, "file: %.150s", url->location); break;
+    case URL_V4L2: snprintf(g->what, sizeof g->what, "v4l2: %.150s", url->location); break;
+    case URL_RTSP: snprintf(g->what, sizeof g->what, "rtsp: %s%.140s%s:%d", left, url->host, right, url->port); break;
+    default: snprintf(g->what, sizeof g->what, "gst"); break;
+    }
+}
+
 static int gsrc_open(const struct source_settings *settings, struct source **ret_source, struct err *err)
 {
     int rc = gsrc_need(err);
@@ -253,9 +264,7 @@ static int gsrc_open(const struct source_settings *settings, struct source **ret
     const struct url *url = settings->url;
     atomic_init(&g->users, 1);
     g->kind = url->kind;
-    static const char *const schemes[] = {"file", "rtsp", "v4l2", "gst", "synth"};
-    snprintf(g->what, sizeof g->what, "%s%s%.140s", schemes[url->kind], url->kind == URL_FILE ? ": " : "",
-             url->kind == URL_FILE ? url->location : "");
+    gsrc_name(g, url);
     g->is_once = url->is_once;
     g->is_fast = url->is_fast;
     g->max_pixels = settings->max_pixels;
@@ -269,7 +278,6 @@ static int gsrc_open(const struct source_settings *settings, struct source **ret
     pthread_cond_init(&g->stopped, &attr);
     pthread_condattr_destroy(&attr);
     rc = gsrc_build(g, settings, err);
-    gsrc_handover();
     if (!rc)
         rc = gsrc_play(g, err);
     if (rc) {
@@ -302,10 +310,12 @@ static enum source_event gsrc_wait(struct source *source, int64_t until_ns, stru
             return SOURCE_NONE;
         int64_t step = until_ns - now < POLL_NS ? until_ns - now : POLL_NS;
         g->sample = gst_app_sink_try_pull_sample(GST_APP_SINK(g->sink), (GstClockTime)step);
-        gsrc_handover();
         if (g->sample) {
-            if (g->decoder)
-                decoder_mark_good(g->decoder);
+            pthread_mutex_lock(&g->lock);
+            struct decoder *d = g->decoder;
+            pthread_mutex_unlock(&g->lock);
+            if (d)
+                decoder_mark_good(d);
             return SOURCE_FRAME;
         }
         if (gst_app_sink_is_eos(GST_APP_SINK(g->sink)))

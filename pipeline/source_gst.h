@@ -21,7 +21,7 @@ struct gsrc {
 
     /* immutable after open; copied, since a pipeline left behind outlives the camera's settings */
     enum url_kind kind;
-    char what[160]; /* for errors: the scheme, and of a file its path */
+    char what[160]; /* for errors: scheme and place */
     bool is_once, is_fast;
     int64_t max_pixels, min_interval_ns /* 0: no cap */;
     struct pl_timing timing;
@@ -62,15 +62,16 @@ struct gsrc {
 };
 
 /*
- * At the beginning and end of everything that GStreamer's threads call, and before the supervisor hands them a source. What orders these
- * is GLib's locks, which ThreadSanitizer cannot see, since they are built on futexes; under it this stands for them (one for all sources,
- * since it must be older than each), so that what it still reports is truly unordered. Without it this is nothing.
+ * GStreamer's own locks hand a built source to its threads, by futexes that ThreadSanitizer cannot see; under it this says so. Nothing else is
+ * told: what changes after open is atomic, under g->lock or of one streaming thread (whose lock is a pthread one), and all that stays watched.
  */
 #ifdef __SANITIZE_THREAD__
-extern atomic_uint gsrc_order;
-#define gsrc_handover() ((void)atomic_fetch_add(&gsrc_order, 1))
+#include <sanitizer/tsan_interface.h>
+#define GSRC_HAND_OVER(g) __tsan_release(g)
+#define GSRC_TAKE_OVER(g) __tsan_acquire(g)
 #else
-#define gsrc_handover() ((void)0)
+#define GSRC_HAND_OVER(g) ((void)0)
+#define GSRC_TAKE_OVER(g) ((void)0)
 #endif
 
 /* Start GStreamer, once per process. Errors: ERR_UNSUPPORTED. */

@@ -33,10 +33,6 @@ static const struct codec gsrc_codecs[] = {
 
 #define N_CODECS (sizeof gsrc_codecs / sizeof gsrc_codecs[0])
 
-#ifdef __SANITIZE_THREAD__
-atomic_uint gsrc_order;
-#endif
-
 static pthread_once_t gsrc_once = PTHREAD_ONCE_INIT;
 static char gsrc_init_error[200];
 static GQuark gsrc_quark;
@@ -114,8 +110,10 @@ static void gsrc_note_refused(struct gsrc *g, const char *what)
 /* ---- probes ------------------------------------------------------------------------------------------------------------------ */
 
 /* Coded frames on their way into the decoder. */
-static void gsrc_note_coded(struct gsrc *g, GstPadProbeInfo *info)
+static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
+    struct gsrc *g = data;
+    GSRC_TAKE_OVER(g);
     GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
     int64_t now = clock_now_ns();
     /* A complaint that no picture answered for: the frame before this one was lost altogether. */
@@ -124,7 +122,7 @@ static void gsrc_note_coded(struct gsrc *g, GstPadProbeInfo *info)
     gsrc_complaints = 0;
     g->since_key++;
     if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DELTA_UNIT))
-        return;
+        return GST_PAD_PROBE_OK;
     int64_t at_ns = GST_BUFFER_PTS_IS_VALID(buffer) ? (int64_t)GST_BUFFER_PTS(buffer) : now;
     if (atomic_fetch_add(&g->keys, 1) > 0 && g->since_key > atomic_load(&g->gop_frames) && at_ns > g->last_key_ns) {
         atomic_store(&g->gop_frames, g->since_key);
@@ -134,13 +132,6 @@ static void gsrc_note_coded(struct gsrc *g, GstPadProbeInfo *info)
     g->last_key_ns = at_ns;
     long long none = 0;
     atomic_compare_exchange_strong(&g->first_key_ns, &none, now);
-}
-
-static GstPadProbeReturn gsrc_probe_coded(GstPad *pad, GstPadProbeInfo *info, gpointer data)
-{
-    gsrc_handover();
-    gsrc_note_coded(data, info);
-    gsrc_handover();
     return GST_PAD_PROBE_OK;
 }
 
@@ -187,8 +178,10 @@ static bool gsrc_is_due(struct gsrc *g, GstClockTime pts)
 }
 
 /* Decoded pictures, and the events between them. */
-static GstPadProbeReturn gsrc_note_picture(struct gsrc *g, GstPadProbeInfo *info)
+static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
+    struct gsrc *g = data;
+    GSRC_TAKE_OVER(g);
     if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM) {
         GstEvent *event = GST_PAD_PROBE_INFO_EVENT(info);
         if (GST_EVENT_TYPE(event) == GST_EVENT_CAPS) {
@@ -221,14 +214,6 @@ static GstPadProbeReturn gsrc_note_picture(struct gsrc *g, GstPadProbeInfo *info
     atomic_store(&g->picture_ns, now);
     atomic_fetch_add(&g->pictures, 1);
     return gsrc_is_due(g, GST_BUFFER_PTS(buffer)) ? GST_PAD_PROBE_OK : GST_PAD_PROBE_DROP;
-}
-
-static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, gpointer data)
-{
-    gsrc_handover();
-    GstPadProbeReturn rc = gsrc_note_picture(data, info);
-    gsrc_handover();
-    return rc;
 }
 
 static void gsrc_add_probe(GstElement *element, const char *pad_name, GstPadProbeType type, GstPadProbeCallback probe,
@@ -350,8 +335,10 @@ static void gsrc_post_error(struct gsrc *g, const struct err *err)
 }
 
 /* parsebin or rtspsrc found a stream. Runs on a GStreamer thread. */
-static void gsrc_take_pad(struct gsrc *g, GstPad *pad)
+static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
 {
+    struct gsrc *g = data;
+    GSRC_TAKE_OVER(g);
     bool is_rtp = g->kind == URL_RTSP;
     GstCaps *caps = gst_pad_get_current_caps(pad);
     if (!caps)
@@ -377,28 +364,23 @@ static void gsrc_take_pad(struct gsrc *g, GstPad *pad)
     gst_caps_unref(caps);
 }
 
-static void gsrc_on_pad(GstElement *element, GstPad *pad, gpointer data)
-{
-    gsrc_handover();
-    gsrc_take_pad(data, pad);
-    gsrc_handover();
-}
-
 /* Every stream was told, and none was for us. */
 static void gsrc_on_no_more_pads(GstElement *element, gpointer data)
 {
     struct gsrc *g = data;
-    gsrc_handover();
+    GSRC_TAKE_OVER(g);
+    if (atomic_load(&g->is_linked))
+        return;
     struct err err = {0};
     err_set(&err, ERR_UNSUPPORTED, "no video stream");
-    if (!atomic_load(&g->is_linked))
-        gsrc_post_error(g, &err);
-    gsrc_handover();
+    gsrc_post_error(g, &err);
 }
 
 /* Ask the camera only for the first video stream of a known codec. */
-static gboolean gsrc_is_wanted(struct gsrc *g, GstCaps *caps)
+static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCaps *caps, gpointer data)
 {
+    struct gsrc *g = data;
+    GSRC_TAKE_OVER(g);
     const GstStructure *s = gst_caps_get_structure(caps, 0);
     const char *media = gst_structure_get_string(s, "media"), *encoding = gst_structure_get_string(s, "encoding-name");
     if (!media || strcmp(media, "video") != 0) {
@@ -410,14 +392,6 @@ static gboolean gsrc_is_wanted(struct gsrc *g, GstCaps *caps)
             return TRUE;
     gsrc_note_refused(g, encoding ? encoding : "video");
     return FALSE;
-}
-
-static gboolean gsrc_on_select_stream(GstElement *element, guint i_stream, GstCaps *caps, gpointer data)
-{
-    gsrc_handover();
-    gboolean is_wanted = gsrc_is_wanted(data, caps);
-    gsrc_handover();
-    return is_wanted;
 }
 
 static int gsrc_build_file(struct gsrc *g, const struct url *url, struct err *err)
