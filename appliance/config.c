@@ -102,21 +102,21 @@ static void unknown_key(struct walk *w, const struct section *s, const struct ya
 
 /* ---- names --------------------------------------------------------------------------------------------------------------- */
 
-static bool check_id(struct walk *w, const struct yaml_node *key, const char *what, bool is_camera)
+static bool check_id(struct walk *w, const struct yaml_node *key, const char *path, const char *what, bool is_camera)
 {
     static const char *const reserved[] = {"available", "events", "stats",   "status",  "thermal", "config",
                                            "resync",    "reply",  "restart", "reviews", NULL};
     const struct place place = yaml_place(w->file, key);
     const size_t n = strlen(key->text);
     if (n < 1 || n > CONFIG_ID_MAX || strspn(key->text, "abcdefghijklmnopqrstuvwxyz0123456789_") != n) {
-        complaint_add(w->complaints, &place, key->text,
+        complaint_add(w->complaints, &place, path,
                       "\"%.60s\" cannot name a %s: 1 to %d of the characters a-z, 0-9 and _ (it becomes part of a topic)",
                       key->text, what, CONFIG_ID_MAX);
         return false;
     }
     for (int i = 0; is_camera && reserved[i]; i++)
         if (strcmp(key->text, reserved[i]) == 0) {
-            complaint_add(w->complaints, &place, key->text, "\"%s\" cannot name a camera: Heron has a topic of that name",
+            complaint_add(w->complaints, &place, path, "\"%s\" cannot name a camera: Heron has a topic of that name",
                           key->text);
             return false;
         }
@@ -146,7 +146,7 @@ static struct config_camera *camera_of(struct walk *w, const struct yaml_node *k
             return c->cameras[i];
     if (c->n_cameras == CONFIG_CAMERAS_MAX) {
         const struct place place = yaml_place(w->file, key);
-        complaint_add(w->complaints, &place, key->text, "more than %d cameras", CONFIG_CAMERAS_MAX);
+        complaint_add(w->complaints, &place, "cameras", "more than %d cameras", CONFIG_CAMERAS_MAX);
         return NULL;
     }
     struct config_camera *camera = calloc(1, sizeof *camera);
@@ -177,7 +177,9 @@ static struct config_rule *rule_of(struct walk *w, struct config_camera *camera,
             return &camera->rules[i];
     if (camera->n_rules == CONFIG_RULES_MAX) {
         const struct place place = yaml_place(w->file, key);
-        complaint_add(w->complaints, &place, key->text, "more than %d rules for one camera", CONFIG_RULES_MAX);
+        char path[CONFIG_ID_MAX + 40];
+        snprintf(path, sizeof path, "cameras.%s.watch.rules", camera->id);
+        complaint_add(w->complaints, &place, path, "more than %d rules for one camera", CONFIG_RULES_MAX);
         return NULL;
     }
     struct config_rule *rule = &camera->rules[camera->n_rules];
@@ -235,7 +237,7 @@ static void expect_block(struct walk *w, const struct yaml_node *item, const cha
 
 static void walk_camera(struct walk *w, const struct yaml_node *key, const struct yaml_node *item, const char *path)
 {
-    if (!check_id(w, key, "camera", true))
+    if (!check_id(w, key, path, "camera", true))
         return;
     struct config_camera *camera = camera_of(w, key);
     if (!camera)
@@ -250,7 +252,7 @@ static void walk_camera(struct walk *w, const struct yaml_node *key, const struc
 static void walk_rule(struct walk *w, const struct section *rules, const struct yaml_node *key, const struct yaml_node *item,
                       const char *path)
 {
-    if (!check_id(w, key, "rule", false))
+    if (!check_id(w, key, path, "rule", false))
         return;
     struct config_rule *rule = rule_of(w, rules->target, key);
     if (!rule)

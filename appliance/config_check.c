@@ -169,13 +169,15 @@ static int load_schema(struct config_camera *camera, struct complaints *list, st
 {
     const struct place *at = &camera->places.of[CONFIG_watch_schema];
     struct err cause = {0};
+    char key[128];
+    snprintf(key, sizeof key, "cameras.%s.watch.schema", camera->id);
     if (!camera->schema_path) {
         if (!(camera->schema_text = strdup(config_default_schema)))
             return err_set(err, ERR_NOMEM, "out of memory: a schema");
     } else {
         const char *wrong = read_schema(camera->schema_path, &camera->schema_text);
         if (wrong) {
-            complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path, wrong);
+            complaint_add(list, at, key, "%s: %s", camera->schema_path, wrong);
             return 0;
         }
     }
@@ -183,8 +185,7 @@ static int load_schema(struct config_camera *camera, struct complaints *list, st
     if (rc == ERR_NOMEM)
         return err_set(err, rc, "%s", cause.text);
     if (rc != 0)
-        complaint_add(list, at, "watch.schema", "%s: %s", camera->schema_path ? camera->schema_path : "the default schema",
-                      cause.text);
+        complaint_add(list, at, key, "%s: %s", camera->schema_path ? camera->schema_path : "the default schema", cause.text);
     return 0;
 }
 
@@ -202,13 +203,14 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
                           camera->id);
     } else {
         const bool is_rtsp = strncmp(camera->source, "rtsp", 4) == 0;
+        snprintf(key, sizeof key, "cameras.%s.%s", camera->id, camera->username ? "username" : "password");
         if ((camera->username || camera->password.kind != SECRET_NONE) && !is_rtsp)
-            complaint_add(list, place_of(at, CONFIG_camera_username, &at->of[CONFIG_camera_password]), "username",
+            complaint_add(list, place_of(at, CONFIG_camera_username, &at->of[CONFIG_camera_password]), key,
                           "camera %s: username and password are for rtsp:// sources", camera->id);
     }
-    if (camera->password.kind != SECRET_NONE && !camera->username)
-        complaint_add(list, &at->of[CONFIG_camera_password], "password", "camera %s: password needs username", camera->id);
     snprintf(key, sizeof key, "cameras.%s.password", camera->id);
+    if (camera->password.kind != SECRET_NONE && !camera->username)
+        complaint_add(list, &at->of[CONFIG_camera_password], key, "camera %s: password needs username", camera->id);
     check_secret(&camera->password, &at->of[CONFIG_camera_password], key, list);
     if (c->engine.context_tokens) {
         const int64_t need = camera->max_pixels / PIXELS_PER_TOKEN + camera->max_tokens + PROMPT_TOKENS_MIN;
@@ -226,8 +228,7 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
         snprintf(whole, sizeof whole, "cameras.%s.watch.rules.%s", camera->id, rule->id);
         snprintf(ask, sizeof ask, "%s.ask", whole);
         if (!rule->ask && !is_complained(list, whole) && !is_complained(list, ask))
-            complaint_add(list, &rule->place, rule->id, "rule %s of camera %s asks nothing: add `ask: ...`", rule->id,
-                          camera->id);
+            complaint_add(list, &rule->place, ask, "rule %s of camera %s asks nothing: add `ask: ...`", rule->id, camera->id);
     }
     return load_schema(camera, list, err);
 }

@@ -355,8 +355,8 @@ static void bad_cameras(void **state)
         {"{ source: 'rtps://x/y' }", "cameras.yard.source", "did you mean `rtsp:`?"},
         {"{ source: 'synth:yard?sise=1x1' }", "cameras.yard.source", "did you mean `size`?"},
         {"{ source: '' }", "cameras.yard.source", "takes 1 to 2000 bytes, not 0"},
-        {"{ source: 'synth:yard', username: a }", "username", "username and password are for rtsp:// sources"},
-        {"{ source: 'rtsp://x/y', password: { env: A } }", "password", "camera yard: password needs username"},
+        {"{ source: 'synth:yard', username: a }", "cameras.yard.username", "username and password are for rtsp:// sources"},
+        {"{ source: 'rtsp://x/y', password: { env: A } }", "cameras.yard.password", "camera yard: password needs username"},
         {"{ source: 'synth:yard', transport: sctp }", "cameras.yard.transport", "tcp or udp, not \"sctp\""},
         {"{ source: 'synth:yard', wacht: {} }", "cameras.yard.wacht", "unknown key \"wacht\": did you mean \"watch\"?"},
         {"{ source: 'synth:yard', zzzzzz: {} }", "cameras.yard.zzzzzz",
@@ -365,11 +365,14 @@ static void bad_cameras(void **state)
         {"{ source: 'synth:yard', watch: { max_pixels: 1023 } }", "cameras.yard.watch.max_pixels", "from 1024 to 16777216"},
         {"{ source: 'synth:yard', watch: { thinking: 1 } }", "cameras.yard.watch.thinking", "on or off, not \"1\""},
         {"{ source: 'synth:yard', watch: { prompt: '' } }", "cameras.yard.watch.prompt", "takes 1 to 8192 bytes"},
-        {"{ source: 'synth:yard', watch: { schema: /nowhere/s.json } }", "watch.schema", "/nowhere/s.json: No such file"},
-        {"{ source: 'synth:yard', watch: { schema: / } }", "watch.schema", "is not an ordinary file"},
-        {"{ source: 'synth:yard', watch: { rules: { A: x } } }", "A", "\"A\" cannot name a rule"},
-        {"{ source: 'synth:yard', watch: { rules: { a: } } }", "a", "rule a of camera yard asks nothing"},
-        {"{ source: 'synth:yard', watch: { rules: { a: { for: 1 of 2 } } } }", "a", "asks nothing: add `ask: ...`"},
+        {"{ source: 'synth:yard', watch: { schema: /nowhere/s.json } }", "cameras.yard.watch.schema",
+         "/nowhere/s.json: No such file"},
+        {"{ source: 'synth:yard', watch: { schema: / } }", "cameras.yard.watch.schema", "is not an ordinary file"},
+        {"{ source: 'synth:yard', watch: { rules: { A: x } } }", "cameras.yard.watch.rules.A", "\"A\" cannot name a rule"},
+        {"{ source: 'synth:yard', watch: { rules: { a: } } }", "cameras.yard.watch.rules.a.ask",
+         "rule a of camera yard asks nothing"},
+        {"{ source: 'synth:yard', watch: { rules: { a: { for: 1 of 2 } } } }", "cameras.yard.watch.rules.a.ask",
+         "asks nothing: add `ask: ...`"},
         {"{ source: 'synth:yard', watch: { rules: { a: [x] } } }", "cameras.yard.watch.rules.a", "not a list"},
         {"{ source: 'synth:yard', watch: { rules: { a: { ask: [x] } } } }", "cameras.yard.watch.rules.a.ask",
          "a text, not a list"},
@@ -407,11 +410,11 @@ static void names(void **state)
         snprintf(text, sizeof text, "cameras: { \"%s\": { source: 'synth:yard' }, ok: { source: 'synth:yard' } }", bad[i]);
         if (strcmp(bad[i], "''") == 0)
             snprintf(text, sizeof text, "cameras: { '': { source: 'synth:yard' }, ok: { source: 'synth:yard' } }");
-        snprintf(key, sizeof key, "%s", strcmp(bad[i], "''") == 0 ? "" : bad[i]);
+        snprintf(key, sizeof key, "cameras.%s", strcmp(bad[i], "''") == 0 ? "" : bad[i]);
         refused(text, key, "cannot name a camera: 1 to 48 of the characters a-z, 0-9 and _");
     }
     /* topics of our own */
-    refused("cameras: { stats: { source: 'synth:yard' }, ok: { source: 'synth:yard' } }", "stats",
+    refused("cameras: { stats: { source: 'synth:yard' }, ok: { source: 'synth:yard' } }", "cameras.stats",
             "Heron has a topic of that name");
     config_free(load("cameras: { a12345678901234567890123456789012345678901234567: { source: 'synth:yard' } }"));
     config_free(load("cameras: { '1': { source: 'synth:yard' } }"));
@@ -428,7 +431,7 @@ static void as_many_as_there_may_be(void **state)
             fprintf(f, "  cam%d: { source: 'synth:yard?seed=%d' }\n", i, i);
         fclose(f);
         if (over)
-            refused(text, "cam64", "more than 64 cameras");
+            refused(text, "cameras", "more than 64 cameras");
         else {
             struct config *c = load(text);
             assert_int_equal(c->n_cameras, CONFIG_CAMERAS_MAX);
@@ -442,7 +445,7 @@ static void as_many_as_there_may_be(void **state)
             fprintf(f, "        r%d: Is it %d?\n", i, i);
         fclose(f);
         if (over)
-            refused(text, "r32", "more than 32 rules for one camera");
+            refused(text, "cameras.yard.watch.rules", "more than 32 rules for one camera");
         else {
             struct config *c = load(text);
             assert_int_equal(c->cameras[0]->n_rules, CONFIG_RULES_MAX);
