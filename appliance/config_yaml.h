@@ -5,7 +5,7 @@
  *
  * What is accepted: one document; mappings with plain or quoted keys, sequences, scalars, anchors and aliases (an alias is the
  * anchor's node itself, so that a tree may share branches, never in a circle). Refused with a place: tags, merge keys, keys
- * that are no scalars, duplicate keys, a second document, invalid UTF-8, NUL bytes, more than YAML_BYTES_MAX or
+ * that are no scalars, duplicate keys, a second document, invalid UTF-8, control characters, more than YAML_BYTES_MAX or
  * YAML_NODES_MAX (aliases count), more than 256 anchors, nesting beyond YAML_DEPTH_MAX. A syntax error ends the reading of that file; all other complaints
  * do not.
  *
