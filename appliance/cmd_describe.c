@@ -149,6 +149,10 @@ int cmd_describe(int argc, char **argv)
         goto out;
     struct en_info info;
     en_get_info(engine, &info);
+    if (words.n > 0 && !info.has_vision) {
+        status = cli_fail(self, EX_USAGE, "to look at pictures %s needs its vision file: name it with -v", info.name);
+        goto out;
+    }
     if (info.is_untrained)
         fprintf(stderr, "heron describe: %s is untrained: its answers mean nothing\n", info.name);
     struct en_part system_part = {.text = system}, parts[PICTURES_MAX + 1];

@@ -81,7 +81,7 @@ static int get_tensor(const struct gguf *g, const struct tensor_spec *spec, cons
     char expected[96];
     const struct gguf_tensor *t = find(g, spec);
     if (!t)
-        return err_set(err, ERR_NOT_FOUND, "%s: tensor %s is missing (expected %s)", gguf_path(g), spec->name,
+        return err_set(err, ERR_FORMAT, "%s: tensor %s is missing (expected %s)", gguf_path(g), spec->name,
                        gguf_shape_text(spec->n_dims, spec->ne, expected, sizeof expected));
     *ret_tensor = t;
     return check_tensor(g, t, spec, err);

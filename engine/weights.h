@@ -60,7 +60,7 @@ int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct w
 
 /*
  * Load the text model to the device. The file is borrowed for the call.
- * Errors: ERR_NOT_FOUND (a tensor, named), ERR_FORMAT (tensor, expected and found shape; values that cannot be),
+ * Errors: ERR_FORMAT (a tensor that is missing, named; tensor, expected and found shape; values that cannot be),
  * ERR_UNSUPPORTED (type), ERR_NOMEM, ERR_IO, ERR_DEVICE.
  */
 int model_open(struct kn_device *device, const struct gguf *g, struct weights_progress *progress, struct model **ret_model,

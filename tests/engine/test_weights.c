@@ -274,7 +274,7 @@ static void damage_tensors(const char *spec, bool merge, bool is_vision)
             else
                 memcpy(type, &(uint32_t){22}, 4);
             struct gguf *h = open_image(&f);
-            const int want = damage == 0 ? ERR_FORMAT : damage == 1 ? ERR_NOT_FOUND : ERR_UNSUPPORTED;
+            const int want = damage <= 1 ? ERR_FORMAT : ERR_UNSUPPORTED;
             const char *const words = damage == 0 ? ": expected " : damage == 1 ? " is missing" : "IQ2_S";
             err_clear(&err);
             const int rc = is_vision ? vision_plan(h, &v, &plan, &err) : model_plan(h, &s, &plan, &err);
