@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/queue.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "pipeline/frame.h"
 #include "pipeline/source.h"
 
@@ -111,8 +112,12 @@ static void camera_set_state(struct pl_camera *cam, enum pl_camera_state state, 
     cam->stats.state = state;
     cam->stats.heartbeat_ns = clock_now_ns();
     if (why && why->code) {
-        snprintf(cam->stats.last_error, sizeof cam->stats.last_error, "%.255s", why->text);
-        log_redact(cam->stats.last_error);
+        char text[sizeof why->text];
+        snprintf(text, sizeof text, "%s", why->text);
+        log_redact(text);
+        /* It becomes JSON: whole characters only, whatever a file is called or a camera says. */
+        memset(cam->stats.last_error, 0, sizeof cam->stats.last_error);
+        utf8_repair(text, strlen(text), cam->stats.last_error, sizeof cam->stats.last_error - 1);
     }
     pthread_mutex_unlock(&cam->lock);
     if (state != before)

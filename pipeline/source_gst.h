@@ -32,15 +32,19 @@ struct gsrc {
     GstSample *sample;
     GstVideoInfo info;
     GstCaps *info_caps; /* what info was read from */
+    bool is_end_held;   /* a file's end came too early to begin again at once */
+    int64_t loop_ns;    /* when the file last began */
     bool has_warning;
     char warning[256];
 
     /* written by GStreamer's threads */
     atomic_bool is_linked; /* a video stream was found and linked */
     atomic_bool is_size_changed;
+    atomic_bool is_unstamped;  /* a file that cannot be paced was told */
     atomic_llong first_key_ns; /* when the first key frame went into the decoder */
     atomic_llong picture_ns, interval_ns;
     atomic_ullong pictures, corrupt, failed, coded, keys;
+    atomic_llong complaint_ns; /* when an element first said that it cannot go on; 0: none did */
     atomic_int gop_frames;
     atomic_int in_width, in_height; /* of the decoded pictures */
     atomic_llong gop_ns;
@@ -49,7 +53,9 @@ struct gsrc {
     pthread_cond_t stopped;
     bool is_stopped;
     char codec[16], decoder_name[32];
-    char refused[192]; /* streams that could not be used */
+    char refused[192];   /* streams that could not be used */
+    char complaint[200]; /* what it said */
+    char connect[160];   /* why the connection failed: GStreamer's message says only that it did */
     struct decoder *decoder;
     GstElement *decode; /* borrowed from the pipeline; NULL for raw sources */
 

@@ -45,6 +45,49 @@ static GQuark gsrc_quark;
  */
 static _Thread_local int gsrc_complaints;
 
+/* Why the last connection of this thread failed: GStreamer logs it without saying whose it was. */
+static _Thread_local char gsrc_connect_failure[160];
+
+/* The source that an element belongs to, or NULL: the decoder, the bin around it or the pipeline carries the mark. */
+static struct gsrc *gsrc_of(GObject *object)
+{
+    for (GstObject *o = object && GST_IS_OBJECT(object) ? GST_OBJECT(object) : NULL; o; o = GST_OBJECT_PARENT(o)) {
+        struct gsrc *g = g_object_get_qdata(G_OBJECT(o), gsrc_quark);
+        if (g)
+            return g;
+    }
+    return NULL;
+}
+
+/* The texts that say more than the message on the bus, or that never become one. */
+static void gsrc_note_complaint(GObject *object, const char *text)
+{
+    static const char connect[] = "failed to connect: ", error[] = "error: ";
+    if (!object && strncmp(text, connect, sizeof connect - 1) == 0) {
+        snprintf(gsrc_connect_failure, sizeof gsrc_connect_failure, "%.150s", text + sizeof connect - 1);
+        return;
+    }
+    const bool is_connect = gsrc_connect_failure[0] && strncmp(text, "Could not connect", 17) == 0;
+    const bool is_error = strncmp(text, error, sizeof error - 1) == 0;
+    struct gsrc *g = is_connect || is_error ? gsrc_of(object) : NULL;
+    if (!g)
+        return;
+    GSRC_TAKE_OVER(g);
+    if (is_error && GST_IS_VIDEO_DECODER(object))
+        atomic_fetch_add(&g->failed, 1);
+    pthread_mutex_lock(&g->lock);
+    if (is_connect) {
+        snprintf(g->connect, sizeof g->connect, "%s", gsrc_connect_failure);
+        gsrc_connect_failure[0] = 0;
+    } else if (!g->complaint[0]) {
+        snprintf(g->complaint, sizeof g->complaint, "%.190s", text + sizeof error - 1);
+    }
+    pthread_mutex_unlock(&g->lock);
+    long long none = 0;
+    if (is_error && !GST_IS_VIDEO_DECODER(object))
+        atomic_compare_exchange_strong(&g->complaint_ns, &none, clock_now_ns());
+}
+
 /* GStreamer's log goes to ours, at debug. A decoder that complains about its input is counted. */
 static void gsrc_log(GstDebugCategory *category, GstDebugLevel level, const gchar *file, const gchar *function, gint line,
                      GObject *object, GstDebugMessage *message, gpointer data)
@@ -54,16 +97,8 @@ static void gsrc_log(GstDebugCategory *category, GstDebugLevel level, const gcha
     const char *text = gst_debug_message_get(message);
     if (level == GST_LEVEL_ERROR && strcmp(gst_debug_category_get_name(category), "libav") == 0)
         gsrc_complaints++;
-    if (object && GST_IS_VIDEO_DECODER(object) && text && strncmp(text, "error:", 6) == 0) {
-        /* the decoder itself carries the mark, or the bin around it */
-        for (GstObject *o = GST_OBJECT(object); o; o = GST_OBJECT_PARENT(o)) {
-            struct gsrc *g = g_object_get_qdata(G_OBJECT(o), gsrc_quark);
-            if (g) {
-                atomic_fetch_add(&g->failed, 1);
-                break;
-            }
-        }
-    }
+    if (text)
+        gsrc_note_complaint(object, text);
     log_debug("gstreamer category=%s %s", gst_debug_category_get_name(category), text ? text : "");
 }
 
@@ -105,6 +140,14 @@ static void gsrc_note_refused(struct gsrc *g, const char *what)
     if (!strstr(g->refused, what))
         snprintf(g->refused + used, sizeof g->refused - used, "%s%s", used ? ", " : "", what);
     pthread_mutex_unlock(&g->lock);
+}
+
+/* Say from a streaming thread what is wrong: through the bus, like every other fault. */
+static void gsrc_post_error(struct gsrc *g, const struct err *err)
+{
+    GError *error = g_error_new_literal(GST_STREAM_ERROR, GST_STREAM_ERROR_CODEC_NOT_FOUND, err->text);
+    gst_element_post_message(g->pipeline, gst_message_new_error(GST_OBJECT(g->pipeline), error, NULL));
+    g_error_free(error);
 }
 
 /* ---- probes ------------------------------------------------------------------------------------------------------------------ */
@@ -195,6 +238,13 @@ static GstPadProbeReturn gsrc_probe_picture(GstPad *pad, GstPadProbeInfo *info, 
     int64_t now = clock_now_ns(), before = atomic_load(&g->picture_ns);
     if (atomic_load(&g->is_size_changed))
         return GST_PAD_PROBE_DROP;
+    if (g->kind == URL_FILE && !g->is_fast && !GST_BUFFER_PTS_IS_VALID(buffer)) {
+        struct err err = {0};
+        err_set(&err, ERR_UNSUPPORTED, "its pictures have no time stamps: put them into MP4 or Matroska, or add ?pace=fast");
+        if (!atomic_exchange(&g->is_unstamped, true))
+            gsrc_post_error(g, &err);
+        return GST_PAD_PROBE_DROP;
+    }
     bool is_damaged = gsrc_complaints || GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED);
     gsrc_complaints = 0;
     if (is_damaged) {
@@ -269,7 +319,6 @@ static int gsrc_make_decoder(struct gsrc *g, const struct codec *codec, GstEleme
             decoder_mark_missing(d);
             continue;
         }
-        g_object_set_qdata(G_OBJECT(e), gsrc_quark, g);
         pthread_mutex_lock(&g->lock);
         g->decode = e;
         g->decoder = d;
@@ -324,14 +373,6 @@ static int gsrc_link_raw(struct gsrc *g, GstPad *pad, struct err *err)
     if (linked != GST_PAD_LINK_OK)
         return err_set(err, ERR_UNSUPPORTED, "pictures cannot be linked (%s)", gst_pad_link_get_name(linked));
     return 0;
-}
-
-/* Say from a streaming thread that building failed: through the bus, like every other fault. */
-static void gsrc_post_error(struct gsrc *g, const struct err *err)
-{
-    GError *error = g_error_new_literal(GST_STREAM_ERROR, GST_STREAM_ERROR_CODEC_NOT_FOUND, err->text);
-    gst_element_post_message(g->pipeline, gst_message_new_error(GST_OBJECT(g->pipeline), error, NULL));
-    g_error_free(error);
 }
 
 /* parsebin or rtspsrc found a stream. Runs on a GStreamer thread. */
@@ -537,6 +578,7 @@ static int gsrc_build_tail(struct gsrc *g, struct err *err)
 {
     g->pipeline = gst_object_ref_sink(gst_pipeline_new(NULL));
     g->bus = gst_pipeline_get_bus(GST_PIPELINE(g->pipeline));
+    g_object_set_qdata(G_OBJECT(g->pipeline), gsrc_quark, g);
     /* The system clock is CLOCK_MONOTONIC, as ours: base time + running time is our time. */
     GstClock *clock = gst_system_clock_obtain();
     gst_pipeline_use_clock(GST_PIPELINE(g->pipeline), clock);

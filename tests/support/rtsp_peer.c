@@ -80,6 +80,7 @@ void rtsp_peer_main(int argc, char **argv)
                    "openh264enc gop-size=15 complexity=low ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"),
         rtsp_mount(m, "/mjpeg", "( videotestsrc is-live=true pattern=ball ! " SIZE "jpegenc ! rtpjpegpay name=pay0 pt=26 )"),
         rtsp_mount(m, "/still", "( videotestsrc is-live=true pattern=smpte75 ! " SIZE "jpegenc ! rtpjpegpay name=pay0 pt=26 )"),
+        rtsp_mount(m, "/vp8", "( videotestsrc is-live=true ! " SIZE "vp8enc deadline=1 ! rtpvp8pay name=pay0 pt=96 )"),
         rtsp_mount(m, "/sound", "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"),
         rtsp_mount(m, "/resize",
                    "( videotestsrc is-live=true pattern=ball ! capsfilter name=size caps=" RAW

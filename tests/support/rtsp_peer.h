@@ -4,7 +4,8 @@
  * The peer is the test program itself, executed again: main must begin with rtsp_peer_main. Paths it serves:
  *   /cam     H.264 320x240 at 15 fps, a key frame every 15        /mjpeg  MJPEG 320x240 at 15 fps
  *   /locked  the same for user "heron", password "p@ss:w/rd"      /still  MJPEG, one picture that never changes
- *   /sound   audio only                                           anything else: 404
+ *   /sound   audio only                                           /vp8    VP8, which Heron does not decode
+ *   anything else: 404
  *   /resize  MJPEG whose size changes from 320x240 to 160x120 after 2 s of each session
  */
 #ifndef HERON_TESTS_RTSP_PEER_H
