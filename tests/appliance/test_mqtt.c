@@ -187,7 +187,9 @@ static void every_place_is_filled_and_sent(void **state)
     struct rig *r = *state;
     struct err err = {0};
     char suffix[32];
-    broker_reserve(&r->broker, NULL);
+    /* otherwise mosquitto drops what is more than 1,000 for one subscriber, and a late one gets all at once */
+    const struct broker_options bo = {.lines = "max_queued_messages 0\n"};
+    broker_reserve(&r->broker, &bo);
     open_mqtt(r);
     for (int i = 0; i < MQTT_STATES_MAX; i++) {
         snprintf(suffix, sizeof suffix, "s%d", i);
@@ -248,20 +250,50 @@ static void what_cannot_be_published_is_refused(void **state)
 static void resync_publishes_everything_again(void **state)
 {
     struct rig *r = *state;
+    char suffix[32], topic[64];
     broker_start(&r->broker, NULL);
     subscriber_start(&r->sub, &r->broker, "heron/#");
     open_mqtt(r);
-    set_text(r->mqtt, "a", "1");
-    set_text(r->mqtt, "b", "2");
-    subscriber_await(&r->sub, 0, "heron/a", "1");
-    subscriber_await(&r->sub, 0, "heron/b", "2");
+    for (int i = 0; i < 100; i++) { /* more than are on their way at once */
+        snprintf(suffix, sizeof suffix, "s%d", i);
+        set_text(r->mqtt, suffix, "1");
+    }
+    await_stats(r->mqtt, s, s.published == 101);
     subscriber_await(&r->sub, 0, "heron/available", "online");
+    subscriber_await(&r->sub, 0, "heron/s99", "1");
     const size_t from = subscriber_mark(&r->sub);
     mqtt_resync(r->mqtt);
-    subscriber_await(&r->sub, from, "heron/a", "1");
-    subscriber_await(&r->sub, from, "heron/b", "2");
     subscriber_await(&r->sub, from, "heron/available", "online");
+    assert_int_equal(subscriber_count(&r->sub, from, "heron/available"), 1);
+    for (size_t i = from; i < r->sub.n && strcmp(r->sub.messages[i]->topic, "heron/available") != 0; i++)
+        assert_string_equal(r->sub.messages[i]->payload, "1");
+    assert_string_equal(r->sub.messages[from + 100]->topic, "heron/available"); /* when all of them were out */
+    for (int i = 0; i < 100; i++) {
+        snprintf(topic, sizeof topic, "heron/s%d", i);
+        assert_int_equal(subscriber_count(&r->sub, from, topic), 1);
+    }
     assert_int_equal(stats_of(r->mqtt).connects, 1);
+}
+
+static void only_the_newest_value_waits(void **state)
+{
+    struct rig *r = *state;
+    char value[32];
+    broker_start(&r->broker, NULL);
+    subscriber_start(&r->sub, &r->broker, "heron/#");
+    open_mqtt(r);
+    subscriber_await(&r->sub, 0, "heron/available", "online");
+    broker_freeze(&r->broker); /* nothing is acknowledged */
+    for (int i = 0; i < 20; i++) {
+        snprintf(value, sizeof value, "%d", i);
+        const int64_t before_ns = clock_now_ns();
+        set_text(r->mqtt, "a", value);
+        await_stats(r->mqtt, s, s.heartbeat_ns > before_ns); /* the thread has gone round since */
+    }
+    set_text(r->mqtt, "a", "last");
+    broker_thaw(&r->broker);
+    subscriber_await(&r->sub, 0, "heron/a", "last");
+    assert_int_equal(subscriber_count(&r->sub, 0, "heron/a"), 2); /* one was on its way, one waited */
 }
 
 static void cleared_state_is_gone_from_the_broker(void **state)
@@ -739,11 +771,13 @@ static void no_descriptor_and_no_thread_is_left(void **state)
         set_text(r->mqtt, "a", "1");
         close_mqtt(r, true);
     }
-    const int64_t until_ns = clock_now_ns() + LIMIT_NS; /* the link's helper is detached: its end may lag */
-    while (count_entries("/proc/self/task") != n_threads && clock_now_ns() < until_ns)
+    /* the link's helper is detached: its end may lag, the one before the first count included */
+    const int64_t until_ns = clock_now_ns() + LIMIT_NS;
+    while ((count_entries("/proc/self/task") > n_threads || count_entries("/proc/self/fd") > n_fds) &&
+           clock_now_ns() < until_ns)
         usleep(2000);
-    assert_int_equal(count_entries("/proc/self/task"), n_threads);
-    assert_int_equal(count_entries("/proc/self/fd"), n_fds);
+    assert_true(count_entries("/proc/self/task") <= n_threads);
+    assert_true(count_entries("/proc/self/fd") <= n_fds);
 }
 
 static void no_broker_is_installed(void **state)
@@ -765,6 +799,7 @@ int main(int argc, char **argv)
         TEST(every_place_is_filled_and_sent),
         TEST(what_cannot_be_published_is_refused),
         TEST(resync_publishes_everything_again),
+        TEST(only_the_newest_value_waits),
         TEST(cleared_state_is_gone_from_the_broker),
         TEST(broker_may_come_later),
         TEST(killed_broker_gets_all_states_again),
