@@ -11,13 +11,17 @@
 #include "kernels/kernels.h"
 
 #define SPEED_TYPES_MAX 6
-#define SPEED_ROWS      64 /* rows of the larger of the two batches that are timed */
+#define SPEED_POINTS    3 /* batches that are timed, of speed_rows[] rows */
+#define SPEED_ROWS_MAX  64
+
+/* One row (an answer), a few (answers that are written together), many (a prompt). */
+extern const int32_t speed_rows[SPEED_POINTS];
 
 /* Multiplying rows by a weight of one type. */
 struct speed_type {
-    enum kn_dtype dtype;  /* asked for */
-    int32_t cols, rows;   /* asked for: of a typical weight of this type; fewer rows are measured when it is large */
-    double one_s, many_s; /* seconds per multiply-add: with one row; with SPEED_ROWS of them */
+    enum kn_dtype dtype;         /* asked for */
+    int32_t cols, rows;          /* asked for: of a typical weight of this type; fewer rows are measured when it is large */
+    double pass_s[SPEED_POINTS]; /* seconds per value of the weight, for all rows of the batch together */
 };
 
 struct speed {
