@@ -410,7 +410,8 @@ int en_estimate(const struct en_options *options, const struct en_job *jobs, int
         rc = estimate_job(&cost, tokenizer, &jobs[i], &estimates[i], err);
     if (rc != 0)
         goto fail;
-    memcpy(ret_estimates, estimates, (size_t)n_jobs * sizeof *estimates);
+    if (n_jobs > 0) /* without jobs the caller may give no room */
+        memcpy(ret_estimates, estimates, (size_t)n_jobs * sizeof *estimates);
     fill_forecast(&cost, device, ret_forecast);
     ret_forecast->measure_ns = measure_ns;
 fail:
