@@ -457,11 +457,32 @@ static void frozen_broker_is_noticed_and_holds_nobody_up(void **state)
     await_stats(r->mqtt, s, s.connects >= 2);
 }
 
+static void what_waits_for_a_slow_broker_is_dropped_with_the_connection(void **state)
+{
+    struct rig *r = *state;
+    static const char payload[MQTT_PAYLOAD_MAX] = {'x'};
+    broker_start(&r->broker, NULL);
+    open_mqtt(r);
+    await_stats(r->mqtt, s, s.published > 0);
+    broker_freeze(&r->broker);
+    while (stats_of(r->mqtt).dropped == 0) { /* until the socket is full, and MQTT_TELEMETRY_MAX wait */
+        const int64_t before_ns = clock_now_ns();
+        mqtt_send(r->mqtt, "stats", payload, sizeof payload);
+        await_stats(r->mqtt, s, s.heartbeat_ns > before_ns); /* so that none waits only for the thread */
+    }
+    const uint64_t dropped = stats_of(r->mqtt).dropped;
+    broker_kill(&r->broker);
+    await_stats(r->mqtt, s, !s.is_connected);
+    assert_true(stats_of(r->mqtt).dropped > dropped);
+}
+
 static void close_does_not_wait_for_a_frozen_broker(void **state)
 {
     struct rig *r = *state;
     broker_start(&r->broker, NULL);
-    open_mqtt(r);
+    struct mqtt_options o = options_for(&r->broker);
+    o.keepalive_ns = 3600 * CLOCK_S; /* nothing but the drain's end ends it */
+    open_with(r, &o);
     await_stats(r->mqtt, s, s.published > 0);
     broker_freeze(&r->broker);
     for (int i = 0; i < 100; i++) {
@@ -474,7 +495,7 @@ static void close_does_not_wait_for_a_frozen_broker(void **state)
     assert_false(mqtt_close(m, 300 * CLOCK_MS)); /* or never, and the runner's limit tells */
     broker_thaw(&r->broker);
     subscriber_start(&r->sub, &r->broker, "heron/#");
-    subscriber_await(&r->sub, 0, "heron/available", "offline"); /* it was on its way, before the DISCONNECT */
+    subscriber_await(&r->sub, 0, "heron/available", "offline"); /* it was on its way, and else the will says it */
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------------------- */
@@ -805,6 +826,7 @@ int main(int argc, char **argv)
         TEST(killed_broker_gets_all_states_again),
         TEST(broker_killed_in_a_burst),
         TEST(frozen_broker_is_noticed_and_holds_nobody_up),
+        TEST(what_waits_for_a_slow_broker_is_dropped_with_the_connection),
         TEST(close_does_not_wait_for_a_frozen_broker),
         TEST(close_drains_and_says_offline),
         TEST(close_without_a_broker),
