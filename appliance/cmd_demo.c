@@ -154,13 +154,21 @@ static char *quoted(const char *text)
     return out;
 }
 
+/* The same for a file, by its whole path: the configuration lies in another folder. */
+static char *quoted_path(const char *path)
+{
+    char *whole = realpath(path, NULL), *out = quoted(whole ? whole : path);
+    free(whole);
+    return out;
+}
+
 static int write_configuration(const struct demo *d)
 {
     char *text = NULL, *source = quoted(d->source), *engine = NULL;
     char model[2 * 4096 + 64] = "";
     int status = EX_OSERR;
     if (d->args.model) {
-        char *m = quoted(d->args.model), *v = d->args.vision ? quoted(d->args.vision) : NULL;
+        char *m = quoted_path(d->args.model), *v = d->args.vision ? quoted_path(d->args.vision) : NULL;
         snprintf(model, sizeof model, "  model: %s\n%s%s%s", m ? m : "", v ? "  vision: " : "", v ? v : "", v ? "\n" : "");
         free(m);
         free(v);
