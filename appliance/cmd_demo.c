@@ -184,7 +184,7 @@ static int write_configuration(const struct demo *d)
                            "cameras:\n  yard:\n    source: %s\n"
                            "    watch: { every: %lldms, deadline: %lldms, max_pixels: 65536, max_tokens: 128 }\n",
                            engine, (long long)d->port, source, (long long)d->every_ms,
-                           (long long)(d->every_ms < 5000 ? 10000 : 2 * d->every_ms)) < 0)
+                           (long long)(d->every_ms < 15000 ? 30000 : 2 * d->every_ms)) < 0)
         text = NULL;
     if (text)
         status = write_file(d, "heron.yaml", text);

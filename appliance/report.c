@@ -339,7 +339,8 @@ static void judge_all(struct report *r, int64_t now)
     reasons_of_cameras(r, s, now);
     const bool is_degraded = s->n_reasons > 0;
     if (engine->state == WORKER_OPENING && engine->all_bytes > 0)
-        add_reason(s, "loading the model: %d0 %%", (int)(10.0 * (double)engine->done_bytes / (double)engine->all_bytes));
+        add_reason(s, "loading the model: %d %%",
+                   10 * (int)(10.0 * (double)engine->done_bytes / (double)engine->all_bytes)); /* by tens: each is a message */
     if (engine->is_untrained)
         add_reason(s, "model %s is untrained: its answers mean nothing", engine->model);
     for (int i = 0; i < r->config->n_later; i++)
