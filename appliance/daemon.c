@@ -349,6 +349,7 @@ static int open_mqtt(struct daemon *d, struct err *err)
         .tls_cert = c->mqtt.tls_cert,
         .tls_key = c->mqtt.tls_key,
         .subscriptions = subscriptions,
+        .is_held = true,
     };
     return mqtt_open(&options, &d->mqtt, err);
 }
@@ -376,7 +377,11 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
     if ((rc = report_open(&report, &d->report, err)) != 0)
         return rc;
     report_set_config(d->report, d->config, NULL);
-    return fleet_apply(d->fleet, d->config, err);
+    if ((rc = fleet_apply(d->fleet, d->config, err)) != 0)
+        return rc;
+    report_tick(d->report, clock_now_ns());
+    mqtt_begin(d->mqtt);
+    return 0;
 }
 
 /* The one way out, from any point of open_all. */
@@ -408,7 +413,7 @@ int daemon_run(const struct daemon_options *options)
         config_free(d.started);
         return status;
     }
-    log_notice("heron %s starting config=%s sha=%.12s cameras=%d", HERON_VERSION, d.config->path, d.config->sha,
+    log_notice("heron %s starting config=%s sha=%.12s cameras=%d", heron_version, d.config->path, d.config->sha,
                d.config->n_cameras);
     d.watchdog_ns = notify_watchdog_interval_ns();
     const int rc = open_all(&d, options, &err);

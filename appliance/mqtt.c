@@ -73,6 +73,7 @@ struct mqtt {
     struct telemetry *first_telemetry, *last_telemetry;
     int n_telemetry;
     struct mqtt_stats stats;
+    bool is_held;      /* not to connect yet */
     bool is_announced; /* `online` is out */
     bool is_closing;
     int64_t close_ns, give_up_ns; /* the end of the drain, and when states no longer hold `offline` up */
@@ -512,17 +513,17 @@ static void *mqtt_main(void *arg)
         const int64_t now_ns = clock_now_ns();
         pthread_mutex_lock(&m->lock);
         m->stats.heartbeat_ns = now_ns;
-        const bool is_closing = m->is_closing;
+        const bool is_closing = m->is_closing, is_held = m->is_held;
         pthread_mutex_unlock(&m->lock);
 
-        if (!is_closing || m->backoff_ns == 0) /* one attempt even where it is closed at once */
+        if (!is_held && (!is_closing || m->backoff_ns == 0)) /* one attempt even where it is closed at once */
             connect_if_due(m, now_ns);
         const bool is_more = !m->is_offline_sent && send_due(m);
         if (is_closing && step_close(m, now_ns))
             break;
 
         int timeout_ms = is_more ? 0 : ROUND_MS;
-        if (!m->is_under_way)
+        if (!m->is_under_way && !is_held)
             timeout_ms = wait_ms(m->retry_ns, now_ns, timeout_ms);
         if (is_closing)
             timeout_ms = wait_ms(now_ns < m->give_up_ns ? m->give_up_ns : m->close_ns, now_ns, timeout_ms);
@@ -651,6 +652,7 @@ int mqtt_open(const struct mqtt_options *options, struct mqtt **ret_mqtt, struct
     if (!m)
         return err_set(err, ERR_NOMEM, "mqtt: no memory");
     m->wake_fd = -1;
+    m->is_held = options->is_held;
     pthread_mutex_init(&m->lock, NULL);
     if (getrandom(&m->rng.seed, sizeof m->rng.seed, GRND_NONBLOCK) != sizeof m->rng.seed)
         m->rng.seed = (uint64_t)clock_wall_ns() ^ (uint64_t)getpid() << 32;
@@ -676,6 +678,14 @@ int mqtt_open(const struct mqtt_options *options, struct mqtt **ret_mqtt, struct
     }
     *ret_mqtt = m;
     return 0;
+}
+
+void mqtt_begin(struct mqtt *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->is_held = false;
+    pthread_mutex_unlock(&m->lock);
+    wake(m);
 }
 
 bool mqtt_close(struct mqtt *m, int64_t drain_ns)

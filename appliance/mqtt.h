@@ -45,6 +45,7 @@ struct mqtt_options {
     const char *tls_ca, *tls_cert, *tls_key;
     const char *const *subscriptions; /* below the prefix, "config/reload", "+/enabled/set"; NULL-terminated; NULL: none */
     int64_t backoff_min_ns, backoff_max_ns; /* 0: 1 s and 60 s; tests make them short */
+    bool is_held; /* connect only after mqtt_begin: whoever is to hear `online` must find all states before it */
 };
 
 /* A message on a subscribed topic. */
@@ -68,6 +69,9 @@ struct mqtt_stats {
 
 /* Texts are copied. The thread starts at once; an absent broker is no error. Errors: ERR_NOMEM, ERR_INVAL (TLS files), ERR_IO. */
 int mqtt_open(const struct mqtt_options *options, struct mqtt **ret_mqtt, struct err *err);
+
+/* End is_held: all states are set that the first `online` is to follow. */
+void mqtt_begin(struct mqtt *mqtt);
 
 /*
  * Send what is still to be sent, P/available = offline last, within drain_ns, disconnect, end the thread, free. Takes NULL.

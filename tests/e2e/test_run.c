@@ -64,6 +64,32 @@ static void test_observations_arrive(void **state)
     json_decref(scene);
 }
 
+/* At a broker that is there already: whoever acts on `online` finds no state of the run before. */
+static void test_states_come_before_online(void **state)
+{
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, CAMERAS, NULL);
+    subscriber_await(s, 0, "heron/available", "online");
+    static const char *const topics[] = {"heron/status",
+                                         "heron/config/state",
+                                         "heron/yard/status/capture",
+                                         "heron/yard/status/analysis",
+                                         "heron/yard/enabled/state",
+                                         "heron/yard/analysis/state",
+                                         "heron/yard/health",
+                                         "heron/gate/status/capture",
+                                         "heron/gate/health"};
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+        size_t k = 0;
+        while (k < s->n && strcmp(s->messages[k]->topic, topics[i]) != 0)
+            if (strcmp(s->messages[k++]->topic, "heron/available") == 0)
+                fail_msg("online came before %s", topics[i]);
+        assert_true(k < s->n);
+    }
+    assert_int_equal(box_stop(&r->box), 0);
+}
+
 /* What a consumer who comes later finds retained. */
 static void test_states_lie_at_the_broker(void **state)
 {
@@ -214,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_observations_arrive, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_states_come_before_online, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_states_lie_at_the_broker, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_sigterm_drains_and_says_offline, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_sigkill_makes_the_will_fire, box_set_up, box_tear_down),
