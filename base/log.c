@@ -22,15 +22,23 @@ static struct {
     uint64_t n_lines; /* ever written */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_LEVEL_INFO};
 
+/* Where the user info of the URL whose authority begins at p ends; NULL: it has none. A password may hold / ? # and quotes as people write it. */
+static char *find_at(char *p)
+{
+    const size_t authority = strcspn(p, "/?# \t\r\n"), token = strcspn(p, " \t\r\n");
+    char *at = NULL;
+    for (size_t i = 0; i < token; i++)
+        if (p[i] == '@')
+            at = p + i;
+    /* host/path@x has an @ too, and no secret; host:554/path@x cannot be told from user:554/word@x */
+    return at && ((size_t)(at - p) < authority || memchr(p, '@', authority) || memchr(p, ':', authority)) ? at : NULL;
+}
+
 void log_redact(char *s)
 {
     for (char *p = strstr(s, "://"); p; p = strstr(p, "://")) {
         p += 3;
-        const size_t authority = strcspn(p, "/?# \t\"'<>");
-        char *at = NULL;
-        for (char *q = p; q < p + authority; q++)
-            if (*q == '@')
-                at = q;
+        char *at = find_at(p);
         if (!at)
             continue;
         /* `***@` where there is room for it, which there is for any user info of three bytes or more */
@@ -39,6 +47,16 @@ void log_redact(char *s)
         memmove(p + stars, at, strlen(at) + 1);
         p += stars;
     }
+}
+
+/* A line that was cut may end inside of a URL's user info, its @ lost. */
+static void redact_cut(char *line)
+{
+    char *last = NULL;
+    for (char *p = strstr(line, "://"); p; p = strstr(p + 3, "://"))
+        last = p + 3;
+    if (last && !last[strcspn(last, " \t\r\n")] && !strchr(last, '@'))
+        *last = 0;
 }
 
 /* under lock */
@@ -65,8 +83,10 @@ void log_write(enum log_level level, struct log_site *site, const char *fmt, ...
     char line[LOG_LINE_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
+    const int n_whole = vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    if (n_whole >= (int)sizeof line)
+        redact_cut(line);
     log_redact(line);
     for (char *p = line; *p; p++) /* one event, one line, whatever a camera or a broker put into its text */
         if ((unsigned char)*p < 0x20)

@@ -101,6 +101,10 @@ static void log_hides_user_info(void **state)
         {"mqtt://u@h and http://a:b@c", "mqtt://*@h and http://***@c"},
         {"rtsp://user:p@ss@host/x", "rtsp://***@host/x"},
         {"http://host/path@not-user", "http://host/path@not-user"},
+        {"rtsp://u:pa'ss@host/x and rtsp://u:a/b?c#d@host/x", "rtsp://***@host/x and rtsp://***@host/x"},
+        {"rtsp://u:p@x/ss@host/x", "rtsp://***@host/x"},
+        {"source='rtsp://u:\"<>@host/x', next=a@b", "source='rtsp://***@host/x', next=a@b"},
+        {"rtsp://10.0.0.7:554/x at a@b", "rtsp://10.0.0.7:554/x at a@b"},
         {"no url", "no url"},
         {"://", "://"},
         {"x://@", "x://@"},
@@ -111,6 +115,22 @@ static void log_hides_user_info(void **state)
         log_redact(s);
         assert_string_equal(s, cases[i].out);
     }
+}
+
+/* The end of a long line is lost, and with it the @ that tells user info from a host. */
+static void log_hides_user_info_in_a_cut_line(void **state)
+{
+    char url[2 * LOG_LINE_BYTES], *text = test_malloc(LOG_RING_LINES * LOG_LINE_BYTES);
+    snprintf(url, sizeof url, "rtsp://admin:%0*d@host/x", LOG_LINE_BYTES, 424242);
+    log_notice("a long line url=%s", url);
+    memset(url + strlen("rtsp://admin:"), '7', LOG_LINE_BYTES);
+    log_notice("a long line url=%s", url);
+    log_recent(text, LOG_RING_LINES * LOG_LINE_BYTES);
+    const char *at = strstr(text, "a long line");
+    assert_non_null(at);
+    assert_null(strstr(at, "admin"));
+    assert_null(strstr(at, "7777"));
+    test_free(text);
 }
 
 static void log_is_bounded_per_call_site(void **state)
@@ -136,7 +156,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_keeps_the_first_cause),    cmocka_unit_test(clock_can_be_replaced),
         cmocka_unit_test(arena_is_bounded_and_aligned), cmocka_unit_test(rng_is_the_published_splitmix64),
-        cmocka_unit_test(log_hides_user_info),          cmocka_unit_test(log_is_bounded_per_call_site),
+        cmocka_unit_test(log_hides_user_info),          cmocka_unit_test(log_hides_user_info_in_a_cut_line),
+        cmocka_unit_test(log_is_bounded_per_call_site),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
