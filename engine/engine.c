@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "engine/blocks.h"
 #include "engine/constraint.h"
 #include "engine/image.h"
@@ -300,10 +301,8 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
         goto fail;
     }
     e->options = *options;
-    snprintf(e->name, sizeof e->name, "%s",
-             s.is_synthetic    ? s.synthetic.name
-             : s.shape.name[0] ? s.shape.name
-                               : base_name(options->model_path));
+    const char *name = s.is_synthetic ? s.synthetic.name : s.shape.name[0] ? s.shape.name : base_name(options->model_path);
+    (void)utf8_repair(name, strlen(name), e->name, sizeof e->name - 1); /* a file's name is bytes, this one goes into JSON */
     if ((rc = settle_options(&e->options, &s, err)) != 0)
         goto fail;
     const struct kn_device_options device_options = {

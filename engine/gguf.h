@@ -120,8 +120,8 @@ uint64_t gguf_array_count(const struct gguf *g, const char *key);
 /* A string value equals this text. False where the key is missing or no string. */
 bool gguf_string_is(const struct gguf *g, const char *key, const char *text);
 
-/* Copy a string value to a buffer of `cap` bytes, cut to fit, control characters replaced by '?', always terminated.
- * Returns false (and an empty text) where the key is missing or no string. */
+/* Copy a string value to a buffer of `cap` bytes, cut to fit between characters, control characters replaced by '?' and what is
+ * no UTF-8 by U+FFFD, always terminated. Returns false (and an empty text) where the key is missing or no string. */
 bool gguf_copy_text(const struct gguf *g, const char *key, char *out, size_t cap);
 
 /* Walk an array of strings: gguf_strings_begin, then gguf_strings_next `count` times. */

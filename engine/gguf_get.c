@@ -1,5 +1,7 @@
 #include "engine/gguf_internal.h"
 
+#include "base/utf8.h"
+
 #include <assert.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -178,12 +180,18 @@ bool gguf_copy_text(const struct gguf *g, const char *key, char *out, size_t cap
     out[0] = 0;
     if (gguf_get_string(g, key, &s, NULL) < 0)
         return false;
-    size_t n = s.n < cap - 1 ? s.n : cap - 1;
-    while (n < s.n && n > 0 && ((unsigned char)s.data[n] & 0xC0) == 0x80) /* not through the middle of a character */
-        n--;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (unsigned char)s.data[i] < 0x20 || s.data[i] == 0x7F ? '?' : s.data[i];
-    out[n] = 0;
+    size_t put = 0;
+    for (size_t at = 0; at < s.n;) { /* whole characters only, and the text goes into JSON: always UTF-8 */
+        uint32_t cp;
+        char bytes[4];
+        at += utf8_decode(s.data + at, s.n - at, &cp);
+        const size_t n = utf8_encode(cp < 0x20 || cp == 0x7F ? '?' : cp, bytes);
+        if (put + n > cap - 1)
+            break;
+        memcpy(out + put, bytes, n);
+        put += n;
+    }
+    out[put] = 0;
     return true;
 }
 

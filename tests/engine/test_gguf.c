@@ -550,20 +550,43 @@ static void test_writer_errors(void **state)
     }
 }
 
+/* What is shown and goes into JSON is UTF-8 whatever the file holds, and is never cut inside a character. */
+static void shown_texts_are_utf8(void **state)
+{
+    static struct builder b;
+    static const struct {
+        const char *raw, *shown;
+        size_t cap;
+    } cases[] = {{"a\xFFz", "a\xEF\xBF\xBDz", 16},
+                 {"\xC3", "\xEF\xBF\xBD", 16},
+                 {"\xED\xA0\x80", "\xEF\xBF\xBD", 6},
+                 {"ab\xC3\xA9", "ab\xC3\xA9", 5},
+                 {"ab\xC3\xA9", "ab", 4},
+                 {"a\x7F\tb", "a??b", 16},
+                 {"\xFF", "", 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gguf *g = NULL;
+        struct err err = {0};
+        char out[16];
+        b.n = 0;
+        put_head(&b, 3, 0, 1);
+        put_text(&b, "general.name"), put_u32(&b, GGUF_STRING), put_text(&b, cases[i].raw);
+        assert_ok(gguf_open_memory(b.data, b.n, "name", &g, &err), &err);
+        assert_true(gguf_copy_text(g, "general.name", out, cases[i].cap));
+        assert_string_equal(out, cases[i].shown);
+        gguf_close(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_truncated_everywhere),
-        cmocka_unit_test(test_bit_flips),
-        cmocka_unit_test(test_lying_counts),
-        cmocka_unit_test(test_bad_tensors),
-        cmocka_unit_test(test_duplicates_and_overlaps),
-        cmocka_unit_test(test_bad_keys),
-        cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(shown_texts_are_utf8), cmocka_unit_test(test_values),
+        cmocka_unit_test(test_versions),        cmocka_unit_test(test_truncated_everywhere),
+        cmocka_unit_test(test_bit_flips),       cmocka_unit_test(test_lying_counts),
+        cmocka_unit_test(test_bad_tensors),     cmocka_unit_test(test_duplicates_and_overlaps),
+        cmocka_unit_test(test_bad_keys),        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_parts),           cmocka_unit_test(test_files),
         cmocka_unit_test(test_writer_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
