@@ -57,6 +57,7 @@ SRC     := $(wildcard $(SRC))
 OBJ     := $(SRC:%.c=$(O)/%.o)
 LIB     := $(O)/libheron.a
 MAIN    := $(O)/appliance/main.o
+TELL    := $(O)/appliance/version.o
 TESTS   := $(patsubst %.c,$(O)/%,$(wildcard tests/base/test_*.c tests/kernels/test_*.c tests/engine/test_*.c \
              tests/pipeline/test_*.c tests/appliance/test_*.c tests/fault/test_*.c tests/e2e/test_*.c))
 FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -75,11 +76,12 @@ all: $(O)/heron $(TOOLS)            ## the program and the tools
 
 cpu: all                            ## the same, without looking for a CUDA toolkit
 
-$(O)/heron: $(MAIN) $(LIB)
-	$(call say,LD,$@) $(CC) $(ALL_LDFLAGS) -o $@ $(MAIN) $(LIB) $(ALL_LIBS)
+$(O)/heron: $(MAIN) $(TELL) $(LIB)
+	$(call say,LD,$@) $(CC) $(ALL_LDFLAGS) -o $@ $(MAIN) $(TELL) $(LIB) $(ALL_LIBS)
 
-$(LIB): $(filter-out $(MAIN),$(OBJ))
-	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
+# tests need some version and not the newest: they are not linked anew for it
+$(LIB): $(filter-out $(MAIN) $(TELL),$(OBJ)) | $(TELL)
+	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^ $(TELL)
 
 %_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
@@ -89,9 +91,9 @@ $(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 $(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
 # byte parsers and base convert between integer sizes with care
 $(O)/base/%.o $(O)/engine/gguf.o: CONVERT := -Wconversion -Wno-sign-conversion
-# only the appliance tells the version: a commit compiles nothing else anew
-$(O)/appliance/%.o: TELL := -DHERON_VERSION='"$(VERSION)"'
-$(filter $(O)/appliance/%,$(OBJ)): $(O)/version
+# one file tells the version: a commit compiles nothing else anew
+$(TELL): ALL_CFLAGS += -DHERON_VERSION='"$(VERSION)"'
+$(TELL): $(O)/version
 
 $(O)/flags: FORCE
 	@mkdir -p $(O); echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' > $@
@@ -101,7 +103,7 @@ $(O)/version: FORCE
 
 $(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) $(TELL) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) -MMD -MP -c -o $@ $<
 
 $(O)/tests/support/%.o: ALL_CFLAGS += $(TEST_CFLAGS)
 $(TESTS) $(O)/tests/support/%: ALL_CFLAGS += $(TEST_CFLAGS)

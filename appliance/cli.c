@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "appliance/nearest.h"
+#include "appliance/version.h"
 
 /* ---- complaints ----------------------------------------------------------------------------------------------------------------- */
 
@@ -212,7 +213,7 @@ int cli_read_file(const char *path, size_t max_bytes, char **ret_bytes, size_t *
 
 static void print_commands(FILE *out, const struct cli_command *commands, int n)
 {
-    fprintf(out, "Heron watches cameras and says over MQTT what it sees. (%s)\n\n", HERON_VERSION);
+    fprintf(out, "Heron watches cameras and says over MQTT what it sees. (%s)\n\n", heron_version);
     for (int i = 0; i < n; i++)
         fprintf(out, "  heron %-10s %s\n", commands[i].name, commands[i].help);
     fprintf(out, "  heron %-10s %s\n\n`heron COMMAND --help` lists a command's options.\n", "help", "this table");
@@ -221,9 +222,15 @@ static void print_commands(FILE *out, const struct cli_command *commands, int n)
 int cli_main(const struct cli_command *commands, int n, int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "help";
+    char *help_of[] = {argv[0], argc > 2 ? argv[2] : NULL, (char *)"--help", NULL};
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        print_commands(stdout, commands, n);
-        return 0;
+        if (!help_of[1] || strcmp(help_of[1], "help") == 0) {
+            print_commands(stdout, commands, n);
+            return 0;
+        }
+        name = help_of[1]; /* heron help COMMAND: as heron COMMAND --help */
+        argc = 3;
+        argv = help_of;
     }
     if (strcmp(name, "--version") == 0)
         name = "version";

@@ -33,6 +33,7 @@ const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [-m MODEL -v
 
 #define PREFIX        "heron"
 #define LATENCIES_MAX 4096
+#define SUMMARY_MAX   60
 #define CONNECT_NS    (10 * CLOCK_S) /* for the broker to answer */
 #define STOP_NS       (25 * CLOCK_S) /* for the daemon to end: it drains for 15 s */
 
@@ -44,7 +45,7 @@ struct demo {
     pid_t broker, daemon;
     struct mqtt_link *link;
     int signal_fd;
-    bool is_colour, is_up, is_offline, is_untrained;
+    bool is_colour, is_up, is_offline;
     char state[32], reason[400]; /* of P/status */
     char problem[300];           /* why it ends early */
     uint64_t observations;
@@ -268,6 +269,15 @@ static void print_fields(const json_t *result)
     }
 }
 
+/* Bytes of the first SUMMARY_MAX characters of a text: a line of the screen has room for no more. */
+static int clip(const char *text)
+{
+    int n = 0, characters = 0;
+    while (text[n] && (characters += ((unsigned char)text[n] & 0xc0) != 0x80) <= SUMMARY_MAX)
+        n++;
+    return n;
+}
+
 static void show_scene(struct demo *d, const json_t *scene)
 {
     const json_t *latency = json_object_get(scene, "latency_ms"), *result = json_object_get(scene, "result");
@@ -277,8 +287,11 @@ static void show_scene(struct demo *d, const json_t *scene)
         d->latency_ms[d->n_latencies++] = (float)total;
     d->observations++;
     print_clock();
-    printf("%s%s%s  %s%.2f s%s  %s%s%s  ", BOLD(d), json_string_value(json_object_get(scene, "camera")), OFF(d), DIM(d),
-           total / 1e3, OFF(d), summary ? "\"" : "", summary ? summary : "", summary ? "\"" : "");
+    printf("%s%s%s  %s%.2f s%s  ", BOLD(d), json_string_value(json_object_get(scene, "camera")), OFF(d), DIM(d), total / 1e3,
+           OFF(d));
+    if (summary)
+        printf("\"%.*s%s\"%s  ", clip(summary), summary, summary[clip(summary)] ? "…" : "",
+               json_is_true(json_object_get(scene, "untrained")) ? " (untrained)" : "");
     printf("%s", DIM(d));
     print_fields(result);
     printf("  (queue %.0f, vision %.0f, prefill %.0f, decode %.0f ms)%s\n",

@@ -154,7 +154,7 @@ int cmd_describe(int argc, char **argv)
         goto out;
     }
     if (info.is_untrained)
-        fprintf(stderr, "heron describe: %s is untrained: its answers mean nothing\n", info.name);
+        fprintf(stderr, "heron describe: the model is untrained: its answers mean nothing\n");
     struct en_part system_part = {.text = system}, parts[PICTURES_MAX + 1];
     int n_parts = 0;
     for (int i = 0; i < words.n; i++)

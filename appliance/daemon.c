@@ -20,6 +20,7 @@
 #include "appliance/notify.h"
 #include "appliance/plan.h"
 #include "appliance/report.h"
+#include "appliance/version.h"
 #include "appliance/worker.h"
 #include "base/clock.h"
 #include "base/log.h"

@@ -4,10 +4,11 @@
 #include <stdio.h>
 
 #include "appliance/commands.h"
+#include "appliance/version.h"
 
 static int cmd_version(int argc, char **argv)
 {
-    printf("heron %s\n", HERON_VERSION);
+    printf("heron %s\n", heron_version);
     return 0;
 }
 

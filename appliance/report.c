@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "appliance/version.h"
 #include "appliance/watch.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -325,7 +326,7 @@ static void judge_all(struct report *r, int64_t now)
     const struct worker_stats *engine = &r->engine;
     struct payload_status *s = &r->status; /* borrows from r->engine */
     const enum payload_state before = r->state;
-    *s = (struct payload_status){.boot = r->options.boot, .version = HERON_VERSION, .config_sha = r->config->sha};
+    *s = (struct payload_status){.boot = r->options.boot, .version = heron_version, .config_sha = r->config->sha};
     if (engine->state == WORKER_READY && !r->ready_ns)
         r->ready_ns = now;
     else if (engine->state != WORKER_READY)
@@ -342,7 +343,7 @@ static void judge_all(struct report *r, int64_t now)
         add_reason(s, "loading the model: %d %%",
                    10 * (int)(10.0 * (double)engine->done_bytes / (double)engine->all_bytes)); /* by tens: each is a message */
     if (engine->is_untrained)
-        add_reason(s, "model %s is untrained: its answers mean nothing", engine->model);
+        add_reason(s, "the model is untrained: its answers mean nothing");
     for (int i = 0; i < r->config->n_later; i++)
         add_reason(s, "%s is not yet active", r->config->later[i]);
     if (!r->options.boot)
@@ -359,7 +360,7 @@ static void judge_all(struct report *r, int64_t now)
     s->state = r->state;
     s->since_wall_ns = r->since_wall_ns;
     s->engine_model = engine->model[0] ? engine->model : NULL;
-    s->engine_build = HERON_VERSION;
+    s->engine_build = heron_version;
     s->engine_device = engine->device[0] ? engine->device : NULL;
     s->engine_is_ready = engine->state == WORKER_READY;
     s->engine_is_untrained = engine->is_untrained;

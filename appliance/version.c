@@ -1,0 +1,3 @@
+#include "appliance/version.h"
+
+const char heron_version[] = HERON_VERSION;
