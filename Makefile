@@ -8,7 +8,9 @@ O       ?= build
 PREFIX  ?= /usr
 SYSCONFDIR ?= /etc
 UNITDIR ?= /usr/lib/systemd/system
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 CSTD    := -std=c11 -D_GNU_SOURCE
 OPT     ?= -O2 -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter
@@ -68,13 +70,17 @@ TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
-        tsan sanitized fuzz check layers headers format format-check cppcheck lines bench install uninstall clean help FORCE
+.PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines bench install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
-all: $(O)/heron $(TOOLS)            ## the program and the tools
+all: toolkit cpu                    ## the program and the tools
 
-cpu: all                            ## the same, without looking for a CUDA toolkit
+cpu: $(O)/heron $(TOOLS)            ## the same, without looking for a CUDA toolkit
+
+NVCC    := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+toolkit:
+	@echo "$(if $(NVCC),CUDA toolkit found ($(NVCC)) and not used: this version computes on the CPU,no CUDA toolkit (nvcc) found: building for the CPU)"
 
 $(O)/heron: $(MAIN) $(TELL) $(LIB)
 	$(call say,LD,$@) $(CC) $(ALL_LDFLAGS) -o $@ $(MAIN) $(TELL) $(LIB) $(ALL_LIBS)
@@ -83,7 +89,6 @@ $(O)/heron: $(MAIN) $(TELL) $(LIB)
 $(LIB): $(filter-out $(MAIN) $(TELL),$(OBJ)) | $(TELL)
 	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^ $(TELL)
 
-%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_amx.o: ISA := -mamx-tile -mamx-int8 -mamx-bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
@@ -147,7 +152,7 @@ endef
 
 # ---- run and test -----------------------------------------------------------------------------------------------------------
 DEMO_SECONDS ?=
-demo: deps                          ## a rendered scene, looked at for DEMO_SECONDS or until Ctrl-C, over a broker of its own
+demo: toolkit deps                  ## a rendered scene, looked at for DEMO_SECONDS or until Ctrl-C, over a broker of its own
 	$(again) demo-built
 	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) -m $(O)/demo/tiny.gguf -v $(O)/demo/mmproj-tiny.gguf
 
@@ -156,17 +161,17 @@ $(O)/demo/tiny.gguf: $(O)/tools/make_model
 	@mkdir -p $(@D)
 	$(call say,MODEL,$@) $(O)/tools/make_model --vision $(O)/demo/mmproj-tiny.gguf tiny-dense $@ >/dev/null
 
-test: deps                          ## build everything and run every test
+test: toolkit deps                  ## build everything and run every test
 	$(again) test-built
 	@tests/run $(TESTS) $(FUZZERS)
 
 test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS)
 
-test-kernels test-engine test-pipeline test-appliance test-e2e test-base: test-%: ## the tests of one room: test-kernels, test-engine, ...
-	$(again) test-built
+test-base test-kernels test-engine test-pipeline test-appliance test-e2e: test-%: deps ## the tests of one room
+	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))
 	@tests/run $(filter $(O)/tests/$*/%,$(TESTS))
 
-asan ubsan tsan:                    ## the tests under a sanitizer, in a build folder of its own
+asan ubsan tsan: deps                  ## the tests under a sanitizer, in a build folder of its own
 	@$(MAKE) --no-print-directory sanitized KIND=$@ O=$(O)-$@
 
 SAN_asan  := -fsanitize=address -fno-omit-frame-pointer
@@ -186,14 +191,18 @@ sanitized:
 	@$(SAN_ENV) tests/run $(TESTS) $(FUZZERS)
 
 FUZZ_SECONDS ?= 60
-fuzz:                               ## run each fuzzer for FUZZ_SECONDS with clang's libFuzzer
+fuzz: deps                          ## run each fuzzer for FUZZ_SECONDS with clang's libFuzzer
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt install clang" >&2; exit 1; }
 	@for f in tests/fuzz/fuzz_*.c; do n=$$(basename $$f .c); mkdir -p $(O)-fuzz/found/$$n; \
 	    $(MAKE) --no-print-directory -j$(JOBS) O=$(O)-fuzz CC=clang SAN='-fsanitize=address,undefined,fuzzer-no-link' WERROR= $(O)-fuzz/libheron.a && \
 	    clang $(CSTD) -g -O1 -fsanitize=address,undefined,fuzzer -I. $(PKG_CFLAGS) -o $(O)-fuzz/$$n $$f $(O)-fuzz/libheron.a $(ALL_LIBS) && \
 	    $(O)-fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -artifact_prefix=$(O)-fuzz/ $(O)-fuzz/found/$$n tests/fuzz/corpus/$${n#fuzz_} || exit 1; done
 
 # ---- checks -------------------------------------------------------------------------------------------------------------------
-check: layers headers format-check cppcheck lines ## layers, headers compile alone, format, cppcheck, file sizes
+check: check-tools layers headers format-check cppcheck lines ## layers, headers compile alone, format, cppcheck, file sizes
+
+check-tools:
+	@for t in clang-format cppcheck; do command -v $$t >/dev/null || { echo "make check needs $$t: apt install $$t" >&2; exit 1; }; done
 
 layers:                             ## arrows between rooms point down
 	@tools/layers
@@ -241,4 +250,5 @@ clean:                              ## remove the build folder
 	rm -rf $(O)
 
 help:                               ## this list
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-14s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z][a-z0-9 -]*:.*## /{n=split($$1,t," "); for(i=1;i<n;i++) print "  make " t[i]; printf "  make %-15s %s%s\n",t[n],n>1?"each: ":"",$$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: O=build PREFIX=/usr DESTDIR= V=1 DEMO_SECONDS= FUZZ_SECONDS=60 JOBS=$(JOBS)"
