@@ -250,5 +250,5 @@ clean:                              ## remove the build folder
 	rm -rf $(O)
 
 help:                               ## this list
-	@awk -F':.*## ' '/^[a-z][a-z0-9 -]*:.*## /{n=split($$1,t," "); for(i=1;i<n;i++) print "  make " t[i]; printf "  make %-15s %s%s\n",t[n],n>1?"each: ":"",$$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z][a-z0-9 -]*:.*## /{n=split($$1,t," "); for(i=1;i<n;i++) print "  make " t[i]; printf "  make %-15s %s%s\n",t[n],(n>1?"each: ":""),$$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: O=build PREFIX=/usr DESTDIR= V=1 DEMO_SECONDS= FUZZ_SECONDS=60 JOBS=$(JOBS)"
