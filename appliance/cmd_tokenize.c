@@ -15,14 +15,14 @@ const struct cli_command cmd_tokenize_command = {"tokenize", "-m MODEL [--specia
                                                  "all of standard input to token ids, and back", cmd_tokenize};
 
 /* Ids separated by white space or commas. */
-static int parse_ids(const char *text, int32_t **ret_ids, size_t *ret_n, struct err *err)
+static int parse_ids(const char *text, size_t n_text, int32_t **ret_ids, size_t *ret_n, struct err *err)
 {
     size_t n = 0, capacity = 1024;
     int32_t *ids = malloc(capacity * sizeof *ids);
     for (const char *p = text; ids;) {
         while (isspace((unsigned char)*p) || *p == ',')
             p++;
-        if (!*p)
+        if (p == text + n_text) /* a NUL before the end is no id */
             break;
         char *end = NULL;
         errno = 0;
@@ -79,7 +79,7 @@ int cmd_tokenize(int argc, char **argv)
     if (rc == 0)
         rc = cli_read_file("-", INPUT_MAX, &input, &n_input, &err);
     if (rc == 0 && decode) {
-        rc = parse_ids(input, &ids, &n, &err);
+        rc = parse_ids(input, n_input, &ids, &n, &err);
         if (rc == 0)
             rc = en_vocab_detokenize(vocab, ids, n, special, &text, &n, &err);
         if (rc == 0)

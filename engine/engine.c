@@ -274,6 +274,7 @@ static void fill_info(struct en_engine *e, const struct source *s, int64_t load_
         .trained_context = shape->trained_context,
         .n_params = s->text_plan.n_params + s->vision_plan.n_params,
         .weights_bytes = s->text_plan.weights_bytes + s->vision_plan.weights_bytes,
+        .vision_bytes = s->vision_plan.weights_bytes,
         .bytes_per_token = s->text_plan.bytes_per_token,
         .load_ns = (uint64_t)load_ns,
         .load_bytes = load_bytes,
@@ -423,6 +424,9 @@ int en_tokenize(struct en_engine *e, const char *text, size_t n_bytes, bool spec
 int en_detokenize(struct en_engine *e, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
                   struct err *err)
 {
+    const int rc = tokenizer_check_ids(e->tokenizer, ids, n, err);
+    if (rc < 0)
+        return rc;
     const size_t bytes = tokenizer_decode(e->tokenizer, ids, n, special, NULL, 0);
     char *text = malloc(bytes + 1);
     if (!text)

@@ -72,9 +72,9 @@ struct en_info {
     int32_t context_tokens; /* of a session here */
     int32_t trained_context;
     uint64_t n_params;
-    uint64_t weights_bytes;
-    uint64_t bytes_per_token;     /* weights read for one decoded token (experts: those used) */
-    uint64_t load_ns, load_bytes; /* how long loading took */
+    uint64_t weights_bytes, vision_bytes; /* all; those of the vision tower among them */
+    uint64_t bytes_per_token;             /* weights read for one decoded token (experts: those used) */
+    uint64_t load_ns, load_bytes;         /* how long loading took */
     bool has_vision;
     bool is_untrained; /* general.tags or name says that the weights are random: say so wherever it speaks */
 };
@@ -107,7 +107,10 @@ int en_describe_file(const char *path, bool all_tensors, char **ret_text, struct
 int en_tokenize(struct en_engine *engine, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
                 struct err *err);
 
-/* Token ids to bytes, control tokens written by name when `special`. Malloc'ed, NUL-terminated; may hold partial UTF-8. */
+/*
+ * Token ids to bytes, control tokens written by name when `special`. Malloc'ed, NUL-terminated; may hold partial UTF-8. Errors:
+ * ERR_INVAL (an id outside the vocabulary), ERR_NOMEM.
+ */
 int en_detokenize(struct en_engine *engine, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
                   struct err *err);
 

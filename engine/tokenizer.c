@@ -775,6 +775,15 @@ const char *tokenizer_token_bytes(const struct tokenizer *t, int32_t id, size_t 
     return known ? t->tokens[id].bytes : "";
 }
 
+int tokenizer_check_ids(const struct tokenizer *t, const int32_t *ids, size_t n_ids, struct err *err)
+{
+    for (size_t i = 0; i < n_ids; i++)
+        if (!in_vocabulary(t, ids[i]))
+            return err_set(err, ERR_INVAL, "token id %d (number %zu): the vocabulary has 0 to %d", ids[i], i + 1,
+                           (int)t->n_tokens - 1);
+    return 0;
+}
+
 size_t tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *out, size_t cap)
 {
     size_t need = 0, put = 0;

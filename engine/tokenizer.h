@@ -116,6 +116,9 @@ size_t tokenizer_word(const char *text, size_t n_bytes);
  */
 const char *tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *ret_n_bytes);
 
+/* Whether all ids are in the vocabulary; the first that is not is named. Errors: ERR_INVAL. */
+int tokenizer_check_ids(const struct tokenizer *t, const int32_t *ids, size_t n_ids, struct err *err);
+
 /*
  * Put the bytes of the ids into out[cap], control tokens by name if `special`, otherwise not at all. Writes whole tokens
  * while they fit. Returns the bytes that all of it needs, so that cap = 0 measures.

@@ -208,6 +208,9 @@ int en_vocab_tokenize(struct en_vocab *vocab, const char *text, size_t n_bytes, 
 int en_vocab_detokenize(struct en_vocab *vocab, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
                         struct err *err)
 {
+    const int rc = tokenizer_check_ids(vocab->tokenizer, ids, n, err);
+    if (rc < 0)
+        return rc;
     const size_t bytes = tokenizer_decode(vocab->tokenizer, ids, n, special, NULL, 0);
     char *text = malloc(bytes + 1);
     if (!text)
