@@ -18,6 +18,7 @@ const struct cli_command cmd_bench_command = {
 
 #define SEQUENCES_MAX 256
 #define PROBE_BYTES   (512u << 20)
+#define STEP_ROWS     512 /* of a prompt in one step */
 
 struct bench {
     struct en_engine *engine;
@@ -92,33 +93,68 @@ static void close_sessions(struct bench *b)
         en_session_close(b->sessions[--b->n_sessions]);
 }
 
-static void note(struct bench *b, const char *what, double per_s, const char *unit, double ms, double bytes_per_s,
-                 double bandwidth)
+/*
+ * A row. bytes_per_token: what one token has to read of the weights, as often as the steps that it shared; 0: no tokens here, and
+ * bytes_per_s is the rate itself.
+ */
+static void note(struct bench *b, const char *what, double per_s, const char *unit, double ms, double bytes_per_token,
+                 double bytes_per_s)
 {
-    json_t *row = json_pack("{s:s, s:f, s:s, s:f}", "what", what, "rate", per_s, "unit", unit, "ms", ms);
-    if (bytes_per_s > 0) {
-        json_object_set_new(row, "bytes_per_s", json_real(bytes_per_s));
-        json_object_set_new(row, "read_bandwidth", json_real(bandwidth));
-        json_object_set_new(row, "ratio", json_real(bytes_per_s / bandwidth));
-    }
+    json_t *row =
+        json_pack("{s:s, s:f, s:s, s:f, s:f}", "what", what, "rate", per_s, "unit", unit, "ms", ms, "bytes_per_s", bytes_per_s);
+    if (bytes_per_token > 0)
+        json_object_set_new(row, "bytes_per_token", json_real(bytes_per_token));
     json_array_append_new(b->rows, row);
 }
 
-static void print_rows(const struct bench *b)
+static void note_tokens(struct bench *b, const char *what, double tokens, double seconds, double ms, double bytes)
 {
-    printf("%-28s %12s %-10s %10s %10s %8s\n", "", "rate", "", "ms", "GB/s", "of read");
+    note(b, what, tokens / seconds, "tokens/s", ms, bytes / tokens, bytes / seconds);
+}
+
+/* Against the bandwidth that was measured before and after. */
+static void compare_rows(const struct bench *b, double bandwidth)
+{
     size_t i;
     json_t *row;
     json_array_foreach(b->rows, i, row)
     {
+        json_object_set_new(row, "read_bandwidth", json_real(bandwidth));
+        json_object_set_new(row, "ratio", json_real(json_real_value(json_object_get(row, "bytes_per_s")) / bandwidth));
+    }
+}
+
+static void print_rows(const struct bench *b)
+{
+    printf("%-28s %12s %-10s %10s %10s %10s %8s\n", "", "rate", "", "ms", "MB/token", "GB/s", "of read");
+    size_t i;
+    json_t *row;
+    json_array_foreach(b->rows, i, row)
+    {
+        const json_t *per_token = json_object_get(row, "bytes_per_token");
         printf("%-28s %12.2f %-10s %10.1f", json_string_value(json_object_get(row, "what")),
                json_real_value(json_object_get(row, "rate")), json_string_value(json_object_get(row, "unit")),
                json_real_value(json_object_get(row, "ms")));
-        if (json_object_get(row, "ratio"))
-            printf(" %10.2f %7.0f%%", json_real_value(json_object_get(row, "bytes_per_s")) / 1e9,
-                   100 * json_real_value(json_object_get(row, "ratio")));
-        putchar('\n');
+        if (per_token)
+            printf(" %10.3f", json_real_value(per_token) / 1e6);
+        else
+            printf(" %10s", "");
+        printf(" %10.2f %7.0f%%\n", json_real_value(json_object_get(row, "bytes_per_s")) / 1e9,
+               100 * json_real_value(json_object_get(row, "ratio")));
     }
+}
+
+/* Bytes of weights that one step over so many rows reads: all, once; of a mixture at most what its rows ask for one by one. */
+static double step_bytes(const struct bench *b, int64_t rows)
+{
+    const double all = (double)(b->info.weights_bytes - b->info.vision_bytes), one = (double)b->info.bytes_per_token;
+    return b->info.n_experts == 0 ? one : one * (double)rows < all ? one * (double)rows : all;
+}
+
+static double prompt_bytes(const struct bench *b, int64_t n)
+{
+    const int64_t rest = n % STEP_ROWS;
+    return (double)(n / STEP_ROWS) * step_bytes(b, STEP_ROWS) + (rest ? step_bytes(b, rest) : 0);
 }
 
 /* A picture of noise through the vision tower. */
@@ -150,7 +186,7 @@ static int bench_vision(struct bench *b, int width, int height, struct err *err)
         return rc;
     char what[64];
     snprintf(what, sizeof what, "vision %dx%d", width, height);
-    note(b, what, tokens / ((double)best / 1e9), "tokens/s", (double)best / 1e6, 0, 0);
+    note_tokens(b, what, tokens, (double)best / 1e9, (double)best / 1e6, (double)b->info.vision_bytes);
     return 0;
 }
 
@@ -186,7 +222,7 @@ int cmd_bench(int argc, char **argv)
     struct en_options engine_options = {.synthetic = synthetic,
                                         .context_tokens = (int32_t)(longest > 0 ? longest : 1),
                                         .sessions = (int32_t)sequences,
-                                        .step_rows = 512,
+                                        .step_rows = STEP_ROWS,
                                         .max_pixels = picture ? (int64_t)(width + 32) * (height + 32) : 65536};
     if ((status = model_args_apply(self, &model, &engine_options)) != 0)
         return status;
@@ -204,15 +240,15 @@ int cmd_bench(int argc, char **argv)
         printf("%s%s, %.2f G parameters, %.2f GB of weights, %.3f GB read per token\n%s, memory reads %.1f GB/s\n\n",
                b.info.name, b.info.is_untrained ? " (untrained)" : "", (double)b.info.n_params / 1e9,
                (double)b.info.weights_bytes / 1e9, (double)b.info.bytes_per_token / 1e9, b.info.device, bandwidth / 1e9);
-    note(&b, "load", (double)b.info.load_bytes / ((double)b.info.load_ns / 1e9) / 1e9, "GB/s", (double)b.info.load_ns / 1e6, 0,
-         0);
+    const double load_bytes_per_s = (double)b.info.load_bytes / ((double)b.info.load_ns / 1e9);
+    note(&b, "load", load_bytes_per_s / 1e9, "GB/s", (double)b.info.load_ns / 1e6, 0, load_bytes_per_s);
     char what[64];
     if (n_prompt > 0) {
         if ((rc = open_sessions(&b, 1, &err)) != 0 || (rc = feed(&b, (int32_t)n_prompt, 1, EN_WANT_NONE, &took, &err)) != 0)
             goto out;
         close_sessions(&b);
         snprintf(what, sizeof what, "prefill %lld", (long long)n_prompt);
-        note(&b, what, (double)n_prompt / ((double)took / 1e9), "tokens/s", (double)took / 1e6, 0, 0);
+        note_tokens(&b, what, (double)n_prompt, (double)took / 1e9, (double)took / 1e6, prompt_bytes(&b, n_prompt));
     }
     if (n_decode > 0) {
         if ((rc = open_sessions(&b, (int)sequences, &err)) != 0)
@@ -222,17 +258,20 @@ int cmd_bench(int argc, char **argv)
         if ((rc = decode(&b, (int32_t)n_decode, &took, &err)) != 0)
             goto out;
         close_sessions(&b);
-        bandwidth = (bandwidth + en_read_bandwidth(b.engine, PROBE_BYTES)) / 2;
-        const double seconds = (double)took / 1e9, steps = (double)n_decode;
+        const double steps = (double)n_decode;
         snprintf(what, sizeof what, "decode %lld, depth %lld, x%lld", (long long)n_decode, (long long)depth,
                  (long long)sequences);
-        note(&b, what, steps * (double)sequences / seconds, "tokens/s", (double)took / 1e6 / steps,
-             steps / seconds * (double)b.info.bytes_per_token, bandwidth);
+        note_tokens(&b, what, steps * (double)sequences, (double)took / 1e9, (double)took / 1e6 / steps,
+                    steps * step_bytes(&b, sequences));
     }
     if (picture)
         rc = bench_vision(&b, width, height, &err);
 out:
     close_sessions(&b);
+    if (rc == 0) {
+        bandwidth = (bandwidth + en_read_bandwidth(b.engine, PROBE_BYTES)) / 2;
+        compare_rows(&b, bandwidth);
+    }
     if (rc == 0 && as_json) {
         json_t *root =
             json_pack("{s:s, s:s, s:b, s:I, s:I, s:f, s:O}", "model", b.info.name, "device", b.info.device, "untrained",
