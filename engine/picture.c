@@ -129,6 +129,12 @@ static bool gif_is_whole(const uint8_t *bytes, size_t n_bytes)
     return false;
 }
 
+/* The flag of the extended header. */
+static bool webp_is_animated(const uint8_t *bytes, size_t n_bytes)
+{
+    return n_bytes > 20 && memcmp(bytes + 12, "VP8X", 4) == 0 && (bytes[20] & 2);
+}
+
 bool picture_is_whole(enum picture_kind kind, const uint8_t *bytes, size_t n_bytes)
 {
     switch (kind) {
@@ -201,6 +207,8 @@ static int picture_run_decoder(const uint8_t *bytes, size_t n_bytes, const char 
                      size.width_px, size.height_px, (int)(max_pixels / 1000000));
     else if (av == AVERROR(ENOMEM))
         rc = err_set(err, ERR_NOMEM, "%s: no memory to decode the picture", name);
+    else if (av != 0 && kind == PICTURE_WEBP && webp_is_animated(bytes, n_bytes))
+        rc = err_set(err, ERR_UNSUPPORTED, "%s: an animated WebP, which this libavcodec does not decode", name);
     else if (av == AVERROR_PATCHWELCOME)
         rc =
             err_set(err, ERR_UNSUPPORTED, "%s: a %s of a kind that libavcodec does not decode", name, picture_kinds[kind].name);

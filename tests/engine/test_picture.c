@@ -116,6 +116,10 @@ static void what_is_no_picture_is_named(void **state)
                "JPEG file is truncated");
     assert_err(en_picture_decode("BMgarbage that is long enough to be one", 39, "c.bmp", &picture, &err), ERR_FORMAT, &err,
                "c.bmp: damaged BMP");
+    /* an extended header with the flag of an animation: where libavcodec has no decoder for those, the reason is named */
+    static const char animated[] = "RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x09\0\0\x09\0\0ANIM\0\0\0\0";
+    assert_err(en_picture_decode(animated, sizeof animated - 1, "d.webp", &picture, &err), ERR_UNSUPPORTED, &err,
+               "d.webp: an animated WebP");
     snprintf(path, sizeof path, "%s/none.png", test_temp_dir());
     assert_err(en_picture_read(path, &picture, &err), ERR_NOT_FOUND, &err, "none.png");
     assert_err(en_picture_read("tests", &picture, &err), ERR_IO, &err, "tests");
