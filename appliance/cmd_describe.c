@@ -153,6 +153,14 @@ int cmd_describe(int argc, char **argv)
         status = cli_fail(self, EX_USAGE, "to look at pictures %s needs its vision file: name it with -v", info.name);
         goto out;
     }
+    for (int i = 0; i < words.n; i++) {
+        int width_px, height_px, n_tokens;
+        if ((rc = en_picture_target(engine, pictures[i].view.width_px, pictures[i].view.height_px, 0, &width_px, &height_px,
+                                    &n_tokens, &err)) != 0) {
+            err_prefix(&err, "%s", words.items[i]);
+            goto out;
+        }
+    }
     if (info.is_untrained)
         fprintf(stderr, "heron describe: the model is untrained: its answers mean nothing\n");
     struct en_part system_part = {.text = system}, parts[PICTURES_MAX + 1];

@@ -1,0 +1,257 @@
+/*
+ * What the commands for verification and measurement print: eval's rows and OUT.json, ids and back, the tables of bench, the JSON of describe.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/box.h"
+#include "tests/support/test.h"
+
+static char folder[300], prompt[340], logits[340], logits_json[360], other[340], picture[340];
+
+static int make_files(void **state)
+{
+    static char pixels[3 * 96 * 64];
+    snprintf(folder, sizeof folder, "%s", test_temp_dir());
+    snprintf(prompt, sizeof prompt, "%s/prompt.txt", folder);
+    snprintf(logits, sizeof logits, "%s/logits", folder);
+    snprintf(logits_json, sizeof logits_json, "%s.json", logits);
+    snprintf(other, sizeof other, "%s/other", folder);
+    snprintf(picture, sizeof picture, "%s/picture.ppm", folder);
+    FILE *f = fopen(picture, "wb");
+    if (!f)
+        return -1;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (char)(i * 7);
+    fprintf(f, "P6 96 64 255\n");
+    fwrite(pixels, 1, sizeof pixels, f);
+    return fclose(f);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* All bytes of a file, malloc'ed, with a NUL behind. */
+static char *read_file(const char *path, size_t *ret_n)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        fail_msg("%s is not there", path);
+    char *bytes = malloc(1 << 22);
+    *ret_n = fread(bytes, 1, (1 << 22) - 1, f);
+    bytes[*ret_n] = '\0';
+    fclose(f);
+    return bytes;
+}
+
+/* The command succeeds; its standard output, malloc'ed. */
+static char *output(const char *const *args, const char *input)
+{
+    struct program_result r;
+    program_run(args, input, BOX_PATIENCE_MS, &r);
+    if (r.status != 0)
+        fail_msg("%s: status %d: %s", args[0], r.status, r.err);
+    char *text = strdup(r.out);
+    program_result_free(&r);
+    return text;
+}
+
+/* It fails with a status and words. */
+static void refused(const char *const *args, const char *input, int status, const char *words)
+{
+    struct program_result r;
+    program_run(args, input, BOX_PATIENCE_MS, &r);
+    if (r.status != status || !strstr(r.err, words))
+        fail_msg("%s: status %d, expected %d and \"%s\": %s", args[0], r.status, status, words, r.err);
+    program_result_free(&r);
+}
+
+static json_t *json_of(const char *text)
+{
+    json_error_t e;
+    json_t *root = json_loads(text, 0, &e);
+    if (!root)
+        fail_msg("no JSON: %s: %s", e.text, text);
+    return root;
+}
+
+/* Both files hold the same rows. */
+static bool same_file(const char *a, const char *b)
+{
+    size_t n_a, n_b;
+    char *x = read_file(a, &n_a), *y = read_file(b, &n_b);
+    const bool same = n_a == n_b && n_a > 0 && memcmp(x, y, n_a) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+#define EVAL(...) free(output(PROGRAM_ARGS("eval", "-m", box_model(), __VA_ARGS__), ""))
+
+/* Row = logits after a text token, in order; positions as M-RoPE counts them: the picture moves them by the longer of its sides. */
+static void eval_writes_a_row_for_each_text_token(void **state)
+{
+    size_t n;
+    write_text(prompt, "Hi <image> you <think>");
+    EVAL("-v", box_vision(), "--prompt", prompt, "--image", picture, "--logits", logits);
+    char *text = read_file(logits_json, &n);
+    json_t *root = json_of(text), *ids = json_object_get(root, "ids"), *positions = json_object_get(root, "positions");
+    const json_int_t rows = json_integer_value(json_object_get(root, "rows")),
+                     vocab = json_integer_value(json_object_get(root, "vocab"));
+    free(text);
+    assert_int_equal(json_object_size(root), 4);
+    assert_true(rows > 6 && vocab > 256);
+    assert_int_equal(json_array_size(ids), rows);
+    assert_int_equal(json_array_size(positions), rows);
+    free(read_file(logits, &n));
+    assert_int_equal(n, (size_t)(rows * vocab) * sizeof(float));
+
+    /* the ids are those of the text around, with vision start and end between */
+    char *before = output(PROGRAM_ARGS("tokenize", "-m", box_model(), "--special"), "Hi <|vision_start|>");
+    char *after = output(PROGRAM_ARGS("tokenize", "-m", box_model(), "--special"), "<|vision_end|> you <think>");
+    char want[4096] = "", found[4096] = "";
+    before[strcspn(before, "\n")] = after[strcspn(after, "\n")] = '\0';
+    snprintf(want, sizeof want, "%s %s", before, after);
+    size_t n_before = 1;
+    for (const char *p = before; *p; p++)
+        n_before += *p == ' ';
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s%d", i ? " " : "",
+                 (int)json_integer_value(json_array_get(ids, i)));
+    assert_string_equal(found, want);
+    /* 96 x 64 becomes 320 x 224: 10 x 7 tokens */
+    for (size_t i = 0; i < json_array_size(positions); i++) {
+        const json_int_t p = (json_int_t)i + (i < n_before ? 0 : 10);
+        const json_t *row = json_array_get(positions, i);
+        assert_int_equal(json_array_size(row), 3);
+        for (size_t axis = 0; axis < 3; axis++)
+            assert_int_equal(json_integer_value(json_array_get(row, axis)), p);
+    }
+    free(before);
+    free(after);
+    json_decref(root);
+}
+
+/* f32 is the KV type unless told; pieces, threads and ids instead of text change nothing. */
+static void eval_is_the_same_however_it_is_asked(void **state)
+{
+    write_text(prompt, "The red person is near the door. The dog is behind the gate.");
+    char *ids =
+        output(PROGRAM_ARGS("tokenize", "-m", box_model()), "The red person is near the door. The dog is behind the gate.");
+    ids[strcspn(ids, "\n")] = '\0';
+    for (char *p = ids; *p; p++)
+        *p = *p == ' ' ? ',' : *p;
+    EVAL("--prompt", prompt, "--logits", logits);
+    EVAL("--tokens", ids, "--logits", other);
+    assert_true(same_file(logits, other));
+    EVAL("--prompt", prompt, "--logits", other, "--kv", "f32", "--piece", "3");
+    assert_true(same_file(logits, other));
+    static const char *const threads[] = {"1", "2", "3", "64"}; /* more than there are cores, too */
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        EVAL("--prompt", prompt, "--logits", other, "--threads", threads[i]);
+        assert_true(same_file(logits, other));
+    }
+    EVAL("--prompt", prompt, "--logits", other, "--kv", "q8_0");
+    assert_false(same_file(logits, other));
+    EVAL("--prompt", prompt, "--logits", other, "--device", "ref");
+    assert_false(same_file(logits, other));
+    free(ids);
+
+    const char *m = box_model();
+    write_text(prompt, "a <image>");
+    refused(PROGRAM_ARGS("eval", "-m", m, "--prompt", prompt, "--logits", other), "", 64, "1 <image> markers for 0 pictures");
+    refused(PROGRAM_ARGS("eval", "-m", m, "--tokens", "1,99999", "--logits", other), "", 64, "token id 99999");
+    refused(PROGRAM_ARGS("eval", "-m", m, "--tokens", "1,2", "--logits", "/dev/full"), "", 74, "/dev/full");
+}
+
+static void tokenize_goes_there_and_back(void **state)
+{
+    const char *m = box_model(), *text = "What is there? <|im_end|>\n<think> caf\xC3\xA9 \xF0\x9F\x90\xA6";
+    char *plain = output(PROGRAM_ARGS("tokenize", "-m", m), text),
+         *special = output(PROGRAM_ARGS("tokenize", "-m", m, "--special"), text);
+    assert_string_not_equal(plain, special);
+    char *back = output(PROGRAM_ARGS("tokenize", "-m", m, "--decode"), plain);
+    assert_string_equal(back, text);
+    free(back);
+    back = output(PROGRAM_ARGS("tokenize", "-m", m, "--decode", "--special"), special);
+    assert_string_equal(back, text);
+    free(back);
+    free(plain);
+    free(special);
+    refused(PROGRAM_ARGS("tokenize", "-m", m, "--decode"), "1 2 99999999", 64, "token id 99999999 (number 3)");
+    refused(PROGRAM_ARGS("tokenize", "-m", m, "--decode"), "1 two", 64, "byte 2");
+}
+
+/* Every row that moves weights says how many bytes, how fast, and what share of the memory's bandwidth that is. */
+static void bench_rows_have_bytes_and_bandwidth(void **state)
+{
+    char *text = output(PROGRAM_ARGS("bench", "-m", box_model(), "-v", box_vision(), "-p", "16", "-n", "2", "-d", "3", "-b",
+                                     "2", "--image", "64x64", "--json"),
+                        "");
+    json_t *root = json_of(text), *results = json_object_get(root, "results"), *row;
+    static const char *const whats[] = {"load", "prefill 16", "decode 2, depth 3, x2", "vision 64x64"};
+    size_t i;
+    assert_int_equal(json_array_size(results), 4);
+    json_array_foreach(results, i, row)
+    {
+        assert_string_equal(json_string_value(json_object_get(row, "what")), whats[i]);
+        assert_true(json_real_value(json_object_get(row, "rate")) > 0);
+        assert_true(json_real_value(json_object_get(row, "bytes_per_s")) > 0);
+        assert_true(json_real_value(json_object_get(row, "read_bandwidth")) > 0);
+        assert_true(json_real_value(json_object_get(row, "ratio")) > 0);
+        assert_true(i == 0 || json_real_value(json_object_get(row, "bytes_per_token")) > 0);
+    }
+    json_decref(root);
+    free(text);
+}
+
+static void describe_tells_answer_scores_and_timings(void **state)
+{
+    char schema[340];
+    snprintf(schema, sizeof schema, "%s/schema.json", folder);
+    write_text(schema, "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
+                       "\"fire\":{\"type\":\"boolean\"}},\"required\":[\"people\",\"fire\"]}");
+    char *text =
+        output(PROGRAM_ARGS("describe", "-m", box_model(), "-v", box_vision(), "--schema", schema, "--json", picture), "");
+    json_t *root = json_of(text), *answer = json_object_get(root, "answer"), *scores = json_object_get(root, "scores");
+    assert_in_range(json_integer_value(json_object_get(answer, "people")), 0, 20);
+    assert_true(json_is_boolean(json_object_get(answer, "fire")));
+    assert_int_equal(json_array_size(scores), 1);
+    const json_t *score = json_array_get(scores, 0), *both = json_object_get(score, "alternatives");
+    assert_string_equal(json_string_value(json_object_get(score, "path")), "/fire");
+    const double sum = json_real_value(json_object_get(both, "true")) + json_real_value(json_object_get(both, "false"));
+    assert_true(sum > 0.9999 && sum < 1.0001);
+    assert_true(json_is_true(json_object_get(root, "untrained")));
+    assert_true(json_real_value(json_object_get(json_object_get(root, "latency_ms"), "total")) > 0);
+    json_decref(root);
+    free(text);
+
+    /* a picture of an impossible shape is named */
+    char thin[340];
+    snprintf(thin, sizeof thin, "%s/thin.pgm", folder);
+    FILE *f = fopen(thin, "wb");
+    assert_non_null(f);
+    fprintf(f, "P5 1 300 255\n%300s", "");
+    assert_int_equal(fclose(f), 0);
+    refused(PROGRAM_ARGS("describe", "-m", box_model(), "-v", box_vision(), picture, thin), "", 64,
+            "thin.pgm: picture of 1 x 300");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(eval_writes_a_row_for_each_text_token),
+        cmocka_unit_test(eval_is_the_same_however_it_is_asked),
+        cmocka_unit_test(tokenize_goes_there_and_back),
+        cmocka_unit_test(bench_rows_have_bytes_and_bandwidth),
+        cmocka_unit_test(describe_tells_answer_scores_and_timings),
+    };
+    return cmocka_run_group_tests(tests, make_files, NULL);
+}
