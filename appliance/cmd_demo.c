@@ -306,12 +306,13 @@ static void show_status(struct demo *d, const json_t *status)
     const char *reason = json_string_value(json_array_get(json_object_get(status, "reasons"), 0));
     state = state ? state : "";
     reason = reason ? reason : "";
-    if (strcmp(state, d->state) == 0 && strncmp(reason, d->reason, sizeof d->reason - 1) == 0)
+    const bool is_told = strncmp(reason, d->reason, sizeof d->reason - 1) == 0;
+    if (strcmp(state, d->state) == 0 && is_told)
         return;
     snprintf(d->state, sizeof d->state, "%s", state);
     snprintf(d->reason, sizeof d->reason, "%s", reason);
     print_clock();
-    printf("%s%s%s%s%s\n", BOLD(d), state, OFF(d), reason[0] ? ": " : "", reason);
+    printf("%s%s%s%s%s\n", BOLD(d), state, OFF(d), is_told ? "" : ": ", is_told ? "" : reason);
 }
 
 static void on_message(void *ctx, const char *topic, const void *payload, size_t n_bytes, bool is_retained)
