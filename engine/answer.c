@@ -142,9 +142,9 @@ void answer_close(struct answer *a)
     blocks_put(a);
 }
 
-int32_t answer_tokens_max(const struct answer *a)
+int64_t answer_tokens_max(const struct answer *a)
 {
-    return a->max_tokens + a->max_thought + a->n_forced;
+    return (int64_t)a->max_tokens + a->max_thought + a->n_forced;
 }
 
 int32_t answer_tokens(const struct answer *a)

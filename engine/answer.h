@@ -24,7 +24,7 @@ int answer_open(struct en_engine *engine, const struct en_job *job, struct answe
 void answer_close(struct answer *answer);
 
 /* Most tokens that will ever be evaluated after the prompt. */
-int32_t answer_tokens_max(const struct answer *answer);
+int64_t answer_tokens_max(const struct answer *answer);
 
 /* Tokens so far. */
 int32_t answer_tokens(const struct answer *answer);

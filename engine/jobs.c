@@ -208,8 +208,8 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
         goto fail;
     j->n_prompt += j->plan.image_tokens;
     if (j->n_prompt + answer_tokens_max(j->answer) > e->options.context_tokens) {
-        rc = err_set(err, ERR_FULL, "a prompt of %d tokens and an answer of up to %d do not fit into a context of %d",
-                     j->n_prompt, answer_tokens_max(j->answer), e->options.context_tokens);
+        rc = err_set(err, ERR_FULL, "a prompt of %d tokens and an answer of up to %lld do not fit into a context of %d",
+                     j->n_prompt, (long long)answer_tokens_max(j->answer), e->options.context_tokens);
         goto fail;
     }
     j->id = ++js->last_id;
@@ -220,7 +220,7 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
     j->plan.priority = job->priority;
     j->plan.deadline_ns = job->deadline_ns;
     j->plan.prompt_rows = j->n_prompt;
-    j->plan.output_max = answer_tokens_max(j->answer);
+    j->plan.output_max = (int32_t)answer_tokens_max(j->answer); /* at most the context */
     js->list[js->n++] = j;
     if (ret_id)
         *ret_id = j->id;

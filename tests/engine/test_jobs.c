@@ -1,0 +1,264 @@
+/*
+ * Jobs at their edges: the context exactly full, one token, the least that a schema needs, thoughts, cancelled and closed at every step.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "engine/engine.h"
+#include "engine/synthetic.h"
+#include "tests/support/test.h"
+
+static char model_path[512], vision_path[512];
+
+static const char schema_text[] =
+    "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
+    "\"hazard\":{\"enum\":[\"none\",\"fire\"]}},\"required\":[\"people\",\"hazard\"]}";
+
+static int write_models(void **state)
+{
+    struct err err = {0};
+    struct synthetic s;
+    const struct synthetic_file file = {.seed = 3, .dtype = KN_F32};
+    const char *dir = test_temp_dir();
+    snprintf(model_path, sizeof model_path, "%s/model.gguf", dir);
+    snprintf(vision_path, sizeof vision_path, "%s/mmproj.gguf", dir);
+    int rc = synthetic_parse("tiny-dense", &s, &err);
+    if (rc == 0) {
+        rc = synthetic_write_model(model_path, &s.shape, &file, &err);
+        if (rc == 0)
+            rc = synthetic_write_vision(vision_path, &s.vision, &file, &err);
+        synthetic_release(&s);
+    }
+    if (rc != 0)
+        print_message("%s\n", err.text);
+    return rc;
+}
+
+static struct en_engine *open_engine(int32_t context, int32_t sessions)
+{
+    struct en_engine *e = NULL;
+    struct err err = {0};
+    const struct en_options o = {.model_path = model_path,
+                                 .vision_path = vision_path,
+                                 .device = "cpu",
+                                 .threads = 1,
+                                 .kv = EN_KV_F32,
+                                 .context_tokens = context,
+                                 .sessions = sessions,
+                                 .step_rows = 64,
+                                 .max_pixels = 65536,
+                                 .validate = true};
+    assert_ok(en_open(&o, &e, &err), &err);
+    return e;
+}
+
+static struct en_schema *compile(void)
+{
+    struct en_schema *schema = NULL;
+    struct err err = {0};
+    assert_ok(en_schema_compile(schema_text, sizeof schema_text - 1, &schema, &err), &err);
+    return schema;
+}
+
+/* A question, with a picture or without; what it points to is static. */
+static struct en_job question(struct en_schema *schema, int32_t max_tokens, bool with_picture, uint64_t tag)
+{
+    static uint8_t rgb[80 * 60 * 3];
+    static const struct image_view view = {
+        .format = IMAGE_RGB24, .width_px = 80, .height_px = 60, .plane = {rgb}, .stride_bytes = {80 * 3}};
+    static const struct en_part parts[2] = {{.view = &view}, {.text = "Is there anybody?"}};
+    static const struct en_message messages[2] = {{EN_USER, parts, 2}, {EN_USER, parts + 1, 1}};
+    for (size_t i = 0; i < sizeof rgb; i++)
+        rgb[i] = (uint8_t)rng_at(3, i);
+    return (struct en_job){.messages = with_picture ? messages : messages + 1,
+                           .n_messages = 1,
+                           .schema = schema,
+                           .sampling = {.temperature = 1, .top_p = 1, .seed = 100 + tag},
+                           .max_tokens = max_tokens,
+                           .tag = tag};
+}
+
+static bool step(struct en_engine *e)
+{
+    const struct en_permit permit = {.batch = 4, .expires_ns = INT64_MAX};
+    struct err err = {0};
+    bool busy = false;
+    assert_ok(en_step(e, &permit, &busy, &err), &err);
+    return busy;
+}
+
+/* To the end of all jobs; the one result. */
+static struct en_result *answer(struct en_engine *e, const struct en_job *job)
+{
+    struct err err = {0};
+    assert_ok(en_submit(e, job, NULL, &err), &err);
+    for (int guard = 0; step(e); guard++)
+        assert_true(guard < 10000);
+    struct en_result *r = en_take_result(e);
+    assert_non_null(r);
+    assert_int_equal(en_pending(e), 0);
+    return r;
+}
+
+static void a_context_may_be_filled_to_the_last_token(void **state)
+{
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(512, 1);
+    struct en_job job = question(NULL, 1, true, 0);
+    struct en_result *r = answer(e, &job);
+    const int32_t prompt = r->timing.prompt_tokens;
+    assert_true(r->finish == EN_FINISH_LENGTH || r->finish == EN_FINISH_STOP);
+    assert_true(r->timing.output_tokens <= 1);
+    en_result_free(r);
+    job.max_tokens = INT_MAX;
+    assert_err(en_submit(e, &job, NULL, &err), ERR_FULL, &err, "do not fit into a context of 512");
+    en_close(e);
+
+    static const int32_t rooms[] = {1, 30, 64};
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        e = open_engine(prompt + rooms[i], 1);
+        job = question(NULL, rooms[i] + 1, true, i);
+        assert_err(en_submit(e, &job, NULL, &err), ERR_FULL, &err, "do not fit into a context of");
+        job.max_tokens = rooms[i];
+        r = answer(e, &job);
+        assert_true(r->finish == EN_FINISH_LENGTH ? r->timing.output_tokens == rooms[i] : r->finish == EN_FINISH_STOP);
+        en_result_free(r);
+        if (rooms[i] >= 30) {
+            job.schema = schema;
+            r = answer(e, &job);
+            assert_int_equal(r->finish, EN_FINISH_STOP);
+            assert_ok(en_schema_validate(schema, r->text, strlen(r->text), &err), &err);
+            en_result_free(r);
+        }
+        en_close(e);
+    }
+    en_schema_unref(schema);
+}
+
+static void the_least_budget_closes_the_object(void **state)
+{
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(512, 1);
+    int32_t least = 1;
+    struct en_job job;
+    for (;; least++) {
+        job = question(schema, least, false, 0);
+        if (en_submit(e, &job, NULL, &err) == 0)
+            break;
+        assert_int_equal(err.code, ERR_INVAL);
+        assert_true(least < 40);
+        err_clear(&err);
+    }
+    while (step(e))
+        ;
+    struct en_result *r = en_take_result(e);
+    assert_int_equal(r->finish, EN_FINISH_STOP);
+    en_result_free(r);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        job = question(schema, least + (int32_t)(seed % 3), false, seed);
+        r = answer(e, &job);
+        assert_int_equal(r->finish, EN_FINISH_STOP);
+        assert_true(r->timing.output_tokens <= job.max_tokens);
+        assert_ok(en_schema_validate(schema, r->text, strlen(r->text), &err), &err);
+        en_result_free(r);
+    }
+    en_close(e);
+    en_schema_unref(schema);
+}
+
+static void thoughts_come_apart_from_the_answer(void **state)
+{
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(4096, 1);
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        struct en_job job = question(seed == 2 ? NULL : schema, 30, false, seed);
+        job.thinking = true;
+        struct en_result *r = answer(e, &job), *again = answer(e, &job);
+        assert_non_null(r->thought);
+        assert_true(strlen(r->thought) > 0); /* a random model hardly ends it at once */
+        assert_null(strstr(r->thought, "</think>"));
+        assert_true(r->timing.output_tokens > 0);
+        if (job.schema) {
+            assert_int_equal(r->finish, EN_FINISH_STOP);
+            assert_ok(en_schema_validate(schema, r->text, strlen(r->text), &err), &err);
+        }
+        assert_string_equal(again->text, r->text);
+        assert_string_equal(again->thought, r->thought);
+        en_result_free(r);
+        en_result_free(again);
+    }
+    en_close(e);
+    en_schema_unref(schema);
+}
+
+/* After any number of steps a job is taken back, or the engine closed; the other job's answer is as alone, and nothing is lost. */
+static void cancelled_at_every_step(void **state)
+{
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(512, 2);
+    struct en_job first = question(schema, 30, true, 1), second = question(schema, 30, true, 2);
+    struct en_result *alone = answer(e, &second);
+    for (int after = 0;; after++) {
+        uint64_t id = 0;
+        assert_ok(en_submit(e, &first, &id, &err), &err);
+        assert_ok(en_submit(e, &second, NULL, &err), &err);
+        for (int i = 0; i < after; i++)
+            (void)step(e);
+        const int32_t left = en_pending(e);
+        en_cancel(e, id);
+        en_cancel(e, id); /* a result is not taken back */
+        while (en_pending(e) > 0)
+            (void)step(e);
+        int n = 0;
+        bool was_cancelled = false;
+        for (struct en_result *r; (r = en_take_result(e)) != NULL; n++) {
+            if (r->tag == 1) {
+                was_cancelled = r->finish == EN_FINISH_CANCELLED;
+                assert_true(was_cancelled ? r->text == NULL : r->finish == EN_FINISH_STOP);
+            } else {
+                assert_int_equal(r->finish, EN_FINISH_STOP);
+                assert_string_equal(r->text, alone->text);
+            }
+            en_result_free(r);
+        }
+        assert_int_equal(n, 2);
+        struct en_engine *closed = after % 5 == 0 ? open_engine(512, 1) : NULL; /* one running, one waiting */
+        if (closed) {
+            assert_ok(en_submit(closed, &first, NULL, &err), &err);
+            assert_ok(en_submit(closed, &second, NULL, &err), &err);
+            for (int i = 0; i < after; i++)
+                (void)step(closed);
+            en_close(closed);
+        }
+        if (left == 0)
+            break;
+        assert_true(after < 200);
+    }
+    /* every session and every place for a picture is free again */
+    struct en_session *s[2];
+    assert_ok(en_session_open(e, &s[0], &err), &err);
+    assert_ok(en_session_open(e, &s[1], &err), &err);
+    en_session_close(s[0]);
+    en_session_close(s[1]);
+    en_result_free(alone);
+    en_close(e);
+    en_schema_unref(schema);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_context_may_be_filled_to_the_last_token),
+        cmocka_unit_test(the_least_budget_closes_the_object),
+        cmocka_unit_test(thoughts_come_apart_from_the_answer),
+        cmocka_unit_test(cancelled_at_every_step),
+    };
+    return cmocka_run_group_tests(tests, write_models, NULL);
+}
