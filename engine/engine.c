@@ -61,6 +61,9 @@ static int settle_options(struct en_options *o, const struct source *s, struct e
         return err_set(err, ERR_INVAL, "a batch of %d sequences: 1 to %d, the sessions, are possible", o->batch, o->sessions);
     if (o->step_rows < o->batch || o->step_rows > 65536)
         return err_set(err, ERR_INVAL, "%d rows a step: %d, the batch, to 65536 are possible", o->step_rows, o->batch);
+    if ((int64_t)kv_cache_pages(o->context_tokens) * o->sessions > INT32_MAX)
+        return err_set(err, ERR_INVAL, "%d sessions of %d tokens: at most %lld tokens in all are possible", o->sessions,
+                       o->context_tokens, (long long)INT32_MAX * KN_PAGE_TOKENS);
     if (o->max_pixels < 0)
         return err_set(err, ERR_INVAL, "a picture of at most %lld pixels", (long long)o->max_pixels);
     return 0;

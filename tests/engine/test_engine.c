@@ -481,6 +481,18 @@ static void bad_files_and_options_are_refused(void **state)
     o.batch = 2;
     assert_ok(en_plan_memory(&o, &plan, &err), &err);
     assert_int_equal(plan.total_bytes, plan.weights_bytes + plan.kv_bytes + plan.state_bytes + plan.scratch_bytes);
+    /* more pages than there are numbers for */
+    char long_path[600];
+    struct synthetic long_model;
+    const struct synthetic_file file = {.seed = 3, .dtype = KN_F32};
+    snprintf(long_path, sizeof long_path, "%s.long", text_path[0]);
+    assert_ok(synthetic_parse("tiny-dense", &long_model, &err), &err);
+    long_model.shape.trained_context = 1 << 28;
+    assert_ok(synthetic_write_model(long_path, &long_model.shape, &file, &err), &err);
+    synthetic_release(&long_model);
+    const struct en_options many = {
+        .model_path = long_path, .device = "cpu", .context_tokens = 1 << 28, .sessions = 4096, .step_rows = 4096};
+    assert_err(en_plan_memory(&many, &plan, &err), ERR_INVAL, &err, "4096 sessions of 268435456 tokens");
     /* a file that ends in the middle of its weights */
     char cut_path[600], command[1400];
     snprintf(cut_path, sizeof cut_path, "%s.cut", text_path[0]);
