@@ -1,5 +1,5 @@
 /*
- * mqtt - what Heron says to its broker, and what it hears from there. MQTT.md's sections 1 and 4, but for the events' outbox.
+ * mqtt - what Heron says to its broker, and what it hears from there. config/topics.md says which topics there are.
  *
  * A thread of its own drives one mqtt_link for ever: back-off from 1 to 60 s with jitter, the first attempt included.
  * Nobody who publishes ever waits for the broker.

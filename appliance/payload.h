@@ -1,5 +1,5 @@
 /*
- * payload - every JSON payload that Heron publishes, made from plain structs. MQTT.md section 2; the JSON Schemas in
+ * payload - every JSON payload that Heron publishes, made from plain structs. Topics: config/topics.md; the JSON Schemas in
  * config/schemas/ describe the same and are tested against every publish.
  *
  * Every payload carries "v":1; times are UNIX seconds; objects keep the order of the contract. Text that is not UTF-8 is repaired
@@ -26,7 +26,7 @@ enum payload_state {
     PAYLOAD_STOPPING,
 };
 
-/* MQTT.md's word of a state. */
+/* The word that is published for a state. */
 const char *payload_state_name(enum payload_state state);
 
 #define PAYLOAD_REASONS_MAX 16

@@ -79,7 +79,7 @@ struct model {
     uint64_t n_params;
 };
 
-/* Shape of the vision tower: spec/vision section 1. */
+/* Shape of the vision tower: MODEL.md. */
 struct vision_shape {
     char name[MODEL_NAME_BYTES];
     int32_t n_layers, n_embd, n_ff, n_head;

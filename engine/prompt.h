@@ -91,7 +91,7 @@ int prompt_tokenize(const struct tokenizer *tokenizer, struct tokenizer_cache *c
  * The ids of a prompt byte for byte: `<image>` stands for vision start, the next picture's pad, vision end; special tokens are
  * parsed. A pad that is spelt out is an ordinary token and no picture's place.
  * Errors: ERR_INVAL (markers and n_images differ), ERR_UNSUPPORTED (no vision tokens), those of tokenizer_encode.
- * Source: PRODUCT.md, `eval`.
+ * For `heron eval`.
  */
 int prompt_tokenize_raw(const struct tokenizer *tokenizer, struct tokenizer_cache *cache, const char *text, size_t n_bytes,
                         int32_t n_images, struct prompt *ret_prompt, struct err *err);
