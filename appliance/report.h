@@ -1,5 +1,5 @@
 /*
- * report - what Heron says about itself: the retained states, health and statistics that MQTT.md promises, and the overview behind
+ * report - what Heron says about itself: the retained states, health and statistics that config/topics.md promises, and the overview behind
  * `heron status`. It asks everybody else at every tick, and publishes what changed.
  *
  *   at once       P/status, P/<cam>/status/capture and analysis, the switches' states, P/config/state
