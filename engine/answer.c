@@ -66,7 +66,7 @@ static int out_open(struct answer *a, struct err *err)
     size_t n_scores = 0, n_alternatives = 0, n_chars = 0;
     for (int32_t i = 0; a->schema && i < a->schema->n_nodes; i++) {
         const struct schema_node *n = &a->schema->nodes[i];
-        if (n->kind != SCHEMA_LITERAL)
+        if (n->kind != SCHEMA_LITERAL || !n->path)
             continue;
         n_scores++;
         n_alternatives += (size_t)n->n_alternatives;

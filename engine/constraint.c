@@ -771,8 +771,7 @@ bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const st
 {
     const struct constraint_frame *f = c->depth ? top_const(c) : NULL;
     const struct schema_node *n = f ? node_of(c, f) : NULL;
-    if (!n || n->kind != SCHEMA_LITERAL || n->n_alternatives < 2 || n->n_alternatives > VERDICT_ALTERNATIVES_MAX ||
-        strstr(n->path, "/*"))
+    if (!n || n->kind != SCHEMA_LITERAL || n->n_alternatives < 2 || n->n_alternatives > VERDICT_ALTERNATIVES_MAX || !n->path)
         return false;
     const int32_t matched = f->phase == START ? 0 : f->count;
     bool open[VERDICT_ALTERNATIVES_MAX];

@@ -45,6 +45,22 @@ static void extend_path(char out[PATH_MAX_BYTES], const char *path, const char *
     snprintf(out, PATH_MAX_BYTES, "%.400s/%.100s", path, name);
 }
 
+/* The JSON pointer (RFC 6901) of a member. */
+static int extend_pointer(struct compiler *c, char out[PATH_MAX_BYTES], const char *pointer, const char *name, const char *path)
+{
+    size_t n = (size_t)snprintf(out, PATH_MAX_BYTES, "%s/", pointer);
+    for (; *name && n + 3 < PATH_MAX_BYTES; name++) {
+        if (*name == '~' || *name == '/')
+            out[n++] = '~';
+        out[n++] = *name == '~' ? '0' : *name == '/' ? '1' : *name;
+    }
+    out[n < PATH_MAX_BYTES ? n : PATH_MAX_BYTES - 1] = '\0';
+    return *name || n >= PATH_MAX_BYTES
+               ? err_set(c->err, ERR_INVAL, "%.200s: names of properties are longer than %d bytes together", path,
+                         PATH_MAX_BYTES - 3)
+               : 0;
+}
+
 static const char *const known_words[] = {
     "type",    "properties", "required",         "additionalProperties", "enum",      "const",
     "minimum", "maximum",    "exclusiveMinimum", "exclusiveMaximum",     "minLength", "maxLength",
@@ -205,8 +221,8 @@ static int compile_literal(struct compiler *c, json_t *value, const char *type, 
             k++;
         n->common = k;
     }
-    n->path = strdup(pointer);
-    return n->path ? 0 : err_set(c->err, ERR_NOMEM, "out of memory: a schema");
+    n->path = pointer ? strdup(pointer) : NULL;
+    return n->path || !pointer ? 0 : err_set(c->err, ERR_NOMEM, "out of memory: a schema");
 }
 
 /* ---- objects and arrays --------------------------------------------------------------------------------------------------------------- */
@@ -214,7 +230,7 @@ static int compile_literal(struct compiler *c, json_t *value, const char *type, 
 static int compile_object(struct compiler *c, json_t *value, const char *path, int depth, const char *pointer,
                           int32_t *ret_node);
 
-/* `path` is the place in the schema, for errors; `pointer` the place in the instance, for scores. */
+/* `path` is the place in the schema, for errors; `pointer` the place in the instance, for scores; NULL inside an array. */
 static int compile_at(struct compiler *c, json_t *value, const char *path, const char *pointer, int depth, int32_t *ret_node)
 {
     if (!json_is_object(value))
@@ -260,10 +276,9 @@ static int compile_at(struct compiler *c, json_t *value, const char *path, const
             return refuse(c, ERR_INVAL, path, "minItems is above maxItems", NULL);
         if ((rc = add_node(c, SCHEMA_ARRAY, ret_node)) != 0)
             return rc;
-        char below[PATH_MAX_BYTES], below_pointer[PATH_MAX_BYTES];
+        char below[PATH_MAX_BYTES];
         extend_path(below, path, "items");
-        extend_path(below_pointer, pointer, "*");
-        if ((rc = compile_at(c, items, below, below_pointer, depth + 1, &node.item)) != 0)
+        if ((rc = compile_at(c, items, below, NULL, depth + 1, &node.item)) != 0)
             return rc;
         c->schema->nodes[*ret_node] = node;
         return 0;
@@ -334,8 +349,9 @@ static int compile_object(struct compiler *c, json_t *value, const char *path, i
         char below[PATH_MAX_BYTES], property[PATH_MAX_BYTES], below_pointer[PATH_MAX_BYTES];
         extend_path(property, path, "properties");
         extend_path(below, property, name);
-        extend_path(below_pointer, pointer, name);
-        if ((rc = compile_at(c, member, below, below_pointer, depth + 1, &list[i - 1].node)) != 0)
+        if (pointer && (rc = extend_pointer(c, below_pointer, pointer, name, below)) != 0)
+            return rc;
+        if ((rc = compile_at(c, member, below, pointer ? below_pointer : NULL, depth + 1, &list[i - 1].node)) != 0)
             return rc;
     }
     size_t k;

@@ -55,7 +55,7 @@ struct schema_node {
     struct schema_text *alternatives;
     int32_t n_alternatives;
     int32_t common; /* bytes that all alternatives begin with */
-    char *path;     /* JSON pointer of a literal */
+    char *path;     /* JSON pointer of a literal; NULL inside an array, where it has no score */
 };
 
 struct en_schema {

@@ -489,6 +489,46 @@ static void scores_are_probabilities(void **state)
     en_schema_unref(s);
 }
 
+/* Two choices never share a path, whatever their names hold; inside arrays there is none. */
+static void paths_are_json_pointers(void **state)
+{
+    static const struct {
+        const char *schema, *path; /* of the last literal */
+    } cases[] = {
+        {"{\"type\":\"boolean\"}", ""},
+        {"{\"type\":\"object\",\"properties\":{\"a/b\":{\"type\":\"boolean\"}}}", "/a~1b"},
+        {"{\"type\":\"object\",\"properties\":{\"~1\":{\"type\":\"boolean\"}}}", "/~01"},
+        {"{\"type\":\"object\",\"properties\":{\"*x\":{\"type\":\"boolean\"}}}", "/*x"},
+        {"{\"type\":\"object\",\"properties\":{\"\":{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"boolean\"}}}}}",
+         "//b"},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"}}", NULL},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"boolean\"}}}}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct en_schema *s = compile(cases[i].schema);
+        const struct schema_node *n = &s->nodes[s->n_nodes - 1];
+        assert_int_equal(n->kind, SCHEMA_LITERAL);
+        if (cases[i].path)
+            assert_string_equal(n->path, cases[i].path);
+        else
+            assert_null(n->path);
+        en_schema_unref(s);
+    }
+    /* names that differ only far behind are told apart, or refused */
+    char name[600], text[1400];
+    struct err err = {0};
+    struct en_schema *s = NULL;
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = '\0';
+    snprintf(text, sizeof text,
+             "{\"type\":\"object\",\"properties\":{\"%.450s1\":{\"enum\":[1,2]},\"%.450s2\":{\"enum\":[1,2]}}}", name, name);
+    assert_ok(en_schema_compile(text, strlen(text), &s, &err), &err);
+    assert_string_not_equal(s->nodes[1].path, s->nodes[2].path);
+    en_schema_unref(s);
+    snprintf(text, sizeof text, "{\"type\":\"object\",\"properties\":{\"%s\":{\"enum\":[1,2]}}}", name);
+    assert_err(en_schema_compile(text, strlen(text), &s, &err), ERR_INVAL, &err, "longer than");
+}
+
 /* ---- the sampler --------------------------------------------------------------------------------------------------------------------------------- */
 
 static void sampler_follows_its_definition(void **state)
@@ -573,6 +613,7 @@ int main(void)
         cmocka_unit_test(budget_below_the_least_is_known),
         cmocka_unit_test(ten_thousand_generations),
         cmocka_unit_test(scores_are_probabilities),
+        cmocka_unit_test(paths_are_json_pointers),
         cmocka_unit_test(sampler_follows_its_definition),
         cmocka_unit_test(sampler_selects_the_best),
     };
