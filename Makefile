@@ -123,7 +123,7 @@ $(TOOLS): $(O)/%: %.c $(LIB) $(O)/flags
 # A fuzzer is one file with LLVMFuzzerTestOneInput; here it gets a main that replays files, so that make test always runs it.
 $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
+	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
 
 -include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d)
 

@@ -5,23 +5,12 @@
  * A schema is read from where the text says: only ordinary files are opened, and only to read. Descriptions of GStreamer are
  * left out, which would make this a fuzzer of its parser.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "appliance/config.h"
 #include "base/utf8.h"
+#include "tests/fuzz/fuzz.h"
 
-#define REQUIRE(x)                                                                                                             \
-    do {                                                                                                                       \
-        if (!(x)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__lsan_default_suppressions(void);
 
 /* libfyaml 0.7.12 loses 2 to 4 KiB with a single-quoted text of many doubled quotes: corpus/config/quotes */

@@ -4,10 +4,7 @@
 #include "engine/gguf.h"
 #include "engine/vocab.h"
 #include "engine/weights.h"
-
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "tests/fuzz/fuzz.h"
 
 static void walk(const struct gguf *g)
 {

@@ -1,7 +1,6 @@
 /* Picture files: sniffing, structure walk, orientation, conversion. libavcodec's decoders are in the way but not the target. */
 #include "engine/picture.h"
-
-#include <stdlib.h>
+#include "tests/fuzz/fuzz.h"
 
 #define MAX_PIXELS (1 << 20) /* a few bytes can state a wall of a picture: time better spent elsewhere */
 

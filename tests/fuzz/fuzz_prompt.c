@@ -3,25 +3,13 @@
  * their low three bits: 0 to 3 begin a message of that role, 4 text, 5 a picture, 6 a thought, 7 a call. Checked: what renders can be
  * tokenized, and has exactly the control tokens that the format wrote; the same bytes as a raw prompt.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
 #include "engine/prompt.h"
-
-#define REQUIRE(x)                                                                                                             \
-    do {                                                                                                                       \
-        if (!(x)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 enum { MESSAGES_MAX = 16, PARTS_MAX = 8, CALLS_MAX = 2 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const controls[] = {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"};
 

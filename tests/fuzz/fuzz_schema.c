@@ -3,24 +3,12 @@
  * token budget and each token. Checked: what compiles can be answered from every state within the budget, with at least one token
  * allowed at every step, every allowed token taken, and a whole instance at the end, which the validator accepts.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/constraint.h"
-
-#define REQUIRE(x)                                                                                                             \
-    do {                                                                                                                       \
-        if (!(x)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 enum { N_TOKENS = 288, STEPS_MAX = 160, TEXT_MAX = 1 << 16 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const pieces[] = {"\":",   "\",\"", "},\"", "\":\"",    "\",",      "]}",    "[{\"", "null",
                                      "true",  "false", "none", "fi",       "re",       "{\"",   "\"}",  "12",

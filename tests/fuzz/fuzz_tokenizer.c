@@ -6,26 +6,14 @@
  * fixed one. Checked: what was accepted can be used, with and without a cache and cut into two spans gives the same ids, and
  * decoding gives the text in NFC where no added token was recognised.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
 #include "engine/tokenizer.h"
 #include "engine/unicode.h"
-
-#define REQUIRE(x)                                                                                                             \
-    do {                                                                                                                       \
-        if (!(x)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 enum { ITEMS_MAX = 256 + 512, TEXT_BYTES = 2 * 255 + 1 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char storage[2 * ITEMS_MAX][TEXT_BYTES];
 static struct tokenizer_text tokens[ITEMS_MAX], merges[ITEMS_MAX];

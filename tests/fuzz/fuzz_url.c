@@ -2,22 +2,10 @@
  * A camera's source from anywhere. Checked: what is accepted is within its bounds, parses again from what may be shown of it, and
  * shows no user info; what is refused says why and leaves the result alone.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "pipeline/url.h"
-
-#define REQUIRE(x)                                                                                                             \
-    do {                                                                                                                       \
-        if (!(x)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                            \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check(const struct url *u)
 {
