@@ -712,23 +712,40 @@ static bool closes_within(struct constraint_vocab *v, const struct constraint *c
     return constraint_close_tokens(v, c) <= left;
 }
 
+/*
+ * Plain tokens inside a string: only the number of their code points matters, for what is left to the least length and for the room to the longest.
+ * So they are decided by that number, not one by one.
+ */
+static void mask_plain(struct constraint_vocab *v, const struct constraint *c, int32_t remaining, uint32_t *mask)
+{
+    const struct constraint_frame *f = top_const(c);
+    const struct schema_node *n = node_of(c, f);
+    const int32_t room = n->max_count - f->count, missing = n->min_count - f->count;
+    bool fits[256] = {false}, all = room >= v->max_points;
+    struct constraint state;
+    constraint_copy(&state, c);
+    for (int32_t points = 1; points <= v->max_points && points <= room; points++) {
+        top(&state)->count = f->count + points;
+        fits[points] = points == 1 || points <= missing ? closes_within(v, &state, remaining - 1) : fits[points - 1];
+        all = all && fits[points];
+    }
+    if (all) {
+        memcpy(mask, v->plain, (size_t)v->n_words * sizeof *mask);
+        return;
+    }
+    for (int32_t t = 0; t < v->n_words * 32; t++)
+        if (v->plain[t / 32] >> t % 32 & 1 && fits[v->points[t]])
+            mask[t / 32] |= 1u << t % 32;
+}
+
 void constraint_mask(struct constraint_vocab *v, const struct constraint *c, int32_t remaining, uint32_t *mask)
 {
     memset(mask, 0, (size_t)v->n_words * sizeof *mask);
     const struct token_trie *trie = v->trie;
     const struct constraint_frame *f = top_const(c);
-    const struct schema_node *n = node_of(c, f);
-    /* Plain tokens inside a string leave the way to close as it is: one decision for all of them. */
-    const bool in_string = n->kind == SCHEMA_STRING && f->phase == CONTENT && f->count >= n->min_count;
-    const int32_t room = in_string ? n->max_count - f->count : 0;
-    const bool plain_fits = in_string && remaining > 1 && closes_within(v, c, remaining - 1);
-    if (plain_fits && room > 0) {
-        memcpy(mask, v->plain, (size_t)v->n_words * sizeof *mask);
-        if (room < v->max_points)
-            for (int32_t t = 0; t < v->n_words * 32; t++)
-                if (mask[t / 32] >> t % 32 & 1 && v->points[t] > room)
-                    mask[t / 32] &= ~(1u << t % 32);
-    }
+    const bool in_string = node_of(c, f)->kind == SCHEMA_STRING && f->phase == CONTENT;
+    if (in_string)
+        mask_plain(v, c, remaining, mask);
     constraint_copy(&v->walk[0], c);
     constraint_mark(&v->walk[0]);
     for (uint32_t i = 1; i < trie->n_nodes;) {

@@ -236,6 +236,48 @@ static void ten_thousand_generations(void **state)
         fail_msg("the judge: %s", verdict);
 }
 
+/* Inside strings the mask is made of shortcuts. Token by token: in it is what the schema takes and what can be closed with what is left. */
+static void masks_of_strings_are_their_definition(void **state)
+{
+    static const char *const schemas[] = {
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"minLength\":7,\"maxLength\":9},\"b\":{\"type\":"
+        "\"integer\",\"minimum\":10,"
+        "\"maximum\":99}},\"required\":[\"a\",\"b\"]}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":3},\"minItems\":2,\"maxItems\":3}",
+        "{\"type\":\"string\",\"minLength\":4,\"maxLength\":4}",
+    };
+    static const char *const starts[] = {"{\"a\":\"", "[\"", "\""}, *const contents[] = {"", "x", "ab",
+                                                                                         "e\xC3\xA9\xF0\x9F\x90\xA6", "abcd"};
+    int n_checked = 0, n_allowed = 0;
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++)
+        for (size_t k = 0; k < sizeof contents / sizeof *contents; k++) {
+            struct en_schema *s = compile(schemas[i]);
+            struct constraint c, next;
+            constraint_init(&c, s);
+            assert_true(constraint_take(&c, starts[i], strlen(starts[i])));
+            const int32_t least =
+                constraint_take(&c, contents[k], strlen(contents[k])) ? constraint_close_tokens(vocab, &c) : -1;
+            for (int32_t remaining = 1; remaining <= least + 6; remaining++) {
+                uint32_t mask[(N_TOKENS + 31) / 32];
+                constraint_mask(vocab, &c, remaining, mask);
+                for (int32_t t = 0; t < N_TOKENS; t++) {
+                    if (have_token(token_bytes[t], token_n[t], t)) /* spelt by an earlier one */
+                        continue;
+                    constraint_copy(&next, &c);
+                    const bool want = constraint_take(&next, token_bytes[t], token_n[t]) && token_n[t] > 0 &&
+                                      (next.is_done ? 0 : constraint_close_tokens(vocab, &next)) <= remaining - 1;
+                    if (want != (mask[t / 32] >> t % 32 & 1))
+                        fail_msg("%s, %s%s with %d tokens left: token %d \"%.*s\" is %s the mask", schemas[i], starts[i],
+                                 contents[k], remaining, t, token_n[t], token_bytes[t], want ? "not in" : "in");
+                    n_checked++;
+                    n_allowed += want;
+                }
+            }
+            en_schema_unref(s);
+        }
+    assert_true(n_allowed > 1000 && n_checked > 2 * n_allowed);
+}
+
 static void budget_below_the_least_is_known(void **state)
 {
     struct en_schema *s =
@@ -610,6 +652,7 @@ int main(void)
         cmocka_unit_test(schemas_are_refused_by_name_and_place),
         cmocka_unit_test(bytes_are_taken_or_refused),
         cmocka_unit_test(validation_is_independent),
+        cmocka_unit_test(masks_of_strings_are_their_definition),
         cmocka_unit_test(budget_below_the_least_is_known),
         cmocka_unit_test(ten_thousand_generations),
         cmocka_unit_test(scores_are_probabilities),
