@@ -27,6 +27,7 @@
 
 #define TICK_NS       (250 * CLOCK_MS)
 #define DRAIN_NS      (15 * CLOCK_S)  /* for the looks at work when Heron stops */
+#define GRACE_NS      (3 * CLOCK_S)   /* behind the drain, for the engine to come back from its step */
 #define STEP_MAX_NS   (300 * CLOCK_S) /* one step of the engine, or a stretch of loading: longer means that it hangs */
 #define THREAD_MAX_NS (15 * CLOCK_S)  /* the same for the other threads */
 #define OFFLINE_NS    (5 * CLOCK_S)   /* to hand the last words to the broker */
@@ -51,7 +52,8 @@ struct daemon {
     bool is_ready;     /* systemd was told */
     bool wants_reload; /* as soon as the change before is settled */
     bool is_stopping;
-    bool is_stuck; /* a thread is; said once */
+    bool is_stuck;    /* a thread is; said once */
+    int64_t leave_ns; /* is_stopping: when an engine that does not end is left behind */
     int exit_status;
     enum payload_state said_state;
     int64_t watchdog_ns, fed_ns, extended_ns, sentence_ns;
@@ -93,9 +95,22 @@ static int load_config(struct daemon *d)
     return status;
 }
 
+/* The configuration before can go when neither the fleet nor the engine refers to it. */
+static void forget_config(struct daemon *d)
+{
+    if (!d->leaving || !fleet_is_settled(d->fleet))
+        return;
+    if (d->leaving != d->started)
+        config_free(d->leaving);
+    d->leaving = NULL;
+}
+
 /* A configuration that cannot be applied changes nothing, and says so. Returns 0 or err's code. */
 static int reload(struct daemon *d, struct err *err)
 {
+    if (d->is_stopping)
+        return err_set(err, ERR_STATE, "Heron is stopping");
+    forget_config(d); /* the next change leaves another one */
     if (!fleet_is_settled(d->fleet)) {
         d->wants_reload = true;
         return err_set(err, ERR_AGAIN, "the change before is still being applied; this one follows");
@@ -141,29 +156,25 @@ static void reload_aloud(struct daemon *d)
     reload(d, &err); /* says itself what is wrong */
 }
 
-/* The configuration before can go when neither the fleet nor the engine refers to it. */
-static void forget_config(struct daemon *d)
-{
-    if (!d->leaving || !fleet_is_settled(d->fleet))
-        return;
-    if (d->leaving != d->started)
-        config_free(d->leaving);
-    d->leaving = NULL;
-}
-
 /* ---- commands ---------------------------------------------------------------------------------------------------------------- */
 
 static void stop(struct daemon *d, int exit_status, const char *why)
 {
+    const int64_t now = clock_now_ns();
     if (d->is_stopping) { /* told twice: what is at work is given up */
         worker_stop(d->worker, 0);
+        d->leave_ns = now + GRACE_NS < d->leave_ns ? now + GRACE_NS : d->leave_ns;
         return;
     }
+    struct worker_stats engine;
+    worker_get_stats(d->worker, &engine);
+    const int64_t drain_ns = engine.state == WORKER_READY ? DRAIN_NS : 0; /* while it loads nothing is at work */
     log_notice("stopping because of %s", why);
     d->is_stopping = true;
     d->exit_status = exit_status;
     notify_stopping();
-    worker_stop(d->worker, DRAIN_NS);
+    worker_stop(d->worker, drain_ns);
+    d->leave_ns = now + drain_ns + GRACE_NS;
     report_stopping(d->report);
 }
 
@@ -292,7 +303,7 @@ static void tick(struct daemon *d)
 static void run_loop(struct daemon *d)
 {
     int64_t next = clock_now_ns();
-    while (!d->is_stopping || !worker_is_done(d->worker)) {
+    while (!d->is_stopping || (!worker_is_done(d->worker) && clock_now_ns() < d->leave_ns)) {
         struct pollfd fds[] = {
             {.fd = d->signal_fd, .events = POLLIN},
             {.fd = control_fd(d->control), .events = POLLIN},
@@ -385,6 +396,18 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
     return 0;
 }
 
+/* The engine hangs, or loads on and cannot be told to stop: the last words to the broker, and out. */
+static void leave_engine(struct daemon *d) __attribute__((noreturn));
+static void leave_engine(struct daemon *d)
+{
+    log_warning("the engine does not come back from its work: ending without it");
+    worker_abandon(d->worker);
+    mqtt_close(d->mqtt, OFFLINE_NS);
+    control_close(d->control);
+    fflush(NULL);
+    _exit(d->exit_status);
+}
+
 /* The one way out, from any point of open_all. */
 static void close_all(struct daemon *d)
 {
@@ -420,6 +443,8 @@ int daemon_run(const struct daemon_options *options)
     const int rc = open_all(&d, options, &err);
     if (rc == 0) {
         run_loop(&d);
+        if (!worker_is_done(d.worker))
+            leave_engine(&d);
         status = d.exit_status;
     } else {
         log_error("cannot start: %s", err.text);

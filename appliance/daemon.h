@@ -4,7 +4,8 @@
  *   start    configuration, single instance, boot count, MQTT, engine thread, cameras, in this order; none of them waits for another
  *   ready    told to systemd when the engine answers, or when it is known why it does not: then the state is `degraded` and says so
  *   reload   SIGHUP or P/config/reload: what is wrong changes nothing and is published; what waits for a restart is named
- *   stop     SIGTERM, SIGINT: no new looks, those at work are finished (a second signal does not wait), `offline`, end
+ *   stop     SIGTERM, SIGINT: no new looks, those at work are finished (a second signal does not wait), `offline`, end. An engine that
+ *            does not come back from loading or from a step in time is left behind: the process ends without it
  *
  * The watchdog is fed only while every thread's heartbeat is fresh.
  *

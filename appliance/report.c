@@ -217,13 +217,14 @@ static struct entry *need_entry(struct report *r, const char *id)
 static void judge(const struct report *r, struct entry *e, const struct fleet_camera *c, int64_t now)
 {
     const int64_t window = watch_window_ns(c->config->every_ns, c->config->deadline_ns);
-    e->capture = !c->is_enabled ? "disabled" : e->camera.is_online ? "online" : "offline";
+    const bool is_online = e->camera.is_online && !r->is_stopping; /* the last word, whoever asks meanwhile */
+    e->capture = !c->is_enabled ? "disabled" : is_online ? "online" : "offline";
     if (!c->is_analysing) {
         e->analysis = "disabled";
         e->watched_ns = 0;
         return;
     }
-    const bool is_recent = e->watch.last_observation_ns && now - e->watch.last_observation_ns <= window;
+    const bool is_recent = !r->is_stopping && e->watch.last_observation_ns && now - e->watch.last_observation_ns <= window;
     e->analysis = is_recent ? "online" : "offline";
     if (!r->ready_ns || !e->camera.is_online)
         e->watched_ns = 0;
@@ -258,6 +259,11 @@ static void publish_camera(struct report *r, struct entry *e, const struct fleet
     }
 }
 
+static bool has_fewer(const struct payload_watch *now, const struct payload_watch *before)
+{
+    return now->observations < before->observations || now->shed < before->shed || now->failed < before->failed;
+}
+
 static void look_at_cameras(struct report *r, int64_t now)
 {
     for (int i = 0; i < r->n; i++)
@@ -270,14 +276,18 @@ static void look_at_cameras(struct report *r, int64_t now)
                 continue;
             e->is_seen = true;
             const uint64_t frames = e->camera.frames;
+            const struct payload_watch before = e->watch;
             fleet_get_stats(r->options.fleet, i, &e->camera);
             if (e->camera.frames < frames) /* opened anew */
                 r->frames_left += frames;
             worker_get_watch(r->options.worker, e->id, &e->watch);
+            if (has_fewer(&e->watch, &before)) /* watched anew, with another source */
+                add_counters(&r->left, &before);
             judge(r, e, c, now);
             publish_camera(r, e, c, now);
         }
-        for (int i = r->n - 1; i >= 0; i--)
+        /* until the engine has taken the change over an observation of a camera that left may still come */
+        for (int i = r->n - 1; i >= 0 && fleet_is_settled(r->options.fleet); i--)
             if (!r->entries[i].is_seen)
                 forget_camera(r, i);
     }
@@ -337,7 +347,8 @@ static void judge_all(struct report *r, int64_t now)
         add_reason(s, "config: %s:%d:%d: %s", r->error.file, r->error.line, r->error.col, r->error.message);
     if (pl_leaked_pipelines() > 0)
         add_reason(s, "%u camera pipelines would not stop: a restart is due", pl_leaked_pipelines());
-    reasons_of_cameras(r, s, now);
+    if (!r->is_stopping)
+        reasons_of_cameras(r, s, now);
     const bool is_degraded = s->n_reasons > 0;
     if (engine->state == WORKER_OPENING && engine->all_bytes > 0)
         add_reason(s, "loading the model: %d %%",
@@ -441,16 +452,8 @@ void report_tick(struct report *r, int64_t now_ns)
 
 void report_stopping(struct report *r)
 {
-    char topic[MQTT_TOPIC_MAX];
     r->is_stopping = true;
-    judge_all(r, clock_now_ns());
-    for (int i = 0; i < r->n; i++) {
-        const struct entry *e = &r->entries[i];
-        if (e->capture && strcmp(e->capture, "disabled") != 0)
-            publish_text(r, camera_topic(topic, e->id, "status/capture"), "offline", 1);
-        if (e->analysis && strcmp(e->analysis, "disabled") != 0)
-            publish_text(r, camera_topic(topic, e->id, "status/analysis"), "offline", 1);
-    }
+    report_tick(r, clock_now_ns());
 }
 
 void report_sentence(struct report *r, char *out, size_t cap)

@@ -49,7 +49,8 @@ struct worker {
     struct roster *next;    /* waits to be taken over */
     struct roster *present; /* the engine thread's; others read it under the lock, it writes its counters under it */
     struct worker_stats stats;
-    int64_t stop_ns; /* when to give up what runs; 0: not stopping */
+    bool is_telling, is_abandoned; /* on_scene runs; is not called any more */
+    int64_t stop_ns;               /* when to give up what runs; 0: not stopping */
     bool is_done;
 };
 
@@ -223,6 +224,20 @@ static int64_t begin_looks(struct worker *w, bool *ret_waiting)
 
 /* ---- answers -------------------------------------------------------------------------------------------------------------------- */
 
+/* on_scene, unless the worker was given up. */
+static void tell(struct worker *w, const struct post *p, const char *json)
+{
+    pthread_mutex_lock(&w->lock);
+    w->is_telling = !w->is_abandoned;
+    pthread_mutex_unlock(&w->lock);
+    if (!w->is_telling)
+        return;
+    w->options.on_scene(w->options.ctx, p->id, json, strlen(json));
+    pthread_mutex_lock(&w->lock);
+    w->is_telling = false;
+    pthread_mutex_unlock(&w->lock);
+}
+
 /* Hand an observation out. False: it came too late, or could not be written down. */
 static bool publish(struct worker *w, const struct post *p, const struct en_result *r, struct err *err)
 {
@@ -246,7 +261,7 @@ static bool publish(struct worker *w, const struct post *p, const struct en_resu
         err_set(err, ERR_NOMEM, "out of memory: an observation");
         return false;
     }
-    w->options.on_scene(w->options.ctx, p->id, json, strlen(json));
+    tell(w, p, json);
     free(json);
     return true;
 }
@@ -531,6 +546,19 @@ bool worker_is_done(struct worker *w)
     const bool is_done = w->is_done;
     pthread_mutex_unlock(&w->lock);
     return is_done;
+}
+
+void worker_abandon(struct worker *w)
+{
+    bool is_telling;
+    do {
+        pthread_mutex_lock(&w->lock);
+        w->is_abandoned = true;
+        is_telling = w->is_telling;
+        pthread_mutex_unlock(&w->lock);
+        if (is_telling) /* it does not block: a moment */
+            clock_sleep_until_ns(clock_now_ns() + CLOCK_MS);
+    } while (is_telling);
 }
 
 void worker_close(struct worker *w)

@@ -85,6 +85,12 @@ void worker_get_watch(struct worker *worker, const char *camera, struct payload_
 void worker_stop(struct worker *worker, int64_t drain_ns);
 bool worker_is_done(struct worker *worker);
 
+/*
+ * Give the thread up where it does not come back from loading or from a step: on_scene is not called again. The process must end with
+ * _exit; worker_close would wait for ever, and nothing that the watches refer to may be closed.
+ */
+void worker_abandon(struct worker *worker);
+
 /* Join and free; to be called when worker_is_done, otherwise it waits for it. Takes NULL. */
 void worker_close(struct worker *worker);
 

@@ -1,0 +1,147 @@
+/*
+ * An engine that does not come back: its thread is frozen by ptrace, which is as good as a driver that hangs or a disk that never
+ * delivers the model.
+ */
+#include "tests/support/test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "tests/support/box.h"
+
+#define CAMERA(id, seed)                                                                                                       \
+    "  " id ": { source: 'synth:yard?seed=" seed                                                                               \
+    "&size=320x180&fps=5', watch: { every: 500ms, max_pixels: 65536, max_tokens: 96 } }\n"
+
+/* The thread of that name; 0: none. */
+static pid_t thread_of(pid_t pid, const char *name)
+{
+    char path[400], comm[32];
+    pid_t found = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (struct dirent *e; !found && (e = readdir(dir));) {
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/comm", (int)pid, e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f && fgets(comm, sizeof comm, f) && strncmp(comm, name, strlen(name)) == 0)
+            found = (pid_t)atoi(e->d_name);
+        if (f)
+            fclose(f);
+    }
+    closedir(dir);
+    return found;
+}
+
+static pid_t freeze_engine(const struct box *box)
+{
+    const pid_t tid = thread_of(box->daemon.pid, "heron-engine");
+    int status;
+    assert_true(tid > 0);
+    if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) != 0) {
+        if (errno == EPERM || errno == ENOSYS)
+            skip_because("threads cannot be traced here");
+        fail_msg("PTRACE_SEIZE: %s", strerror(errno));
+    }
+    assert_int_equal(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL), 0);
+    assert_int_equal(waitpid(tid, &status, __WALL), tid);
+    return tid;
+}
+
+static void thaw_engine(pid_t tid)
+{
+    assert_int_equal(ptrace(PTRACE_DETACH, tid, NULL, NULL), 0);
+}
+
+static void nap_ms(int ms);
+
+/* A traced thread that ended holds its process until the tracer has taken note. False: it has not ended in time. */
+static bool reap_engine(pid_t tid)
+{
+    int status;
+    for (int waited_ms = 0; waited_ms < BOX_PATIENCE_MS; waited_ms += 20) {
+        if (waitpid(tid, &status, __WALL | WNOHANG) != 0)
+            return true;
+        nap_ms(20);
+    }
+    return false;
+}
+
+static void nap_ms(int ms)
+{
+    clock_sleep_until_ns(clock_now_ns() + ms * CLOCK_MS);
+}
+
+/* Told to stop it ends all the same, with its last words; and nothing that is asked of it meanwhile takes them back. */
+static void test_stop_with_a_hanging_engine(void **state)
+{
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, "cameras:\n" CAMERA("yard", "1"), NULL);
+    subscriber_await(s, 0, "heron/yard/status/analysis", "online");
+    subscriber_await(s, 0, "heron/yard/status/capture", "online");
+    const pid_t tid = freeze_engine(&r->box);
+    const size_t mark = subscriber_mark(s);
+    program_signal(&r->box.daemon, SIGTERM);
+    subscriber_await(s, mark, "heron/yard/status/capture", "offline");
+    subscriber_await(s, mark, "heron/yard/status/analysis", "offline");
+    char *overview = box_status(&r->box);
+    assert_non_null(overview);
+    assert_true(test_contains(overview, "stopping"));
+    assert_false(test_contains(overview, "no picture"));
+    free(overview);
+    box_configure(&r->box, &r->broker, NULL, "cameras:\n" CAMERA("yard", "1") CAMERA("gate", "2"));
+    program_signal(&r->box.daemon, SIGHUP);
+    nap_ms(500);
+    program_signal(&r->box.daemon, SIGTERM); /* again: the drain is not waited for */
+    if (!reap_engine(tid)) {
+        thaw_engine(tid);
+        fail_msg("the daemon waits for an engine that hangs");
+    }
+    assert_int_equal(program_await(&r->box.daemon, BOX_PATIENCE_MS), 0);
+    subscriber_await(s, mark, "heron/available", "offline");
+    assert_string_equal(subscriber_last(s, "heron/yard/status/capture")->payload, "offline");
+    assert_string_equal(subscriber_last(s, "heron/yard/status/analysis")->payload, "offline");
+    assert_string_equal(box_value(s, "heron/status", "/state"), "\"stopping\"");
+    assert_int_equal(subscriber_count(s, mark, "heron/config/state"), 0);
+    assert_null(subscriber_last(s, "heron/gate/status/capture"));
+}
+
+/* A camera that left is forgotten when the engine has let go of it, not before: its last observation would stay at the broker. */
+static void test_remove_a_camera_in_the_middle_of_a_look(void **state)
+{
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, "cameras:\n" CAMERA("yard", "1") CAMERA("gate", "2"), NULL);
+    subscriber_await(s, 0, "heron/gate/scene", NULL);
+    const pid_t tid = freeze_engine(&r->box);
+    const size_t mark = subscriber_mark(s);
+    box_configure(&r->box, &r->broker, NULL, "cameras:\n" CAMERA("yard", "1"));
+    program_signal(&r->box.daemon, SIGHUP);
+    subscriber_await(s, mark, "heron/config/state", NULL);
+    nap_ms(1000); /* some ticks */
+    subscriber_mark(s);
+    assert_string_not_equal(subscriber_last(s, "heron/gate/scene")->payload, "");
+    thaw_engine(tid);
+    subscriber_await(s, mark, "heron/gate/scene", "");
+    subscriber_await(s, subscriber_mark(s), "heron/yard/scene", NULL);
+    assert_string_equal(subscriber_last(s, "heron/gate/scene")->payload, "");
+    assert_int_equal(box_stop(&r->box), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_stop_with_a_hanging_engine, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_remove_a_camera_in_the_middle_of_a_look, box_set_up, box_tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
