@@ -113,7 +113,7 @@ static int get_bound(struct compiler *c, json_t *value, const char *word, const 
     if (!v)
         return 0;
     double d = json_number_value(v);
-    if (!json_is_number(v) || d < -9e15 || d > 9e15)
+    if (!json_is_number(v) || fabs(d) > (double)SCHEMA_INTEGER_MOST)
         return refuse(c, ERR_INVAL, path, "expected a number within 9e15 of zero as", word);
     int64_t b = json_is_integer(v) ? json_integer_value(v) : (int64_t)(is_min ? ceil(d) : floor(d));
     if (step != 0 && (json_is_integer(v) || (double)b == d))
@@ -300,6 +300,13 @@ static int compile_at(struct compiler *c, json_t *value, const char *path, const
             (rc = get_bound(c, value, "maximum", path, 0, false, &node.max)) != 0 ||
             (rc = get_bound(c, value, "exclusiveMaximum", path, -1, false, &node.max)) != 0)
             return rc;
+        /* one bound beyond where numbers end that have none: the other gives way */
+        const bool has_min = json_object_get(value, "minimum") || json_object_get(value, "exclusiveMinimum");
+        const bool has_max = json_object_get(value, "maximum") || json_object_get(value, "exclusiveMaximum");
+        if (node.min > node.max && !has_max)
+            node.max = SCHEMA_INTEGER_MOST;
+        if (node.min > node.max && !has_min)
+            node.min = -SCHEMA_INTEGER_MOST;
         if (node.min > node.max)
             return refuse(c, ERR_INVAL, path, "no whole number is left between minimum and maximum", NULL);
     } else {

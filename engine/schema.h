@@ -20,12 +20,13 @@
 
 #include "engine/engine.h"
 
-#define SCHEMA_STRING_MAX 4096
-#define SCHEMA_ITEMS_MAX  64
-#define SCHEMA_DEPTH_MAX  24         /* nested values */
-#define SCHEMA_BYTES_MAX  (1u << 20) /* of the schema's text */
-#define SCHEMA_NODES_MAX  4096
-#define SCHEMA_CLOSE_MAX  16384 /* bytes of the shortest instance */
+#define SCHEMA_STRING_MAX   4096
+#define SCHEMA_ITEMS_MAX    64
+#define SCHEMA_INTEGER_MOST 9000000000000000 /* of bounds, either side of zero: exact in a double */
+#define SCHEMA_DEPTH_MAX    24               /* nested values */
+#define SCHEMA_BYTES_MAX    (1u << 20)       /* of the schema's text */
+#define SCHEMA_NODES_MAX    4096
+#define SCHEMA_CLOSE_MAX    16384 /* bytes of the shortest instance */
 
 enum schema_kind { SCHEMA_OBJECT, SCHEMA_ARRAY, SCHEMA_STRING, SCHEMA_INTEGER, SCHEMA_NUMBER, SCHEMA_LITERAL };
 
