@@ -21,22 +21,11 @@ static char *path_in(const char *folder, const char *name)
     return *p;
 }
 
-static void write_text(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "we");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
 static char *read_text(const char *path)
 {
-    static char text[4096];
-    FILE *f = fopen(path, "re");
-    assert_non_null(f);
-    text[fread(text, 1, sizeof text - 1, f)] = 0;
-    fclose(f);
-    return text;
+    static char *text;
+    free(text);
+    return text = test_read_file(path, NULL);
 }
 
 static struct boot *open_in(const char *folder)
@@ -66,7 +55,7 @@ static void test_damaged_count_goes_on_from_the_clock(void **state)
     static const char *const bad[] = {"", "x\n", "-4\n", " 4\n", "4 5\n", "99999999999999999999999\n", "4"};
     const char *folder = test_temp_dir();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        write_text(path_in(folder, "boot"), bad[i]);
+        test_write_text(path_in(folder, "boot"), bad[i]);
         struct boot *b = open_in(folder);
         if (strcmp(bad[i], "4") == 0) { /* only the newline is missing */
             assert_int_equal(boot_count(b), 5);
@@ -105,7 +94,7 @@ static void test_damaged_switches_are_set_aside(void **state)
     const char *folder = test_temp_dir();
     struct err err = {0};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        write_text(path_in(folder, "switches.json"), bad[i]);
+        test_write_text(path_in(folder, "switches.json"), bad[i]);
         struct boot *b = open_in(folder);
         assert_true(boot_switch_get(b, "a", "enabled", true));
         assert_string_equal(read_text(path_in(folder, "switches.json.damaged")), bad[i]);
@@ -119,7 +108,7 @@ static void test_half_written_file_beside(void **state)
 {
     const char *folder = test_temp_dir();
     boot_close(open_in(folder));
-    write_text(path_in(folder, "boot.new"), "77");
+    test_write_text(path_in(folder, "boot.new"), "77");
     struct boot *b = open_in(folder);
     assert_int_equal(boot_count(b), 2);
     boot_close(b);

@@ -13,22 +13,6 @@
 
 #define LIMIT_MS 60000
 
-static pid_t peer;
-static int port;
-
-static int start_peer(void **state)
-{
-    peer = rtsp_peer_start(0, &port);
-    return 0;
-}
-
-static int stop_peer(void **state)
-{
-    rtsp_peer_kill(peer);
-    peer = 0;
-    return 0;
-}
-
 /* Run; the status must be `want`, and both outputs together free of `secret`. */
 static struct program_result run(const char *const *args, int want)
 {
@@ -131,29 +115,26 @@ static void tells_which_step_failed(void **state)
 static void probes_a_network_camera(void **state)
 {
     char source[128];
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/cam", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/cam", rtsp_peer_port);
     struct program_result r = run(PROGRAM_ARGS("cameras", "probe", source), 0);
     assert_true(test_contains(r.out, "auth    ok\n") && test_contains(r.out, "codec   h264, decoded by avdec_h264\n"));
     assert_true(test_contains(r.out, "frames  320x240, ") && test_contains(r.out, "a key frame every 15"));
     program_result_free(&r);
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/nosuchpath", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/nosuchpath", rtsp_peer_port);
     fails(source, EX_NOINPUT, "path", "ot found");
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/sound", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/sound", rtsp_peer_port);
     fails(source, EX_DATAERR, "codec", "no video");
 }
 
 static void probes_with_a_password(void **state)
 {
     char source[128], path[512];
-    snprintf(source, sizeof source, "rtsp://heron:sesame@127.0.0.1:%d/locked", port);
+    snprintf(source, sizeof source, "rtsp://heron:sesame@127.0.0.1:%d/locked", rtsp_peer_port);
     fails(source, EX_NOPERM, "auth", "nauthorized");
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/locked", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/locked", rtsp_peer_port);
     fails(source, EX_NOPERM, "auth", "nauthorized");
     snprintf(path, sizeof path, "%s/password", test_temp_dir());
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs("p@ss:w/rd\n", f);
-    fclose(f);
+    test_write_text(path, "p@ss:w/rd\n");
     struct program_result r = run(PROGRAM_ARGS("cameras", "probe", "--user", "heron", "--password-file", path, source), 0);
     assert_true(test_contains(r.out, "codec   mjpeg") && !test_contains(r.out, "p@ss"));
     program_result_free(&r);
@@ -163,10 +144,10 @@ static void probes_with_a_password(void **state)
 static void gives_up_on_a_silent_server(void **state)
 {
     char source[128];
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/cam", port);
-    kill(peer, SIGSTOP);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/cam", rtsp_peer_port);
+    kill(rtsp_peer_pid, SIGSTOP);
     struct program_result r = run(PROGRAM_ARGS("cameras", "probe", "--timeout", "2", source), EX_UNAVAILABLE);
-    kill(peer, SIGCONT);
+    kill(rtsp_peer_pid, SIGCONT);
     assert_true(test_contains(r.out, "tcp     failed\n"));
     assert_true(test_contains(r.err, "does not answer"));
     program_result_free(&r);
@@ -204,9 +185,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(probes_a_file),
         cmocka_unit_test(probes_a_scene_as_json),
         cmocka_unit_test(tells_which_step_failed),
-        cmocka_unit_test_setup_teardown(probes_a_network_camera, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(probes_with_a_password, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(gives_up_on_a_silent_server, start_peer, stop_peer),
+        cmocka_unit_test_setup_teardown(probes_a_network_camera, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(probes_with_a_password, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(gives_up_on_a_silent_server, rtsp_peer_set_up, rtsp_peer_tear_down),
         cmocka_unit_test(refuses_bad_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

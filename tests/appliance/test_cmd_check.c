@@ -20,10 +20,7 @@ static void write_file(const char *name, const char *text)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
+    test_write_text(path, text);
 }
 
 /* A configuration with these lines under `engine:` (each with its indent and line end) and this text below. */
@@ -270,24 +267,17 @@ static void refuses_a_missing_model(void **state)
 static void refuses_a_truncated_model(void **state)
 {
     char path[512], text[1024];
-    struct stat st;
+    size_t n;
     snprintf(path, sizeof path, "%s/cut.gguf", folder);
-    assert_int_equal(stat(model, &st), 0);
+    char *bytes = test_read_file(model, &n);
     static const int cuts[] = {0, 3, 100, 20000};
     for (size_t i = 0; i <= sizeof cuts / sizeof *cuts; i++) {
-        const off_t n = i < sizeof cuts / sizeof *cuts ? cuts[i] : st.st_size - 1;
-        char *bytes = malloc((size_t)n + 1);
-        FILE *in = fopen(model, "r"), *out = fopen(path, "w");
-        assert_true(bytes && in && out);
-        assert_int_equal(fread(bytes, 1, (size_t)n, in), n);
-        assert_int_equal(fwrite(bytes, 1, (size_t)n, out), n);
-        fclose(in);
-        assert_int_equal(fclose(out), 0);
-        free(bytes);
+        test_write_file(path, bytes, i < sizeof cuts / sizeof *cuts ? (size_t)cuts[i] : n - 1);
         snprintf(text, sizeof text, "engine:\n  model: %s\n  vision: %s\n" CAMERAS, path, vision);
         write_file("heron.yaml", text);
         REFUSED(at(2, 10), "cut.gguf");
     }
+    free(bytes);
 }
 
 static void refuses_what_does_not_fit(void **state)

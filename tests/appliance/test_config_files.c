@@ -22,12 +22,9 @@ static struct config *load(const char *text)
 
 static void write_file(const char *dir, const char *name, const char *text)
 {
-    char path[600];
+    char path[700];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
+    test_write_text(path, text);
 }
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
@@ -165,9 +162,7 @@ static void schemas_of_watches(void **state)
     err_clear(&err);
     assert_err(config_load(path, &complaints, &c, &err), ERR_INVAL, &err, "larger than 256 KiB");
     complaint_release(&complaints);
-    f = fopen(schema, "w");
-    fwrite("{}\0", 1, 3, f);
-    fclose(f);
+    test_write_file(schema, "{}\0", 3);
     err_clear(&err);
     assert_err(config_load(path, &complaints, &c, &err), ERR_INVAL, &err, "holds NUL bytes");
     complaint_release(&complaints);
@@ -318,9 +313,7 @@ static void secrets(void **state)
     longer[SECRET_MAX_BYTES + 1] = '\0';
     write_file(dir, "pw", longer);
     assert_err(secret_read(&ref, "k", out, &err), ERR_FORMAT, &err, "at most 1024 bytes");
-    FILE *f = fopen(path, "w");
-    fwrite("a\0b", 1, 3, f);
-    fclose(f);
+    test_write_file(path, "a\0b", 3);
     err_clear(&err);
     assert_err(secret_read(&ref, "k", out, &err), ERR_FORMAT, &err, "one line of at most");
     assert_false(test_contains(err.text, "a\n"));

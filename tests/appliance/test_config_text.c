@@ -9,24 +9,11 @@
 #include "tests/support/schema_judge.h"
 #include "tests/support/test.h"
 
-static char *read_file(const char *path, size_t *ret_n)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("%s is not there: tests run in the root of the repository", path);
-    char *text = malloc(1 << 20);
-    assert_non_null(text);
-    *ret_n = fread(text, 1, (1 << 20) - 1, f);
-    text[*ret_n] = '\0';
-    fclose(f);
-    return text;
-}
-
 static void same_as_file(const char *text, const char *path, const char *command)
 {
     size_t n = 0;
     assert_non_null(text);
-    char *file = read_file(path, &n);
+    char *file = test_read_file(path, &n);
     if (n != strlen(text) || memcmp(file, text, n) != 0)
         fail_msg("%s differs from what config.def gives: %s > %s", path, command, path);
     free(file);

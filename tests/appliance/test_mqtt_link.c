@@ -241,10 +241,7 @@ static void refusal_by_an_access_list_is_told(void **state)
     struct err err = {0};
     char lines[400], file[320];
     snprintf(file, sizeof file, "%s/acl", test_temp_dir());
-    FILE *f = fopen(file, "w");
-    assert_non_null(f);
-    fputs("topic readwrite allowed/#\n", f);
-    fclose(f);
+    test_write_text(file, "topic readwrite allowed/#\n");
     snprintf(lines, sizeof lines, "acl_file %s\n", file);
     const struct broker_options bo = {.lines = lines};
     broker_start(&r->broker, &bo);
@@ -406,10 +403,7 @@ static void password_is_read_from_its_place(void **state)
     const struct broker_options bo = {.username = "heron", .password = "p@ss w/rd"};
     broker_start(&r->broker, &bo);
     snprintf(file, sizeof file, "%s/password", test_temp_dir());
-    FILE *f = fopen(file, "w");
-    assert_non_null(f);
-    fputs("p@ss w/rd\n", f);
-    fclose(f);
+    test_write_text(file, "p@ss w/rd\n");
     struct mqtt_link_options o = options_for(r, r->broker.port);
     open_with(r, &o);
     fails_with(r, "refuses the credentials (user (none))");

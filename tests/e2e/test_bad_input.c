@@ -26,39 +26,17 @@ static const char *in_folder(const char *name)
     return p;
 }
 
-static void write_bytes(const char *path, const void *bytes, size_t n)
-{
-    FILE *f = fopen(path, "wbe");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
-static char *read_bytes(const char *path, size_t *ret_n)
-{
-    FILE *f = fopen(path, "rbe");
-    assert_non_null(f);
-    struct stat st;
-    assert_int_equal(fstat(fileno(f), &st), 0);
-    char *bytes = malloc((size_t)st.st_size);
-    assert_non_null(bytes);
-    *ret_n = fread(bytes, 1, (size_t)st.st_size, f);
-    assert_int_equal(*ret_n, st.st_size);
-    fclose(f);
-    return bytes;
-}
-
 /* A copy of the tiny model, cut to `keep` bytes (0: all), with the first `from` replaced by the equally long `to`. */
 static const char *spoiled(const char *name, const char *original, size_t keep, const char *from, const char *to)
 {
     size_t n;
     const char *path = in_folder(name);
-    char *bytes = read_bytes(original, &n);
+    char *bytes = test_read_file(original, &n);
     char *at = from ? memmem(bytes, n, from, strlen(from)) : NULL;
     assert_true(!from || at);
     if (at)
         memcpy(at, to, strlen(to));
-    write_bytes(path, bytes, keep ? keep : n);
+    test_write_file(path, bytes, keep ? keep : n);
     free(bytes);
     return path;
 }
@@ -71,7 +49,7 @@ static const char *picture(void)
     memcpy(bytes, ppm, sizeof ppm - 1);
     memset(bytes + sizeof ppm - 1, 90, 3 * 64 * 64);
     const char *path = in_folder("good.ppm");
-    write_bytes(path, bytes, sizeof bytes);
+    test_write_file(path, bytes, sizeof bytes);
     return path;
 }
 
@@ -102,10 +80,10 @@ static void test_models(void **state)
     const char *missing = in_folder("missing.gguf");
     expect(PROGRAM_ARGS("describe", "-m", missing, "-v", v, p), 66, WORDS("missing.gguf", "No such file"));
     const char *empty = in_folder("empty.gguf");
-    write_bytes(empty, "", 0);
+    test_write_file(empty, "", 0);
     expect(PROGRAM_ARGS("describe", "-m", empty, "-v", v, p), 65, WORDS("empty.gguf"));
     const char *text = in_folder("text.gguf");
-    write_bytes(text, "this is no model at all, is it?", 31);
+    test_write_file(text, "this is no model at all, is it?", 31);
     expect(PROGRAM_ARGS("describe", "-m", text, "-v", v, p), 65, WORDS("text.gguf", "GGUF"));
     const char *half = spoiled("half.gguf", box_model(), 300000, NULL, NULL);
     expect(PROGRAM_ARGS("describe", "-m", half, "-v", v, p), 65, WORDS("half.gguf"));
@@ -131,10 +109,10 @@ static void test_pictures(void **state)
     const char *m = box_model(), *v = box_vision();
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, in_folder("missing.png")), 66, WORDS("missing.png", "No such file"));
     const char *text = in_folder("text.png");
-    write_bytes(text, "this is no picture", 18);
+    test_write_file(text, "this is no picture", 18);
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, text), 65, WORDS("text.png"));
     const char *empty = in_folder("empty.jpg");
-    write_bytes(empty, "", 0);
+    test_write_file(empty, "", 0);
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, empty), 65, WORDS("empty.jpg"));
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, folder), 74, WORDS(folder));
 }
@@ -143,10 +121,10 @@ static void test_schemas(void **state)
 {
     const char *m = box_model(), *v = box_vision(), *p = picture();
     const char *schema = in_folder("schema.json");
-    write_bytes(schema, "{\"type\": \"object\",\n \"type\"", 26);
+    test_write_file(schema, "{\"type\": \"object\",\n \"type\"", 26);
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, "--schema", schema, p), 65, WORDS("schema.json", "line 2"));
     static const char pattern[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"pattern\":\"x\"}}}";
-    write_bytes(schema, pattern, sizeof pattern - 1);
+    test_write_file(schema, pattern, sizeof pattern - 1);
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, "--schema", schema, p), 65, WORDS("schema.json", "pattern"));
     expect(PROGRAM_ARGS("describe", "-m", m, "-v", v, "--schema", in_folder("none.json"), p), 66, WORDS("none.json"));
 }

@@ -30,27 +30,6 @@ static int make_files(void **state)
     return fclose(f);
 }
 
-static void write_text(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* All bytes of a file, malloc'ed, with a NUL behind. */
-static char *read_file(const char *path, size_t *ret_n)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("%s is not there", path);
-    char *bytes = malloc(1 << 22);
-    *ret_n = fread(bytes, 1, (1 << 22) - 1, f);
-    bytes[*ret_n] = '\0';
-    fclose(f);
-    return bytes;
-}
-
 /* The command succeeds; its standard output, malloc'ed. */
 static char *output(const char *const *args, const char *input)
 {
@@ -86,7 +65,7 @@ static json_t *json_of(const char *text)
 static bool same_file(const char *a, const char *b)
 {
     size_t n_a, n_b;
-    char *x = read_file(a, &n_a), *y = read_file(b, &n_b);
+    char *x = test_read_file(a, &n_a), *y = test_read_file(b, &n_b);
     const bool same = n_a == n_b && n_a > 0 && memcmp(x, y, n_a) == 0;
     free(x);
     free(y);
@@ -99,9 +78,9 @@ static bool same_file(const char *a, const char *b)
 static void eval_writes_a_row_for_each_text_token(void **state)
 {
     size_t n;
-    write_text(prompt, "Hi <image> you <think>");
+    test_write_text(prompt, "Hi <image> you <think>");
     EVAL("-v", box_vision(), "--prompt", prompt, "--image", picture, "--logits", logits);
-    char *text = read_file(logits_json, &n);
+    char *text = test_read_file(logits_json, &n);
     json_t *root = json_of(text), *ids = json_object_get(root, "ids"), *positions = json_object_get(root, "positions");
     const json_int_t rows = json_integer_value(json_object_get(root, "rows")),
                      vocab = json_integer_value(json_object_get(root, "vocab"));
@@ -110,7 +89,7 @@ static void eval_writes_a_row_for_each_text_token(void **state)
     assert_true(rows > 6 && vocab > 256);
     assert_int_equal(json_array_size(ids), rows);
     assert_int_equal(json_array_size(positions), rows);
-    free(read_file(logits, &n));
+    free(test_read_file(logits, &n));
     assert_int_equal(n, (size_t)(rows * vocab) * sizeof(float));
 
     /* the ids are those of the text around, with vision start and end between */
@@ -142,7 +121,7 @@ static void eval_writes_a_row_for_each_text_token(void **state)
 /* f32 is the KV type unless told; pieces, threads and ids instead of text change nothing. */
 static void eval_is_the_same_however_it_is_asked(void **state)
 {
-    write_text(prompt, "The red person is near the door. The dog is behind the gate.");
+    test_write_text(prompt, "The red person is near the door. The dog is behind the gate.");
     char *ids =
         output(PROGRAM_ARGS("tokenize", "-m", box_model()), "The red person is near the door. The dog is behind the gate.");
     ids[strcspn(ids, "\n")] = '\0';
@@ -165,7 +144,7 @@ static void eval_is_the_same_however_it_is_asked(void **state)
     free(ids);
 
     const char *m = box_model();
-    write_text(prompt, "a <image>");
+    test_write_text(prompt, "a <image>");
     refused(PROGRAM_ARGS("eval", "-m", m, "--prompt", prompt, "--logits", other), "", 64, "1 <image> markers for 0 pictures");
     refused(PROGRAM_ARGS("eval", "-m", m, "--tokens", "1,99999", "--logits", other), "", 64, "token id 99999");
     refused(PROGRAM_ARGS("eval", "-m", m, "--tokens", "1,2", "--logits", "/dev/full"), "", 74, "/dev/full");
@@ -216,8 +195,9 @@ static void describe_tells_answer_scores_and_timings(void **state)
 {
     char schema[340];
     snprintf(schema, sizeof schema, "%s/schema.json", folder);
-    write_text(schema, "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
-                       "\"fire\":{\"type\":\"boolean\"}},\"required\":[\"people\",\"fire\"]}");
+    test_write_text(schema,
+                    "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
+                    "\"fire\":{\"type\":\"boolean\"}},\"required\":[\"people\",\"fire\"]}");
     char *text =
         output(PROGRAM_ARGS("describe", "-m", box_model(), "-v", box_vision(), "--schema", schema, "--json", picture), "");
     json_t *root = json_of(text), *answer = json_object_get(root, "answer"), *scores = json_object_get(root, "scores");

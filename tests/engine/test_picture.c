@@ -14,17 +14,6 @@
 /* Inverse DCTs differ by one level, which YCbCr to RGB makes up to 3 of; CMYK is multiplied out with other rounding. */
 #define JPEG_LEVELS 3
 
-static uint8_t *read_all(const char *path, size_t *ret_n)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("%s: cannot open (tests run in the repository's root)", path);
-    uint8_t *bytes = malloc(1 << 20);
-    *ret_n = fread(bytes, 1, 1 << 20, f);
-    fclose(f);
-    return bytes;
-}
-
 static void check_file(const char *name)
 {
     struct err err = {0};
@@ -35,7 +24,7 @@ static void check_file(const char *name)
     snprintf(path, sizeof path, PICTURES "/%s", name);
     snprintf(want_path, sizeof want_path, PICTURES "/%s.rgb", name);
     assert_ok(en_picture_read(path, &picture, &err), &err);
-    uint8_t *want = read_all(want_path, &n);
+    uint8_t *want = (uint8_t *)test_read_file(want_path, &n);
     assert_int_equal(sscanf((const char *)want, "%d %d%n", &w, &h, &skip), 2);
     skip++;
     assert_int_equal(n - (size_t)skip, (size_t)w * (size_t)h * 3);
@@ -86,7 +75,7 @@ static void truncated_files_are_refused(void **state)
         char path[512];
         size_t n;
         snprintf(path, sizeof path, PICTURES "/%s", names[i]);
-        uint8_t *bytes = read_all(path, &n);
+        uint8_t *bytes = (uint8_t *)test_read_file(path, &n);
         for (size_t k = 0; k < n - 1; k += 1 + n / 97) {
             struct err err = {0};
             struct en_picture picture = {0};
@@ -151,7 +140,7 @@ static void huge_pictures_are_refused(void **state)
     struct err err = {0};
     struct en_picture picture = {0};
     size_t n;
-    uint8_t *png = read_all(PICTURES "/rgb.png", &n);
+    uint8_t *png = (uint8_t *)test_read_file(PICTURES "/rgb.png", &n);
     put_be32(png + 16, 12000);
     put_be32(png + 20, 9000);
     put_be32(png + 29, crc_of(png + 12, 17));
@@ -173,7 +162,7 @@ static void damaged_files_do_no_harm(void **state)
         char path[512];
         size_t n;
         snprintf(path, sizeof path, PICTURES "/%s", names[i]);
-        uint8_t *bytes = read_all(path, &n);
+        uint8_t *bytes = (uint8_t *)test_read_file(path, &n);
         for (int k = 0; k < 60; k++) {
             struct en_picture picture = {0};
             struct err err = {0};

@@ -25,14 +25,7 @@ struct image {
 static struct image read_file(const char *path)
 {
     struct image f = {0};
-    FILE *in = fopen(path, "rb");
-    assert_non_null(in);
-    assert_int_equal(fseek(in, 0, SEEK_END), 0);
-    f.n = (size_t)ftell(in);
-    rewind(in);
-    f.data = malloc(f.n);
-    assert_int_equal(fread(f.data, 1, f.n, in), f.n);
-    fclose(in);
+    f.data = (unsigned char *)test_read_file(path, &f.n);
     return f;
 }
 

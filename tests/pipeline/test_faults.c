@@ -5,26 +5,11 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static pid_t peer;
-static int port;
-
-static int start_peer(void **state)
-{
-    peer = rtsp_peer_start(0, &port);
-    return 0;
-}
-
-static int stop_peer(void **state)
-{
-    rtsp_peer_kill(peer);
-    peer = 0;
-    return 0;
-}
 
 static bool is_told(const struct pl_camera_stats *s, const void *ctx)
 {
@@ -58,10 +43,7 @@ static const char *write_file(const char *name, const void *bytes, size_t n)
     static const char *folder;
     folder = folder ? folder : test_temp_dir();
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
+    test_write_file(path, bytes, n);
     return path;
 }
 
@@ -85,19 +67,17 @@ static void files(void **state)
 /* The usual ways to spoil a good clip: its end is missing (and with it, in MP4, the index), its beginning is missing. */
 static void spoilt_files(void **state)
 {
-    static char bytes[1 << 20];
     char clip[64];
+    size_t n;
     rig_make_h264(320, 240, 30, clip, sizeof clip);
-    FILE *f = fopen(clip, "rb");
-    assert_non_null(f);
-    const size_t n = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
+    char *bytes = test_read_file(clip, &n);
     unlink(clip);
-    assert_true(n > 1000 && n < sizeof bytes);
+    assert_true(n > 1000);
     for (int i = 0; i < 10; i++) /* parsebin swallows the error now and then */
         tells_of_file(write_file("cut.mp4", bytes, n / 2), "damaged or cut short");
     tells_of_file(write_file("stub.mp4", bytes, 40), "damaged or cut short");
     tells_of_file(write_file("tail.mp4", bytes + n / 2, n / 2), "o");
+    free(bytes);
 }
 
 static void unknown_codecs(void **state)
@@ -167,14 +147,14 @@ static void short_clips_do_not_spin(void **state)
 static void network_cameras(void **state)
 {
     char source[128], place[64];
-    snprintf(place, sizeof place, "rtsp: 127.0.0.1:%d", port);
-    snprintf(source, sizeof source, "rtsp://u:sesame@127.0.0.1:%d/nosuchpath?token=sesame", port);
+    snprintf(place, sizeof place, "rtsp: 127.0.0.1:%d", rtsp_peer_port);
+    snprintf(source, sizeof source, "rtsp://u:sesame@127.0.0.1:%d/nosuchpath?token=sesame", rtsp_peer_port);
     tells(source, PL_CAMERA_RESTARTING, place, "ot found");
-    snprintf(source, sizeof source, "rtsp://heron:sesame@127.0.0.1:%d/locked", port);
+    snprintf(source, sizeof source, "rtsp://heron:sesame@127.0.0.1:%d/locked", rtsp_peer_port);
     tells(source, PL_CAMERA_AUTH_FAILED, place, "nauthorized");
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/vp8", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/vp8", rtsp_peer_port);
     tells(source, PL_CAMERA_RESTARTING, place, "no video that Heron can decode (found: VP8)");
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/sound", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/sound", rtsp_peer_port);
     tells(source, PL_CAMERA_RESTARTING, place, "no video that Heron can decode (found: audio)");
     int closed = rtsp_peer_free_port();
     snprintf(place, sizeof place, "rtsp: 127.0.0.1:%d", closed);
@@ -258,7 +238,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(unknown_codecs),
         cmocka_unit_test(good_containers),
         cmocka_unit_test(short_clips_do_not_spin),
-        cmocka_unit_test_setup_teardown(network_cameras, start_peer, stop_peer),
+        cmocka_unit_test_setup_teardown(network_cameras, rtsp_peer_set_up, rtsp_peer_tear_down),
         cmocka_unit_test(servers_that_speak_something_else),
         cmocka_unit_test(devices),
     };

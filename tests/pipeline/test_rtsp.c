@@ -6,26 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static pid_t peer;
-static int port;
-
-static int start_peer(void **state)
-{
-    peer = rtsp_peer_start(0, &port);
-    return 0;
-}
-
-static int stop_peer(void **state)
-{
-    rtsp_peer_kill(peer);
-    peer = 0;
-    return 0;
-}
-
 static struct pl_camera *open_path(const char *user_info, const char *path)
 {
     char source[128];
-    snprintf(source, sizeof source, "rtsp://%s127.0.0.1:%d%s", user_info, port, path);
+    snprintf(source, sizeof source, "rtsp://%s127.0.0.1:%d%s", user_info, rtsp_peer_port, path);
     return rig_open_source(source);
 }
 
@@ -56,13 +40,13 @@ static void comes_back_after_a_kill(void **state)
     struct pl_frame *f = rig_take(cam);
     uint64_t seq = f->seq;
     pl_frame_unref(f);
-    rtsp_peer_kill(peer);
+    rtsp_peer_kill(rtsp_peer_pid);
     struct pl_camera_stats s;
     uint64_t n = 1;
     rig_wait(cam, true, rig_has_restarts, &n, "restarted");
     s = rig_wait(cam, true, rig_has_error, "onnect", "told that nobody answers"); /* "Failed to connect", "Could not connect" */
     assert_false(s.is_online);
-    peer = rtsp_peer_start(port, NULL);
+    rtsp_peer_pid = rtsp_peer_start(rtsp_peer_port, NULL);
     s = rig_wait(cam, true, rig_is_online, NULL, "online again");
     do {
         f = rig_take(cam);
@@ -78,11 +62,11 @@ static void comes_back_after_a_freeze(void **state)
 {
     struct pl_camera *cam = open_path("", "/mjpeg");
     rig_wait(cam, true, rig_is_online, NULL, "online");
-    kill(peer, SIGSTOP);
+    kill(rtsp_peer_pid, SIGSTOP);
     uint64_t n = 1;
     rig_wait(cam, true, rig_has_error, "no picture for", "told that it is silent");
     rig_wait(cam, true, rig_has_restarts, &n, "restarted");
-    kill(peer, SIGCONT);
+    kill(rtsp_peer_pid, SIGCONT);
     rig_wait(cam, true, rig_is_online, NULL, "online again");
     pl_camera_close(cam);
 }
@@ -90,12 +74,12 @@ static void comes_back_after_a_freeze(void **state)
 /* The camera is switched on later than the box. */
 static void waits_for_an_absent_server(void **state)
 {
-    rtsp_peer_kill(peer);
+    rtsp_peer_kill(rtsp_peer_pid);
     struct pl_camera *cam = open_path("", "/mjpeg");
     uint64_t n = 2;
     struct pl_camera_stats s = rig_wait(cam, true, rig_has_restarts, &n, "tried again");
     assert_true(s.frames == 0 && s.last_error[0]);
-    peer = rtsp_peer_start(port, NULL);
+    rtsp_peer_pid = rtsp_peer_start(rtsp_peer_port, NULL);
     rig_wait(cam, true, rig_is_online, NULL, "online");
     pl_camera_close(cam);
 }
@@ -135,7 +119,7 @@ static void accepts_credentials(void **state)
     pl_frame_unref(rig_take(cam));
     pl_camera_close(cam);
     char source[64];
-    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/locked", port);
+    snprintf(source, sizeof source, "rtsp://127.0.0.1:%d/locked", rtsp_peer_port);
     cam = rig_open(&(struct pl_camera_config){.source = source, .user = "heron", .password = "p@ss:w/rd"});
     pl_frame_unref(rig_take(cam));
     pl_camera_close(cam);
@@ -178,16 +162,16 @@ int main(int argc, char **argv)
 {
     rtsp_peer_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(h264_frames_arrive, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(comes_back_after_a_kill, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(comes_back_after_a_freeze, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(waits_for_an_absent_server, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(tells_a_wrong_path, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(tells_wrong_credentials, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(accepts_credentials, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(tells_a_stream_without_video, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(sees_a_frozen_camera, start_peer, stop_peer),
-        cmocka_unit_test_setup_teardown(follows_a_new_size, start_peer, stop_peer),
+        cmocka_unit_test_setup_teardown(h264_frames_arrive, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(comes_back_after_a_kill, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(comes_back_after_a_freeze, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(waits_for_an_absent_server, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(tells_a_wrong_path, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(tells_wrong_credentials, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(accepts_credentials, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(tells_a_stream_without_video, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(sees_a_frozen_camera, rtsp_peer_set_up, rtsp_peer_tear_down),
+        cmocka_unit_test_setup_teardown(follows_a_new_size, rtsp_peer_set_up, rtsp_peer_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

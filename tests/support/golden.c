@@ -103,16 +103,8 @@ void golden_load(const char *model, struct golden *g)
     char path[128];
     *g = (struct golden){0};
     snprintf(path, sizeof path, "tests/golden/logits_%s.bin", model);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("%s: cannot open (tests run in the repository's root)", path);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    const long n_bytes = ftell(f);
-    rewind(f);
-    g->memory = malloc((size_t)n_bytes);
-    assert_non_null(g->memory);
-    assert_int_equal(fread(g->memory, 1, (size_t)n_bytes, f), n_bytes);
-    fclose(f);
+    size_t n_bytes;
+    g->memory = test_read_file(path, &n_bytes);
 
     struct words w = {g->memory, (const uint8_t *)g->memory + n_bytes, path};
     assert_memory_equal(take(&w, 2), "HGOLDEN1", 8);

@@ -144,6 +144,22 @@ void rtsp_peer_kill(pid_t pid)
     waitpid(pid, NULL, 0);
 }
 
+pid_t rtsp_peer_pid;
+int rtsp_peer_port;
+
+int rtsp_peer_set_up(void **state)
+{
+    rtsp_peer_pid = rtsp_peer_start(0, &rtsp_peer_port);
+    return 0;
+}
+
+int rtsp_peer_tear_down(void **state)
+{
+    rtsp_peer_kill(rtsp_peer_pid);
+    rtsp_peer_pid = 0;
+    return 0;
+}
+
 int rtsp_peer_free_port(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -22,6 +22,12 @@ pid_t rtsp_peer_start(int port, int *ret_port);
 /* SIGKILL and reap. pid 0 does nothing. */
 void rtsp_peer_kill(pid_t pid);
 
+/* A peer for the length of a test: for cmocka_unit_test_setup_teardown. The pid may be replaced by another peer's. */
+extern pid_t rtsp_peer_pid;
+extern int rtsp_peer_port;
+int rtsp_peer_set_up(void **state);
+int rtsp_peer_tear_down(void **state);
+
 /* A loopback port on which nothing listens. */
 int rtsp_peer_free_port(void);
 

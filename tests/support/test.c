@@ -3,6 +3,7 @@
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool test_contains(const char *text, const char *words)
@@ -44,6 +45,37 @@ const char *test_temp_dir(void)
         fail_msg("cannot make %s", dir);
     n_temp_dirs++;
     return dir;
+}
+
+char *test_read_file(const char *path, size_t *ret_n)
+{
+    struct stat st;
+    FILE *f = fopen(path, "rbe");
+    if (!f || fstat(fileno(f), &st) != 0)
+        fail_msg("%s: cannot open (tests run in the repository's root)", path);
+    const size_t n = (size_t)st.st_size;
+    char *bytes = malloc(n + 1);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, n, f), n);
+    fclose(f);
+    bytes[n] = '\0';
+    if (ret_n)
+        *ret_n = n;
+    return bytes;
+}
+
+void test_write_file(const char *path, const void *bytes, size_t n)
+{
+    FILE *f = fopen(path, "wbe");
+    if (!f)
+        fail_msg("%s: cannot be written", path);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+void test_write_text(const char *path, const char *text)
+{
+    test_write_file(path, text, strlen(text));
 }
 
 double test_nmse(const float *a, const float *b, size_t n)

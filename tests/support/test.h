@@ -46,6 +46,13 @@ bool test_contains(const char *text, const char *words);
 /* A fresh empty folder under $TMPDIR, removed with its content at exit. The text is static per call slot (16 slots). */
 const char *test_temp_dir(void);
 
+/* A whole file, malloc'ed, with a NUL behind it that is not counted; its size goes to *ret_n, which may be NULL. Fails the test. */
+char *test_read_file(const char *path, size_t *ret_n);
+
+/* Make the file hold these bytes, or this text. Fails the test. */
+void test_write_file(const char *path, const void *bytes, size_t n);
+void test_write_text(const char *path, const char *text);
+
 /* sum (a - b)^2 / sum b^2; 0 for two zero vectors. */
 double test_nmse(const float *a, const float *b, size_t n);
 
