@@ -117,7 +117,7 @@ int cmd_describe(int argc, char **argv)
     char *schema_text = NULL;
     size_t n_schema = 0;
     int rc = 0;
-    struct en_options engine_options = {.sessions = 1, .max_pixels = max_pixels};
+    struct en_options engine_options = {.sessions = 1, .max_pixels = max_pixels, .pictures = words.n};
     if ((status = model_args_apply(self, &model, &engine_options)) != 0)
         goto out;
     int64_t largest = 65536;

@@ -108,7 +108,7 @@ int cmd_eval(int argc, char **argv)
         return cli_fail(self, EX_USAGE, "--image goes with --prompt");
 
     struct err err = {0};
-    struct en_options engine_options = {.sessions = 1, .batch = 1};
+    struct en_options engine_options = {.sessions = 1, .batch = 1, .pictures = pictures.n};
     struct en_engine *engine = NULL;
     struct en_session *session = NULL;
     struct en_vocab *vocab = NULL;

@@ -118,6 +118,12 @@ int answer_open(struct en_engine *e, const struct en_job *job, struct answer **r
         a->schema = en_schema_ref(job->schema);
         constraint_init(&a->constraint, a->schema);
         const int32_t least = constraint_close_tokens(e->constraint_vocab, &a->constraint);
+        if (least == INT32_MAX) {
+            rc = err_set(err, ERR_INVAL,
+                         "the schema's shortest answer is longer than %d bytes, or this vocabulary cannot spell it",
+                         SCHEMA_CLOSE_MAX);
+            goto fail;
+        }
         if (least > job->max_tokens) {
             rc = err_set(err, ERR_INVAL, "an answer of at most %d tokens: the schema's shortest takes %d", job->max_tokens,
                          least);

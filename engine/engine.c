@@ -50,6 +50,8 @@ static int settle_options(struct en_options *o, const struct source *s, struct e
         o->step_rows = DEFAULT_STEP_ROWS;
     if (o->max_pixels == 0)
         o->max_pixels = DEFAULT_MAX_PIXELS;
+    if (o->pictures == 0)
+        o->pictures = o->sessions + SPARE_IMAGES;
     if (o->max_pixels > LARGEST_PIXELS)
         o->max_pixels = LARGEST_PIXELS;
     if (o->context_tokens < 1 || o->context_tokens > s->shape.trained_context)
@@ -64,6 +66,8 @@ static int settle_options(struct en_options *o, const struct source *s, struct e
     if ((int64_t)kv_cache_pages(o->context_tokens) * o->sessions > INT32_MAX)
         return err_set(err, ERR_INVAL, "%d sessions of %d tokens: at most %lld tokens in all are possible", o->sessions,
                        o->context_tokens, (long long)INT32_MAX * KN_PAGE_TOKENS);
+    if (o->pictures < 1 || o->pictures > 8192)
+        return err_set(err, ERR_INVAL, "%d encoded pictures at once: 1 to 8192 are possible", o->pictures);
     if (o->max_pixels < 0)
         return err_set(err, ERR_INVAL, "a picture of at most %lld pixels", (long long)o->max_pixels);
     return 0;
@@ -109,7 +113,7 @@ static void make_plan(const struct en_options *o, const struct source *s, struct
         const int64_t pixels = settled_pixels(o, &s->vision_shape);
         p->weights_bytes += s->vision_plan.weights_bytes;
         p->scratch_bytes += vision_scratch_bytes(&s->vision_shape, pixels) +
-                            (uint64_t)(o->sessions + SPARE_IMAGES) * (uint64_t)pixels_to_tokens(&s->vision_shape, pixels) *
+                            (uint64_t)o->pictures * (uint64_t)pixels_to_tokens(&s->vision_shape, pixels) *
                                 (uint64_t)s->shape.n_embd * sizeof(float);
     }
     p->total_bytes = p->weights_bytes + p->kv_bytes + p->state_bytes + p->scratch_bytes;
@@ -241,7 +245,7 @@ static int open_state(struct en_engine *e, struct err *err)
     }
     if (!e->vision_model)
         return 0;
-    e->n_images = o->sessions + SPARE_IMAGES;
+    e->n_images = o->pictures;
     e->images = calloc((size_t)e->n_images, sizeof *e->images);
     if (!e->images)
         return err_set(err, ERR_NOMEM, "out of memory: a pool of %d pictures", e->n_images);

@@ -49,7 +49,8 @@ struct en_options {
     int32_t sessions;       /* sessions that exist at once */
     int32_t batch;          /* most sequences in one step */
     int32_t step_rows;      /* most rows (tokens) of one step; 0: 256 */
-    int64_t max_pixels;     /* largest picture after resizing; 0: what the model's preprocessing allows, at most 16777216 */
+    int64_t max_pixels;     /* largest picture after resizing; 0: 1,310,720; at most what the model's preprocessing allows */
+    int32_t pictures;       /* encoded pictures that exist at once, at least those of one job; 0: two more than sessions */
     bool validate;          /* check every op's arguments: tests and diagnosis */
     /* called while loading, from the opening thread; may be NULL */
     void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
@@ -289,7 +290,7 @@ struct en_result {
 
 /*
  * Queue a job. Pictures are resized here; the text is rendered and tokenised here. 0: *ret_id is never 0. Errors: ERR_FULL
- * (queue or context: the prompt does not fit, with figures), ERR_UNSUPPORTED (picture without vision), ERR_INVAL.
+ * (queue, context or pictures: the job does not fit, with figures), ERR_UNSUPPORTED (picture without vision), ERR_INVAL.
  */
 int en_submit(struct en_engine *engine, const struct en_job *job, uint64_t *ret_id, struct err *err);
 

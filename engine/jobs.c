@@ -203,8 +203,14 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
     j->result = result;
     j->timing.submitted_ns = clock_now_ns();
     struct prompt prompt;
-    if ((rc = render(e, job, &prompt, err)) != 0 || (rc = keep_prompt(e, &prompt, j, err)) != 0 ||
-        (rc = prepare_pictures(e, job, j, err)) != 0 || (rc = answer_open(e, job, &j->answer, err)) != 0)
+    if ((rc = render(e, job, &prompt, err)) != 0)
+        goto fail;
+    if (e->vision_model && prompt.n_images > e->n_images) {
+        rc = err_set(err, ERR_FULL, "a job of %d pictures: the engine was opened for %d at once", prompt.n_images, e->n_images);
+        goto fail;
+    }
+    if ((rc = keep_prompt(e, &prompt, j, err)) != 0 || (rc = prepare_pictures(e, job, j, err)) != 0 ||
+        (rc = answer_open(e, job, &j->answer, err)) != 0)
         goto fail;
     j->n_prompt += j->plan.image_tokens;
     if (j->n_prompt + answer_tokens_max(j->answer) > e->options.context_tokens) {
@@ -322,6 +328,18 @@ static int32_t count_running(const struct jobs *js)
     return n;
 }
 
+/* Places for encoded pictures that no job has or will need, of those that run. */
+static int32_t count_free_places(const struct jobs *js)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < js->engine->n_images; i++)
+        n += js->engine->images[i].refs == 0;
+    for (int32_t i = 0; i < js->n; i++)
+        if (js->list[i]->state != JOB_QUEUED)
+            n -= js->list[i]->n_pictures - js->list[i]->n_encoded;
+    return n;
+}
+
 /* Give sessions to the best of those that wait. */
 static void admit(struct jobs *js, int32_t limit, int64_t now)
 {
@@ -330,8 +348,8 @@ static void admit(struct jobs *js, int32_t limit, int64_t now)
         for (int32_t i = 0; i < js->n; i++)
             if (js->list[i]->state == JOB_QUEUED && (!best || scheduler_before(&js->list[i]->plan, &best->plan)))
                 best = js->list[i];
-        /* sessions opened by hand may leave none: the job waits on */
-        if (!best || en_session_open(js->engine, &best->session, NULL) != 0)
+        /* sessions and pictures of others or by hand may leave no place: the job waits on */
+        if (!best || best->n_pictures > count_free_places(js) || en_session_open(js->engine, &best->session, NULL) != 0)
             return;
         best->state = best->n_pictures ? JOB_VISION : JOB_PREFILL;
         best->timing.started_ns = now;

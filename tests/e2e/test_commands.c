@@ -143,6 +143,14 @@ static void eval_is_the_same_however_it_is_asked(void **state)
     assert_false(same_file(logits, other));
     free(ids);
 
+    /* more pictures than a session of its own would have places for */
+    test_write_text(prompt, "<image><image> and <image> <image>, <image>");
+    EVAL("-v", box_vision(), "--prompt", prompt, "--image", picture, "--image", picture, "--image", picture, "--image", picture,
+         "--image", picture, "--logits", logits);
+    free(output(PROGRAM_ARGS("describe", "-m", box_model(), "-v", box_vision(), "--max-tokens", "4", picture, picture, picture,
+                             picture, picture),
+                ""));
+
     const char *m = box_model();
     test_write_text(prompt, "a <image>");
     refused(PROGRAM_ARGS("eval", "-m", m, "--prompt", prompt, "--logits", other), "", 64, "1 <image> markers for 0 pictures");

@@ -252,6 +252,54 @@ static void cancelled_at_every_step(void **state)
     en_schema_unref(schema);
 }
 
+/* Jobs of several pictures wait for places rather than fail; what can never fit is refused at once. */
+static void pictures_wait_for_places(void **state)
+{
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(1024, 2); /* four places */
+    struct en_job job = question(schema, 30, true, 0);
+    struct en_part parts[6];
+    for (int i = 0; i < 6; i++)
+        parts[i] = job.messages[0].parts[0];
+    struct en_message message = {EN_USER, parts, 5};
+    job.messages = &message;
+    assert_err(en_submit(e, &job, NULL, &err), ERR_FULL, &err, "a job of 5 pictures: the engine was opened for 4");
+    message.n_parts = 3;
+    struct en_result *alone = answer(e, &job);
+    assert_int_equal(alone->finish, EN_FINISH_STOP);
+    for (int i = 0; i < 3; i++)
+        assert_ok(en_submit(e, &job, NULL, &err), &err);
+    for (int guard = 0; step(e); guard++)
+        assert_true(guard < 10000);
+    for (int i = 0; i < 3; i++) {
+        struct en_result *r = en_take_result(e);
+        assert_non_null(r);
+        if (r->finish != EN_FINISH_STOP)
+            fail_msg("a job ended as %d: %s", (int)r->finish, r->error.text);
+        assert_string_equal(r->text, alone->text);
+        en_result_free(r);
+    }
+    en_result_free(alone);
+    en_close(e);
+
+    const struct en_options many = {.model_path = model_path,
+                                    .vision_path = vision_path,
+                                    .device = "cpu",
+                                    .threads = 1,
+                                    .context_tokens = 1024,
+                                    .max_pixels = 65536,
+                                    .pictures = 6};
+    assert_ok(en_open(&many, &e, &err), &err);
+    message.n_parts = 6;
+    struct en_result *r = answer(e, &job);
+    assert_int_equal(r->finish, EN_FINISH_STOP);
+    assert_int_equal(r->timing.image_tokens % 6, 0);
+    en_result_free(r);
+    en_close(e);
+    en_schema_unref(schema);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +307,7 @@ int main(void)
         cmocka_unit_test(the_least_budget_closes_the_object),
         cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(cancelled_at_every_step),
+        cmocka_unit_test(pictures_wait_for_places),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }
