@@ -45,7 +45,7 @@ struct demo {
     pid_t broker, daemon;
     struct mqtt_link *link;
     int signal_fd;
-    bool is_colour, is_up, is_offline;
+    bool is_colour, is_trying, is_up, is_offline;
     char state[32], reason[400]; /* of P/status */
     char problem[300];           /* why it ends early */
     uint64_t observations;
@@ -130,6 +130,22 @@ static int64_t free_port(void)
     return ok ? ntohs(address.sin_port) : 0;
 }
 
+/* Whether a broker can have this port. Of one that is taken the broker would say so too, but whoever listens there would be talked to first. */
+static bool is_free(int64_t port)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    if (fd < 0)
+        return false;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* as the broker does: old connections are no hindrance */
+    const bool is = bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    const int error = errno;
+    close(fd);
+    errno = error;
+    return is;
+}
+
 static const char *in_folder(const struct demo *d, const char *name, char out[128])
 {
     snprintf(out, 128, "%s/%s", d->folder, name);
@@ -200,7 +216,12 @@ static int start_broker(struct demo *d)
     char conf[200], path[128], log[128];
     if (d->port == 0)
         d->port = free_port();
-    snprintf(conf, sizeof conf, "listener %lld 127.0.0.1\nallow_anonymous true\npersistence false\n", (long long)d->port);
+    else if (!is_free(d->port))
+        return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "port %lld cannot be the broker's: %s", (long long)d->port,
+                        strerror(errno));
+    /* it would give root up for a user of its own, and with that the word that it is to end when this process does */
+    snprintf(conf, sizeof conf, "listener %lld 127.0.0.1\nallow_anonymous true\npersistence false\n%s", (long long)d->port,
+             geteuid() == 0 ? "user root\n" : "");
     const int status = write_file(d, "mosquitto.conf", conf);
     if (status != 0)
         return status;
@@ -233,8 +254,8 @@ static int start_daemon(struct demo *d)
 
 static void remove_folder(const struct demo *d)
 {
-    static const char *const names[] = {"heron.yaml",      "mosquitto.conf", "mosquitto.log",      "heron.sock",
-                                        "heron.sock.lock", "state/boot",     "state/switches.json"};
+    static const char *const names[] = {"heron.yaml",      "mosquitto.conf", "mosquitto.log",  "heron.sock",
+                                        "heron.sock.lock", "state/boot",     "state/boot.new", "state/switches.json"};
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(in_folder(d, names[i], path));
@@ -336,6 +357,7 @@ static void on_up(void *ctx)
 {
     struct demo *d = ctx;
     struct err err = {0};
+    d->is_trying = false;
     d->is_up = true;
     if (mqtt_link_subscribe(d->link, PREFIX "/#", 1, &err) != 0)
         snprintf(d->problem, sizeof d->problem, "%.290s", err.text);
@@ -344,6 +366,7 @@ static void on_up(void *ctx)
 static void on_down(void *ctx, const char *cause)
 {
     struct demo *d = ctx;
+    d->is_trying = false;
     if (d->is_up)
         snprintf(d->problem, sizeof d->problem, "the broker hung up: %.250s", cause);
 }
@@ -360,6 +383,19 @@ static bool step(struct demo *d, int64_t until_ns)
     mqtt_link_step(d->link, fds[1].revents);
     struct signalfd_siginfo info;
     return read(d->signal_fd, &info, sizeof info) != (ssize_t)sizeof info;
+}
+
+/* The last line that the broker has written. */
+static const char *broker_words(const struct demo *d, char out[200])
+{
+    char path[128], line[200];
+    FILE *f = fopen(in_folder(d, "mosquitto.log", path), "re");
+    out[0] = 0;
+    while (f && fgets(line, sizeof line, f))
+        snprintf(out, 200, "It said: %.*s", (int)strcspn(line, "\n"), line);
+    if (f)
+        fclose(f);
+    return out;
 }
 
 /* Connect to the broker, which may need a moment. Returns 0 or an exit status. */
@@ -381,16 +417,16 @@ static int connect_link(struct demo *d)
     int64_t again = 0;
     while (!d->is_up) {
         if (has_ended(&d->broker)) {
-            char log[128];
+            char words[200];
             return cli_fail(&cmd_demo_command, EX_UNAVAILABLE,
                             "the broker did not start on port %lld: is mosquitto installed (sudo apt install mosquitto)? %s",
-                            (long long)d->port, in_folder(d, "mosquitto.log", log));
+                            (long long)d->port, broker_words(d, words));
         }
         const int64_t now = clock_now_ns();
         if (now > end)
             return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "the broker does not answer on port %lld", (long long)d->port);
-        if (!mqtt_link_is_up(d->link) && now >= again) {
-            mqtt_link_connect(d->link, NULL); /* refused while one is under way, or nobody listens yet */
+        if (!d->is_trying && now >= again) {
+            d->is_trying = mqtt_link_connect(d->link, NULL) == 0; /* nobody may listen yet */
             again = now + 200 * CLOCK_MS;
         }
         if (!step(d, now + 50 * CLOCK_MS))
@@ -492,6 +528,9 @@ int cmd_demo(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    struct sigaction hangup; /* a terminal that closes ends it like Ctrl-C; nohup is heeded */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGPIPE);
     sigprocmask(SIG_BLOCK, &set, NULL);
     sigdelset(&set, SIGPIPE);

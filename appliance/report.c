@@ -318,12 +318,12 @@ static void reasons_of_cameras(const struct report *r, struct payload_status *s,
         if (!e || !e->capture)
             continue;
         const int64_t window = watch_window_ns(c->config->every_ns, c->config->deadline_ns);
-        if (strcmp(e->capture, "offline") == 0 && now - r->start_ns > 3 * CLOCK_S)
+        if (strcmp(e->capture, "offline") == 0 && !e->camera.is_online && now - r->start_ns > 3 * CLOCK_S)
             add_reason(s, "camera %s: %s", e->id,
                        e->camera.is_frozen       ? "the picture is frozen"
                        : e->camera.last_error[0] ? e->camera.last_error
                                                  : "no picture yet");
-        else if (e->watched_ns && now - e->watched_ns > window && strcmp(e->analysis, "offline") == 0)
+        else if (!r->is_stopping && e->watched_ns && now - e->watched_ns > window && strcmp(e->analysis, "offline") == 0)
             add_reason(s, "camera %s: no observation in time%s%s", e->id, e->watch.last_error[0] ? ": " : "",
                        e->watch.last_error);
     }
@@ -347,8 +347,7 @@ static void judge_all(struct report *r, int64_t now)
         add_reason(s, "config: %s:%d:%d: %s", r->error.file, r->error.line, r->error.col, r->error.message);
     if (pl_leaked_pipelines() > 0)
         add_reason(s, "%u camera pipelines would not stop: a restart is due", pl_leaked_pipelines());
-    if (!r->is_stopping)
-        reasons_of_cameras(r, s, now);
+    reasons_of_cameras(r, s, now);
     const bool is_degraded = s->n_reasons > 0;
     if (engine->state == WORKER_OPENING && engine->all_bytes > 0)
         add_reason(s, "loading the model: %d %%",

@@ -80,6 +80,43 @@ static void test_interrupted(void **state)
     assert_tidy();
 }
 
+/* The terminal closes. */
+static void test_hung_up(void **state)
+{
+    struct program p;
+    start_demo(&p, PROGRAM_ARGS("demo", "--every", "500", "-m", box_model(), "-v", box_vision()));
+    assert_true(program_await_text(&p, false, "hazard", BOX_PATIENCE_MS));
+    program_signal(&p, SIGHUP);
+    assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 0);
+    program_release(&p);
+    assert_tidy();
+}
+
+/* Somebody else's broker on the port: it is not talked to. */
+static void test_port_is_taken(void **state)
+{
+    struct program p;
+    struct broker broker = {0};
+    struct subscriber s = {0};
+    char port[16];
+    if (!broker_is_there())
+        skip_because("mosquitto is not installed");
+    broker_start(&broker, NULL);
+    subscriber_start(&s, &broker, "#");
+    snprintf(port, sizeof port, "%d", broker.port);
+    start_demo(&p, PROGRAM_ARGS("demo", "--seconds", "3", "--port", port, "-m", box_model(), "-v", box_vision()));
+    assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 69);
+    char *err = program_text(&p, true);
+    if (!test_contains(err, port) || !test_contains(err, "in use"))
+        fail_msg("%s", err);
+    free(err);
+    program_release(&p);
+    assert_int_equal(subscriber_mark(&s), 0);
+    subscriber_release(&s);
+    broker_release(&broker);
+    assert_tidy();
+}
+
 /* Nothing arrives: it fails, and says why. */
 static void test_nothing_to_observe(void **state)
 {
@@ -106,9 +143,8 @@ static void test_nothing_to_observe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends_by_itself),
-        cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_nothing_to_observe),
+        cmocka_unit_test(test_ends_by_itself), cmocka_unit_test(test_interrupted),        cmocka_unit_test(test_hung_up),
+        cmocka_unit_test(test_port_is_taken),  cmocka_unit_test(test_nothing_to_observe),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);
 }
