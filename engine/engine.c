@@ -409,39 +409,3 @@ double en_read_bandwidth(struct en_engine *e, size_t bytes)
 {
     return kn_read_bandwidth(e->device, bytes, 0.5);
 }
-
-/* ---- text --------------------------------------------------------------------------------------------------------------------------- */
-
-int en_tokenize(struct en_engine *e, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
-                struct err *err)
-{
-    struct tokenizer_ids list = {0};
-    const int rc = tokenizer_encode(e->tokenizer, e->tokenizer_cache, text, n_bytes, special, &list, err);
-    if (rc != 0) {
-        tokenizer_ids_release(&list);
-        return rc;
-    }
-    if (!list.ids && !(list.ids = malloc(sizeof *list.ids)))
-        return err_set(err, ERR_NOMEM, "out of memory");
-    *ret_ids = list.ids;
-    *ret_n = list.n;
-    return 0;
-}
-
-int en_detokenize(struct en_engine *e, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
-                  struct err *err)
-{
-    const int rc = tokenizer_check_ids(e->tokenizer, ids, n, err);
-    if (rc < 0)
-        return rc;
-    const size_t bytes = tokenizer_decode(e->tokenizer, ids, n, special, NULL, 0);
-    char *text = malloc(bytes + 1);
-    if (!text)
-        return err_set(err, ERR_NOMEM, "out of memory: a text of %zu bytes", bytes);
-    tokenizer_decode(e->tokenizer, ids, n, special, text, bytes);
-    text[bytes] = '\0';
-    *ret_text = text;
-    if (ret_bytes)
-        *ret_bytes = bytes;
-    return 0;
-}

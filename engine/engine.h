@@ -32,8 +32,7 @@ struct en_session;
 struct en_image;
 struct en_schema;
 
-/* ---- open ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- open --------------------------------------------------------------------------------------------------------------- */
 
 enum en_kv { EN_KV_F16, EN_KV_Q8_0, EN_KV_F32 };
 
@@ -98,34 +97,28 @@ int en_plan_memory(const struct en_options *options, struct en_plan *ret_plan, s
  */
 int en_describe_file(const char *path, bool all_tensors, char **ret_text, struct err *err);
 
-/* ---- text ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- text --------------------------------------------------------------------------------------------------------------- */
+
+/* The vocabulary of a GGUF file, without its weights (`heron tokenize`). Close takes NULL. One thread at a time. */
+struct en_vocab;
+int en_vocab_open(const char *model_path, struct en_vocab **ret_vocab, struct err *err);
+void en_vocab_close(struct en_vocab *vocab);
 
 /*
  * Text to token ids. `special`: texts of control tokens become those tokens. Invalid UTF-8 is read as U+FFFD; NFC first.
  * *ret_ids is malloc'ed, the caller frees it.
  */
-int en_tokenize(struct en_engine *engine, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
-                struct err *err);
+int en_vocab_tokenize(struct en_vocab *vocab, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
+                      struct err *err);
 
 /*
  * Token ids to bytes, control tokens written by name when `special`. Malloc'ed, NUL-terminated; may hold partial UTF-8. Errors:
  * ERR_INVAL (an id outside the vocabulary), ERR_NOMEM.
  */
-int en_detokenize(struct en_engine *engine, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
-                  struct err *err);
-
-/* As the two above from a GGUF's vocabulary alone, without loading weights (`heron tokenize`). */
-struct en_vocab;
-int en_vocab_open(const char *model_path, struct en_vocab **ret_vocab, struct err *err);
-void en_vocab_close(struct en_vocab *vocab);
-int en_vocab_tokenize(struct en_vocab *vocab, const char *text, size_t n_bytes, bool special, int32_t **ret_ids, size_t *ret_n,
-                      struct err *err);
 int en_vocab_detokenize(struct en_vocab *vocab, const int32_t *ids, size_t n, bool special, char **ret_text, size_t *ret_bytes,
                         struct err *err);
 
-/* ---- pictures --------------------------------------------------------------------------------------------------------------
- */
+/* ---- pictures ----------------------------------------------------------------------------------------------------------- */
 
 /* A picture file (PNG, JPEG, and what else libavcodec reads) as RGB24. The view lives until en_picture_free. */
 struct en_picture {
@@ -204,8 +197,7 @@ int en_run(struct en_engine *engine, const struct en_feed *feeds, int32_t n_feed
 int en_prompt_raw(struct en_engine *engine, const char *text, size_t n_bytes, struct en_image *const *images, int32_t n_images,
                   struct en_chunk **ret_chunks, int32_t *ret_n_chunks, struct err *err);
 
-/* ---- schemas ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- schemas ------------------------------------------------------------------------------------------------------------ */
 
 /* Compile a JSON Schema. Any thread; immutable. Errors: ERR_FORMAT (not JSON: line and column), ERR_UNSUPPORTED (keyword, by
  * path), ERR_INVAL. */
@@ -215,8 +207,7 @@ void en_schema_unref(struct en_schema *schema);
 /* Whether a finished text is valid JSON of the schema. Any thread. */
 int en_schema_validate(const struct en_schema *schema, const char *text, size_t n_bytes, struct err *err);
 
-/* ---- jobs ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- jobs --------------------------------------------------------------------------------------------------------------- */
 
 enum en_role { EN_SYSTEM, EN_USER, EN_ASSISTANT };
 
@@ -318,8 +309,7 @@ void en_result_free(struct en_result *result);
 /* Jobs queued and running. */
 int32_t en_pending(const struct en_engine *engine);
 
-/* ---- figures ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- figures ------------------------------------------------------------------------------------------------------------ */
 
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);

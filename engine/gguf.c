@@ -23,8 +23,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF is little-endian 
 #define ALIGNMENT_MAX    (1u << 20)
 #define READ_AHEAD_BYTES (UINT64_C(1) << 20)
 
-/* ---- reading bytes ----------------------------------------------------------------------------------------------------------
- */
+/* ---- reading bytes ------------------------------------------------------------------------------------------------------ */
 
 /* A place in a part's header. The bytes before `have` are in `bytes`; reading on makes more of the file arrive there. */
 struct reader {
@@ -144,8 +143,7 @@ static int read_name(struct reader *r, uint64_t *ret_pos, uint64_t *ret_n, const
     return 0;
 }
 
-/* ---- parsing a header -------------------------------------------------------------------------------------------------------
- */
+/* ---- parsing a header --------------------------------------------------------------------------------------------------- */
 
 /* Bytes of one value of a type; 0 for strings, arrays and what is no type. */
 uint32_t gguf_type_bytes(uint32_t type)
@@ -339,8 +337,7 @@ static int parse_header(struct reader *r, struct pass *p, uint32_t *ret_version)
     return rc;
 }
 
-/* ---- one part ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- one part ----------------------------------------------------------------------------------------------------------- */
 
 static void part_release(struct gguf_part *part)
 {
@@ -482,8 +479,7 @@ static int load_part(struct gguf *g, int32_t part_no, struct gguf_entry **ret_en
     return 0;
 }
 
-/* ---- the directory ----------------------------------------------------------------------------------------------------------
- */
+/* ---- the directory ------------------------------------------------------------------------------------------------------ */
 
 static int compare_entries(const void *a, const void *b, void *ctx)
 {
@@ -546,8 +542,7 @@ static int build_directory(struct gguf *g, struct err *err)
     return rc;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------------------------------------ */
 
 static const struct gguf_entry *entry_of(const struct gguf_entry *entries, size_t n, const char *key)
 {

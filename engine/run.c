@@ -87,8 +87,7 @@ fail:
     return rc;
 }
 
-/* ---- raw prompts -----------------------------------------------------------------------------------------------------------
- */
+/* ---- raw prompts -------------------------------------------------------------------------------------------------------- */
 
 int en_prompt_raw(struct en_engine *e, const char *text, size_t n_bytes, struct en_image *const *images, int32_t n_images,
                   struct en_chunk **ret_chunks, int32_t *ret_n_chunks, struct err *err)

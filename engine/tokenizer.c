@@ -39,8 +39,7 @@ struct tokenizer {
     int32_t n_stops;
 };
 
-/* ---- loading ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- loading ------------------------------------------------------------------------------------------------------------ */
 
 /* The byte that a code point of the byte-to-unicode map stands for, or -1. Source: spec 3. */
 static int byte_of(uint32_t cp)
@@ -320,8 +319,7 @@ void tokenizer_free(struct tokenizer *t)
     free(t);
 }
 
-/* ---- words -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- words -------------------------------------------------------------------------------------------------------------- */
 
 struct scan {
     const char *text;
@@ -417,8 +415,7 @@ size_t tokenizer_word(const char *text, size_t n_bytes)
     return space_word(&s);
 }
 
-/* ---- merging ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- merging ------------------------------------------------------------------------------------------------------------ */
 
 /* A symbol of a word, at the index of its first byte. n_bytes 0: it was merged into one before. */
 struct symbol {
@@ -577,8 +574,7 @@ static int encode_word(struct tokenizer_cache *c, const char *word, size_t n, st
     return rc;
 }
 
-/* ---- encoding --------------------------------------------------------------------------------------------------------------
- */
+/* ---- encoding ----------------------------------------------------------------------------------------------------------- */
 
 int tokenizer_cache_create(const struct tokenizer *tokenizer, struct tokenizer_cache **ret_cache, struct err *err)
 {
@@ -760,8 +756,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_cache *
     return tokenizer_encode_spans(tokenizer, cache, &span, 1, list, err);
 }
 
-/* ---- decoding and look-ups -------------------------------------------------------------------------------------------------
- */
+/* ---- decoding and look-ups ---------------------------------------------------------------------------------------------- */
 
 static bool in_vocabulary(const struct tokenizer *t, int32_t id)
 {

@@ -60,8 +60,7 @@ int tokenizer_create(const struct tokenizer_vocab *vocab, struct tokenizer **ret
 /* Takes NULL. */
 void tokenizer_free(struct tokenizer *tokenizer);
 
-/* ---- encoding --------------------------------------------------------------------------------------------------------------
- */
+/* ---- encoding ----------------------------------------------------------------------------------------------------------- */
 
 /* Remembered words and working memory of one encoding thread, some 700 KiB. Errors: ERR_NOMEM. */
 struct tokenizer_cache;
@@ -107,8 +106,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_cache *
  */
 size_t tokenizer_word(const char *text, size_t n_bytes);
 
-/* ---- decoding --------------------------------------------------------------------------------------------------------------
- */
+/* ---- decoding ----------------------------------------------------------------------------------------------------------- */
 
 /*
  * Bytes of a token, borrowed for the tokenizer's life: normal tokens may end within a UTF-8 sequence (base/utf8.h,
@@ -126,8 +124,7 @@ int tokenizer_check_ids(const struct tokenizer *t, const int32_t *ids, size_t n_
 size_t tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t n_ids, bool special, char *out,
                         size_t cap);
 
-/* ---- look-ups --------------------------------------------------------------------------------------------------------------
- */
+/* ---- look-ups ----------------------------------------------------------------------------------------------------------- */
 
 int32_t tokenizer_n_tokens(const struct tokenizer *tokenizer);
 

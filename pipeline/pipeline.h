@@ -166,8 +166,7 @@ const char *pl_camera_get_id(const struct pl_camera *camera);
 /* Pipelines of this process that would not stop, over all cameras. When it grows, a restart of the process is due. */
 uint32_t pl_leaked_pipelines(void);
 
-/* ---- the synthetic camera by hand (heron synth, tests, training data) -----------------------------------------------------
- */
+/* ---- the synthetic camera by hand (heron synth, tests, training data) --------------------------------------------------- */
 
 struct pl_synth;
 
@@ -194,8 +193,7 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  */
 void pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth);
 
-/* ---- devices and probing (heron cameras) ----------------------------------------------------------------------------------
- */
+/* ---- devices and probing (heron cameras) -------------------------------------------------------------------------------- */
 
 struct pl_format {
     char fourcc[5];

@@ -170,14 +170,6 @@ void broker_kill(struct broker *b)
     b->is_frozen = false;
 }
 
-void broker_stop(struct broker *b)
-{
-    broker_thaw(b);
-    program_signal(&b->program, SIGTERM);
-    assert_int_equal(program_await(&b->program, LIMIT_MS), 0);
-    program_release(&b->program);
-}
-
 void broker_restart(struct broker *b)
 {
     broker_kill(b);

@@ -1,7 +1,7 @@
 /*
  * broker - a real mosquitto on a free loopback port as a process of its own, to be killed, frozen and brought back.
  *
- * Life cycle: broker_start -> broker_kill, broker_stop, broker_restart, broker_freeze, broker_thaw as wanted -> broker_release.
+ * Life cycle: broker_start -> broker_kill, broker_restart, broker_freeze, broker_thaw as wanted -> broker_release.
  * A broker_reserve in place of broker_start takes a port only: nobody listens there until broker_restart. The broker keeps nothing
  * on disk: after a restart no retained message is left. It dies with the test; the thread that starts it must outlive it.
  *
@@ -41,7 +41,6 @@ void broker_start(struct broker *b, const struct broker_options *options);
 void broker_reserve(struct broker *b, const struct broker_options *options);
 
 void broker_kill(struct broker *b); /* SIGKILL, and reaped */
-void broker_stop(struct broker *b); /* SIGTERM, and reaped */
 
 /* On the same port with the same options, whether or not it runs. */
 void broker_restart(struct broker *b);
