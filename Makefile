@@ -235,7 +235,8 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(PREFIX)/share/|; s|/etc/heron/|$(SYSCONFDIR)/heron/|' systemd/heron.service > $(DESTDIR)$(UNITDIR)/heron.service
 	install -D -m 644 systemd/heron.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf
-	install -D -m 644 systemd/heron.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
+	install -d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	sed 's|/etc/heron|$(SYSCONFDIR)/heron|' systemd/heron.tmpfiles > $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
 	[ -e $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml ] || install -D -m 640 config/heron.yaml $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml
 	install -d $(DESTDIR)$(SYSCONFDIR)/heron/conf.d $(DESTDIR)$(PREFIX)/share/heron/schemas
 	install -m 644 config/schemas/*.json $(DESTDIR)$(PREFIX)/share/heron/schemas
@@ -243,8 +244,8 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 
 uninstall:                          ## remove what install put there, but for the configuration
 	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(UNITDIR)/heron.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf \
-	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
-	rm -rf $(DESTDIR)$(PREFIX)/share/heron
+	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
+	rm -rf $(DESTDIR)$(PREFIX)/share/heron $(DESTDIR)$(PREFIX)/share/doc/heron
 
 clean:                              ## remove the build folder
 	rm -rf $(O)
