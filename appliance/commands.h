@@ -1,5 +1,5 @@
 /*
- * commands - the entry points behind the table in main.c; each is described in cli.h, struct cli_command.
+ * commands - the entry points behind the table in main.c; each is described in cli.h, struct cli_command. Threads: the main thread.
  */
 #ifndef HERON_APPLIANCE_COMMANDS_H
 #define HERON_APPLIANCE_COMMANDS_H

@@ -1,5 +1,6 @@
 /*
  * model_args - the options that every command with a model has: which files, which device, and opening the engine with a progress bar.
+ * Threads: the main thread. Memory: texts point into argv.
  */
 #ifndef HERON_APPLIANCE_MODEL_ARGS_H
 #define HERON_APPLIANCE_MODEL_ARGS_H

@@ -1,5 +1,5 @@
 /*
- * payload: trees of jansson, built in the order of the contract and dumped compact. A number is rounded to its decimals first;
+ * payload: trees of jansson, built in the order of config/topics.md and dumped compact. A number is rounded to its decimals first;
  * 15 significant digits then print exactly those.
  */
 #include "appliance/payload.h"

@@ -2,7 +2,7 @@
  * payload - every JSON payload that Heron publishes, made from plain structs. Topics: config/topics.md; the JSON Schemas in
  * config/schemas/ describe the same and are tested against every publish.
  *
- * Every payload carries "v":1; times are UNIX seconds; objects keep the order of the contract. Text that is not UTF-8 is repaired
+ * Every payload carries "v":1; times are UNIX seconds; objects keep the order of config/topics.md. Text that is not UTF-8 is repaired
  * with U+FFFD.
  *
  * Threads: pure functions, any thread. Memory: each returns malloc'ed, NUL-terminated compact JSON, the caller's; NULL: out of

@@ -1,7 +1,7 @@
 /*
  * image - a borrowed view of a picture: what pipeline and engine both understand.
  *
- * A view owns nothing. Whoever made it says how long the pixels live (a frame: until its last unref).
+ * A view owns nothing and is a value: any thread. Whoever made it says how long the pixels live (a frame: until its last unref).
  */
 #ifndef HERON_BASE_IMAGE_H
 #define HERON_BASE_IMAGE_H

@@ -3,7 +3,7 @@
  *
  * A counter-based splitmix64: value i of a stream is a pure function of (seed, i), so that a stream can be entered anywhere
  * and resumed from its counter. Used by the sampler, the synthetic camera, jitter, and the tests' weight
- * generator (tests/golden says it in Python too). Not for secrets.
+ * generator (tests/golden says it in Python too). Not for secrets. Threads: a stream has one owner. Memory: the caller's.
  */
 #ifndef HERON_BASE_RNG_H
 #define HERON_BASE_RNG_H

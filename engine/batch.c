@@ -115,7 +115,7 @@ int batch_add(struct batch *b, struct en_session *s, struct pending *p, int32_t 
         for (int32_t j = 0; j < take; j++, i++) {
             const int32_t row = row0 + i, at = p->offset + j;
             struct batch_row info = {.session = s, .user = user, .index = s->n_tokens + i, .is_image = c->image != NULL};
-            if (c->image) { /* spec, vision 9.1: t stays, h and w walk the grid of merged tokens */
+            if (c->image) { /* MODEL.md 3.2: t stays, h and w walk the grid of merged tokens */
                 st->tokens[row] = -1;
                 info.pos[0] = pos;
                 info.pos[1] = pos + at / c->image->nx;

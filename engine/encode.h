@@ -1,6 +1,8 @@
 /*
  * encode - pictures on their way into prompts: target size, resizing, the vision tower, and the pool of encoded pictures. Public functions
  * (en_picture_target, en_image_*) are those of engine.h.
+ *
+ * Threads: the engine thread. Memory: the pool is allocated when the engine opens.
  */
 #ifndef HERON_ENGINE_ENCODE_H
 #define HERON_ENGINE_ENCODE_H

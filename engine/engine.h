@@ -130,7 +130,7 @@ int en_picture_decode(const void *bytes, size_t n_bytes, const char *name, struc
 void en_picture_free(struct en_picture *picture);
 
 /*
- * The size a picture is given before the vision tower (smart resize; spec section 4.1), with the area cap max_pixels (0: the
+ * The size a picture is given before the vision tower (smart resize, engine/image.h), with the area cap max_pixels (0: the
  * model's), and its tokens. Pure, any thread. Errors: ERR_INVAL aspect ratio above 200 or an empty picture.
  */
 int en_picture_target(const struct en_engine *engine, int width_px, int height_px, int64_t max_pixels, int *ret_width_px,

@@ -1,5 +1,5 @@
 /*
- * internal - what the files of the engine room share: the engine's struct. Not a door.
+ * internal - what the files of the engine room share: the engine's struct. Not a door. Threads: the engine thread.
  */
 #ifndef HERON_ENGINE_INTERNAL_H
 #define HERON_ENGINE_INTERNAL_H

@@ -14,7 +14,7 @@
 
 #define MODEL_NAME_BYTES 96
 
-/* Shape of a text model: GGUF metadata of spec section 2. Every dimension comes from the file; nothing is hard-coded. */
+/* Shape of a text model: GGUF metadata, MODEL.md section 1. Every dimension comes from the file; nothing is hard-coded. */
 struct model_shape {
     char architecture[16];       /* "qwen35", "qwen35moe" */
     char name[MODEL_NAME_BYTES]; /* general.name */

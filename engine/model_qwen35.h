@@ -3,7 +3,7 @@
  * table.
  *
  * Reads struct model, writes KV pages and recurrent state, and leaves the wanted rows' logits in a device buffer. It knows
- * tokens, positions and pages through the step block only. Formulas: MODEL.md; spec sections 5 to 7.
+ * tokens, positions and pages through the step block only. Formulas: MODEL.md section 3.
  *
  * Life cycle: qwen35_open (takes all scratch: a table of buffers, addresses fixed) -> qwen35_forward, qwen35_logits per step ->
  * qwen35_close. Threads: the engine thread. Errors of ops stay on the stream.

@@ -180,7 +180,7 @@ static struct slice render_content(struct builder *scratch, const struct prompt_
     return trimmed((struct slice){scratch->text.bytes, scratch->text.is_format, scratch->text.n_bytes});
 }
 
-/* Cut an assistant's text into its thought and the answer behind it (spec 7.2, 4). */
+/* Cut an assistant's text into its thought and the answer behind it. */
 static void split_thought(struct slice *content, struct slice *ret_reasoning)
 {
     const size_t first = find(*content, "</think>", false);

@@ -8,7 +8,7 @@
  *
  * Life cycle: prompt_render -> prompt_tokenize -> prompt_text_release, prompt_release; or prompt_tokenize_raw -> prompt_release.
  * Threads: pure functions of their arguments. Memory: results are on the heap and belong to the caller.
- * Source: spec tokenizer-chat, section 7; definitions of tools are not rendered (7.2, with tools), since Heron offers none.
+ * Source: the chat template of the official model; definitions of tools are not rendered, since Heron offers none.
  */
 #ifndef HERON_ENGINE_PROMPT_H
 #define HERON_ENGINE_PROMPT_H
@@ -74,7 +74,7 @@ struct prompt {
 /*
  * Render a conversation. *ret_text is untouched on failure.
  * Errors: ERR_INVAL (no message; an unknown role; no question by the user; a system message that is not the first; a picture in one, or in a thought that is left out; text longer
- * than TOKENIZER_TEXT_MAX), ERR_NOMEM. Source: spec 7.1 to 7.4.
+ * than TOKENIZER_TEXT_MAX), ERR_NOMEM.
  */
 int prompt_render(const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
                   struct prompt_text *ret_text, struct err *err);

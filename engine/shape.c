@@ -1,5 +1,5 @@
 /*
- * shape - from metadata to dimensions, every impossible value refused. Source: spec section 2, vision spec section 1.
+ * shape - from metadata to dimensions, every impossible value refused. Source: MODEL.md sections 1 and 5.
  */
 #include "engine/weights.h"
 
@@ -87,7 +87,7 @@ static float keys_float(struct keys *k, const char *name, float least, float mos
 }
 
 /*
- * A head count: a number, or an array with one per block in which linear layers may have 0 (spec 2.1); all full layers must
+ * A head count: a number, or an array with one per block in which linear layers may have 0; all full layers must
  * agree.
  */
 static int32_t keys_heads(struct keys *k, const char *name, const struct model_shape *s)
@@ -141,7 +141,7 @@ static void read_layer_types(struct keys *k, struct model_shape *s)
     }
 }
 
-/* t, h, w and a fourth that must be 0, under the names of spec 2.1 and 2.2; three numbers are enough. */
+/* t, h, w and a fourth that must be 0, under either of their names; three numbers are enough. */
 static void read_sections(struct keys *k, struct model_shape *s)
 {
     static const char *const names[] = {"rope.dimension_sections", "mrope_sections", "rope.mrope_section"};

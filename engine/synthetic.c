@@ -22,7 +22,7 @@
 
 /* ---- shapes ----------------------------------------------------------------------------------------------------------------- */
 
-/* One row of the table of published shapes (spec section 4, vision spec section 3), or a tiny preset. */
+/* One row of the table of published shapes (MODEL.md section 4), or a tiny preset. */
 struct row {
     const char *name;
     int32_t n_layers, n_embd, n_head, n_head_kv, n_ff, n_experts, n_experts_used, n_ff_expert, n_v;

@@ -13,7 +13,7 @@
 
 #define TOKEN_BYTES  48
 #define MERGES_MAX   2048
-#define FAMILY_VOCAB 248320 /* the published size, whose added tokens begin at FAMILY_ADDED (tokenizer spec 5.2) */
+#define FAMILY_VOCAB 248320 /* the published size, whose added tokens begin at FAMILY_ADDED */
 #define FAMILY_ADDED 248044
 
 /* Texts that should be few tokens: English of scenes, chat roles, JSON as the schema writer lays it out. */
@@ -102,7 +102,7 @@ struct growth {
     int32_t id_of_byte[256];
 };
 
-/* Whether a byte is shown as itself in the byte-to-unicode form (tokenizer spec section 3). */
+/* Whether a byte is shown as itself in the byte-to-unicode form (tokenizer.h). */
 static bool is_shown(int b)
 {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;

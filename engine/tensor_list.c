@@ -145,7 +145,7 @@ static void block(struct walk *w, const struct model_shape *s, bool is_linear, s
     }
 }
 
-/* An MTP block: full attention, and its own five (spec 3.7). */
+/* An MTP block: full attention, and its own five (MODEL.md section 7). */
 static void nextn_block(struct walk *w, const struct model_shape *s)
 {
     w->flags = TENSOR_NEXTN;

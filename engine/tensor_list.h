@@ -2,7 +2,7 @@
  * tensor_list - which tensors a model of some shape has: name, dimensions, role, and the field of the bound model it fills.
  *
  * The one table that loading, closing, planning, describing, noise models and the writer of small random models walk. Names and
- * dimensions: spec section 3, vision spec section 2; the published names, not our choice.
+ * dimensions: MODEL.md sections 2 and 5; the published names, not our choice.
  *
  * Threads: pure functions. Memory: none; a spec lives for the call of the visitor.
  */

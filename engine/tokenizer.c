@@ -41,7 +41,7 @@ struct tokenizer {
 
 /* ---- loading ------------------------------------------------------------------------------------------------------------ */
 
-/* The byte that a code point of the byte-to-unicode map stands for, or -1. Source: spec 3. */
+/* The byte that a code point of the byte-to-unicode map stands for, or -1. */
 static int byte_of(uint32_t cp)
 {
     if ((cp >= 33 && cp <= 126) || (cp >= 161 && cp <= 172) || (cp >= 174 && cp <= 255))
@@ -353,7 +353,7 @@ static size_t run_end(const struct scan *s, size_t i, bool other)
     return i;
 }
 
-/* Bytes of the contraction that begins at an apostrophe, or 0. U+017F is an s whose case was folded (spec 2.2). */
+/* Bytes of the contraction that begins at an apostrophe, or 0. U+017F is an s whose case was folded. */
 static size_t contraction(const char *s, size_t n)
 {
     const int a = n > 1 ? (unsigned char)s[1] | 0x20 : 0, b = n > 2 ? (unsigned char)s[2] | 0x20 : 0;
@@ -366,7 +366,7 @@ static size_t contraction(const char *s, size_t n)
     return 0;
 }
 
-/* The word of a white-space run that begins at 0: rule 5 of the spec. */
+/* The word of a white-space run that begins at 0: rule 5 of the pattern. */
 static size_t space_word(const struct scan *s)
 {
     size_t i = 0, last = 0, after_newline = 0;
@@ -513,7 +513,7 @@ static int reserve_word(struct tokenizer_cache *c, size_t n, struct err *err)
     return 0;
 }
 
-/* Merge a word's bytes down to tokens and append these. Source: spec 4. */
+/* Merge a word's bytes down to tokens and append these. */
 static int merge_word(struct tokenizer_cache *c, const char *word, size_t n, struct tokenizer_ids *list, struct err *err)
 {
     const struct tokenizer *t = c->tokenizer;

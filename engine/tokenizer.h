@@ -3,7 +3,7 @@
  *
  * Encoding: special tokens are split off the raw text, each remaining fragment is repaired to valid UTF-8 and put into NFC, cut
  * into words by the family's pattern, and each word's bytes are merged pairwise, lowest rank first. No token is ever added
- * (no BOS, no EOS). Source: spec tokenizer-chat, sections 2 to 6.
+ * (no BOS, no EOS). Source: the official tokenizer, whose ids the tests demand.
  *
  * Life cycle: tokenizer_create from the arrays of a vocabulary -> encode, decode, look up -> tokenizer_free.
  *
@@ -24,7 +24,7 @@
 #define TOKENIZER_TEXT_MAX (64u << 20) /* longest text of one encoding in bytes */
 #define TOKENIZER_STOP_MAX 8
 
-/* The types a GGUF gives its tokens (spec 1). */
+/* The types a GGUF gives its tokens. */
 enum tokenizer_type {
     TOKENIZER_NORMAL = 1,       /* made by merging; stored in byte-to-unicode form */
     TOKENIZER_CONTROL = 3,      /* recognised in text only where the caller allows it; hidden from people */
@@ -102,7 +102,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_cache *
 
 /*
  * Bytes of the word that the family's pattern takes from the beginning of a text, n_bytes > 0. The text ends where a special
- * token begins; it must be valid UTF-8. Pure. Source: spec 2.1.
+ * token begins; it must be valid UTF-8. Pure.
  */
 size_t tokenizer_word(const char *text, size_t n_bytes);
 
@@ -139,7 +139,7 @@ int32_t tokenizer_find_normal(const struct tokenizer *tokenizer, const char *byt
 
 /*
  * Ids that end an answer: <|im_end|>, <|endoftext|>, <|fim_pad|>, <|repo_name|>, <|file_sep|> as far as the vocabulary has
- * them, and the file's eos. Source: spec 5.3. Returns their number, at most TOKENIZER_STOP_MAX.
+ * them, and the file's eos. Returns their number, at most TOKENIZER_STOP_MAX.
  */
 int32_t tokenizer_get_stops(const struct tokenizer *tokenizer, const int32_t **ret_ids);
 bool tokenizer_is_stop(const struct tokenizer *tokenizer, int32_t id);

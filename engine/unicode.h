@@ -25,7 +25,7 @@ enum unicode_class {
     UNICODE_SPACE,  /* White_Space: U+0009-000D, 0020, 0085, 00A0, 1680, 2000-200A, 2028, 2029, 202F, 205F, 3000 */
 };
 
-/* The class of a code point; values above U+10FFFF are UNICODE_OTHER. Any thread. Source: spec tokenizer-chat 2.1. */
+/* The class of a code point; values above U+10FFFF are UNICODE_OTHER. Any thread. */
 enum unicode_class unicode_class_of(uint32_t cp);
 
 /* What a chat template's `trim` removes: UNICODE_SPACE and the separators U+001C to U+001F (Python's str.strip). */
@@ -47,7 +47,7 @@ void unicode_scratch_release(struct unicode_scratch *scratch);
  * Text in normalisation form C, malformed UTF-8 replaced by U+FFFD first (base/utf8.h).
  *
  * *ret_text is `text` itself where nothing has to change, otherwise the scratch's, until its next use.
- * Cost: linear, also for hostile texts. Errors: ERR_NOMEM. Source: Unicode Standard Annex 15; spec 2.3.
+ * Cost: linear, also for hostile texts. Errors: ERR_NOMEM. Source: Unicode Standard Annex 15.
  */
 int unicode_normalize(struct unicode_scratch *scratch, const char *text, size_t n_bytes, const char **ret_text,
                       size_t *ret_n_bytes, struct err *err);

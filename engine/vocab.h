@@ -1,5 +1,5 @@
 /*
- * vocab - from a GGUF's tokenizer keys to a tokenizer. Source: spec tokenizer-chat, section 1.
+ * vocab - from a GGUF's tokenizer keys to a tokenizer. Source: MODEL.md section 6.
  *
  * Threads: any. Memory: the tokenizer is the caller's (tokenizer_free); the file may be closed at once.
  */

@@ -35,7 +35,7 @@ struct weights_plan {
 };
 
 /*
- * The text model's shape from the metadata (spec section 2), dialects of section 2.2 included; every impossible value is
+ * The text model's shape from the metadata (MODEL.md section 1), dialects included; every impossible value is
  * refused with key, expected and found. Release with model_shape_release, which takes a zeroed struct too. Errors:
  * ERR_UNSUPPORTED (another architecture, which is named; a dialect Heron cannot run), ERR_FORMAT, ERR_NOMEM.
  */
@@ -49,7 +49,7 @@ int model_shape_check(const struct model_shape *shape, const char *where, struct
 /* The full-attention layers among the main ones. */
 int32_t model_shape_full_layers(const struct model_shape *shape);
 
-/* The vision tower's shape (vision spec section 1). Errors as above; true entries of is_deepstack_layers are ERR_UNSUPPORTED.
+/* The vision tower's shape (MODEL.md section 5). Errors as above; true entries of is_deepstack_layers are ERR_UNSUPPORTED.
  */
 int vision_shape_read(const struct gguf *g, struct vision_shape *ret_shape, struct err *err);
 int vision_shape_check(const struct vision_shape *shape, const char *where, struct err *err);

@@ -4,6 +4,8 @@
  * A backend fills a struct kn_backend and embeds struct kn_device and struct kn_stream as the first member of its own. Its
  * table of raw ops is complete before open returns. Callers never see the raw table: kn_device_ops gives wrappers, generated
  * from ops.def, that skip a failed stream, validate where asked, and count time when tracing.
+ *
+ * Threads: a device is opened, and a stream used, by one thread; workers are the backend's own. Memory: the backend's, freed by its close.
  */
 #ifndef HERON_KERNELS_DEVICE_H
 #define HERON_KERNELS_DEVICE_H

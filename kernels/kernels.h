@@ -194,7 +194,7 @@ struct kn_kv {
  * slot is the start of a sequence. Slots are copied (fork, save) as bytes at any token; what the bytes mean is the device's
  * own.
  *
- * The chunked form of the delta rule (spec: Yang et al., "Gated Delta Networks", arXiv 2412.06464) is computed with chunk
+ * The chunked form of the delta rule (Yang et al., "Gated Delta Networks", arXiv 2412.06464) is computed with chunk
  * borders at absolute multiples of KN_GDN_CHUNK tokens: a slot holds S at the last border and, for the tokens since then, k,
  * the pseudo values and the cumulative log decay. So a token costs the same arithmetic, to the bit, in a long prefill, in
  * pieces, and alone; and a decode step only reads S.

@@ -166,7 +166,7 @@ const char *pl_camera_get_id(const struct pl_camera *camera);
 /* Pipelines of this process that would not stop, over all cameras. When it grows, a restart of the process is due. */
 uint32_t pl_leaked_pipelines(void);
 
-/* ---- the synthetic camera by hand (heron synth, tests, training data) --------------------------------------------------- */
+/* ---- the synthetic camera by hand (tools/scene, tests) ------------------------------------------------------------------------ */
 
 struct pl_synth;
 

@@ -1,7 +1,7 @@
 /*
  * v4l2 - identity, formats and controls of cameras on a cable. The pictures themselves are moved by GStreamer's v4l2src.
  *
- * The home of libudev and of the V4L2 ioctls. The enumeration is in the door (pl_devices_open); here is what source_gst needs.
+ * The home of libudev and of the V4L2 ioctls. The enumeration is in the door (pl_devices_open); here is what source_gst needs. Threads: any. Memory: none is kept.
  */
 #ifndef HERON_PIPELINE_V4L2_H
 #define HERON_PIPELINE_V4L2_H

@@ -1,7 +1,7 @@
 /*
  * gdn - Gated DeltaNet on the CPU device: gdn_conv and gdn_scan.
  *
- * gdn_scan in chunks of KN_GDN_CHUNK tokens at absolute borders (spec 6.6; kernels.h, struct kn_gdn_state). With S the state
+ * gdn_scan in chunks of KN_GDN_CHUNK tokens at absolute borders (kernels.h, struct kn_gdn_state). With S the state
  * at the last border, c the cumulative log decay since then, and tokens i, j of the open chunk:
  *   V'_i = beta_i (v_i - e^{c_i} S^T k_i) - sum_{j < i} beta_i (k_i . k_j) e^{c_i - c_j} V'_j
  *   o_i  = e^{c_i} S^T q_i + sum_{j <= i} (q_i . k_j) e^{c_i - c_j} V'_j

@@ -57,7 +57,7 @@ static void quantize(const float *x, int32_t n, const struct tile_act *a)
 /* ---- unpacking, type by type ----
  *
  * prep_<type> reads the head (and small scales) of a block into struct prep; part_<type> gives inputs PART * i ... of the block
- * as bytes w[PART / 4], with scale (and offset) per sub-block. Layouts: spec of the formats, appendix A, and pack.c.
+ * as bytes w[PART / 4], with scale (and offset) per sub-block. Layouts: dtype.h and pack.c.
  */
 
 struct prep {

@@ -212,7 +212,7 @@ static void longest_special_token(void **state)
 
 static void words_of_the_pattern(void **state)
 {
-    /* the words of each text, joined by | ; spec 2.2 */
+    /* the words of each text, joined by | */
     const char *const rows[] = {
         "Hello| world",
         "I|'ll| | go|,| don|'t|!",

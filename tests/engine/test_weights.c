@@ -568,7 +568,7 @@ static void test_mtp(void **state)
     assert_int_equal(shape.n_layers, 4);
     assert_int_equal(shape.n_nextn, 1);
     assert_ok(model_plan(g, &shape, &plan, &err), &err);
-    assert_int_equal(plan.n_nextn_tensors, 16 + 4); /* spec 3.8 */
+    assert_int_equal(plan.n_nextn_tensors, 16 + 4); /* MODEL.md sections 2 and 7 */
     assert_int_equal(plan.n_unknown, 0);
     model_shape_release(&shape);
     gguf_close(g);
@@ -624,7 +624,7 @@ static void test_vision(void **state)
 
 static void test_published(void **state)
 {
-    /* tensors: spec 3.8; parameters: added up from the tables of spec sections 3 and 4 by a few lines of Python */
+    /* added up from the tables of MODEL.md by a few lines of Python */
     static const struct {
         const char *spec;
         int32_t tensors;
@@ -755,7 +755,7 @@ static void test_vocab(void **state)
     synthetic_release(&s);
 }
 
-/* The published size has the family's ids (tokenizer spec 5.2). */
+/* The published size has the family's ids. */
 static void test_family_vocab(void **state)
 {
     struct synthetic_vocab *v = NULL;
