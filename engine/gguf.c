@@ -415,13 +415,11 @@ static int read_alignment(const struct gguf_part *part, const struct gguf_entry 
     for (size_t i = 0; i < n; i++) {
         if (strcmp(entries[i].key, "general.alignment") != 0)
             continue;
-        uint32_t v = 0;
-        if (entries[i].type == GGUF_U32)
-            memcpy(&v, entries[i].data, sizeof v);
-        if (v == 0 || v > ALIGNMENT_MAX || (v & (v - 1)))
-            return err_set(err, ERR_FORMAT, "%s: general.alignment is %u (%s), expected a power of two up to %u", part->path, v,
-                           gguf_type_name(entries[i].type), ALIGNMENT_MAX);
-        *ret = v;
+        int64_t v = 0; /* any integer width, as for other keys */
+        if (!gguf_entry_integer(entries[i].type, entries[i].data, &v) || v < 1 || v > ALIGNMENT_MAX || (v & (v - 1)))
+            return err_set(err, ERR_FORMAT, "%s: general.alignment is %" PRId64 " (%s), expected a power of two up to %u",
+                           part->path, v, gguf_type_name(entries[i].type), ALIGNMENT_MAX);
+        *ret = (uint64_t)v;
     }
     return 0;
 }

@@ -397,6 +397,10 @@ static void test_bad_keys(void **state)
         put_text(&b, "general.alignment"), put_u32(&b, GGUF_U32), put_u32(&b, alignments[i]);
         expect(&b, ERR_FORMAT, "power of two");
     }
+    b.n = 0; /* 2^32 + 32 is not 32 */
+    put_head(&b, 3, 0, 1);
+    put_text(&b, "general.alignment"), put_u32(&b, GGUF_U64), put_u64(&b, (UINT64_C(1) << 32) + 32);
+    expect(&b, ERR_FORMAT, "general.alignment is 4294967328 (u64)");
     b.n = 0;
     put_head(&b, 3, 0, 1);
     put_text(&b, "k"), put_u32(&b, 13), put_data(&b, 32);
@@ -420,20 +424,25 @@ static void test_alignment(void **state)
     static struct builder b;
     struct gguf *g = NULL;
     struct err err = {0};
-    b.n = 0;
-    put_head(&b, 3, 2, 1);
-    put_text(&b, "general.alignment"), put_u32(&b, GGUF_U32), put_u32(&b, 8);
-    put_tensor(&b, "a.weight", 1, (uint64_t[]){2}, 0, 0);
-    put_tensor(&b, "b.weight", 1, (uint64_t[]){2}, 0, 8);
-    const size_t header = (b.n + 7) / 8 * 8;
-    while (b.n < header)
-        put(&b, "", 1);
-    put(&b, (float[]){1, 2, 3, 4}, 16);
-    assert_ok(gguf_open_memory(b.data, b.n, "built", &g, &err), &err);
-    float v;
-    assert_ok(gguf_tensor_read(g, gguf_find_tensor(g, "b.weight"), 4, 4, &v, &err), &err);
-    assert_true(v == 4);
-    gguf_close(g);
+    static const uint32_t types[] = {GGUF_U32, GGUF_U64, GGUF_I32}; /* any integer width */
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        b.n = 0;
+        put_head(&b, 3, 2, 1);
+        put_text(&b, "general.alignment"), put_u32(&b, types[i]), put_u32(&b, 8);
+        if (types[i] == GGUF_U64)
+            put_u32(&b, 0);
+        put_tensor(&b, "a.weight", 1, (uint64_t[]){2}, 0, 0);
+        put_tensor(&b, "b.weight", 1, (uint64_t[]){2}, 0, 8);
+        const size_t header = (b.n + 7) / 8 * 8;
+        while (b.n < header)
+            put(&b, "", 1);
+        put(&b, (float[]){1, 2, 3, 4}, 16);
+        assert_ok(gguf_open_memory(b.data, b.n, "built", &g, &err), &err);
+        float v;
+        assert_ok(gguf_tensor_read(g, gguf_find_tensor(g, "b.weight"), 4, 4, &v, &err), &err);
+        assert_true(v == 4);
+        gguf_close(g);
+    }
 }
 
 /* ---- files and parts -------------------------------------------------------------------------------------------------------- */
