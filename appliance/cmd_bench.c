@@ -13,7 +13,7 @@
 #include "base/rng.h"
 
 const struct cli_command cmd_bench_command = {
-    "bench", "(-m MODEL [-v VISION] | --synthetic SHAPE:TYPE) [-p N] [-n N] [-d DEPTH] [-b SEQUENCES]",
+    "bench", "(-m MODEL [-v VISION] | --synthetic SHAPE[:TYPE]) [-p N] [-n N] [-d DEPTH] [-b SEQUENCES]",
     "prefill, decode, vision and load, against the memory's read bandwidth", cmd_bench};
 
 #define SEQUENCES_MAX 256
@@ -199,8 +199,8 @@ int cmd_bench(int argc, char **argv)
     bool as_json = false;
     const struct cli_option options[] = {
         MODEL_ARGS_OPTIONS(&model),
-        {"synthetic", NULL, CLI_TEXT, &synthetic, 0, 0, "SHAPE:TYPE",
-         "noise weights of a published shape, such as qwen3.5-0.8b:q4_k"},
+        {"synthetic", NULL, CLI_TEXT, &synthetic, 0, 0, "SHAPE[:TYPE]",
+         "noise weights of a published shape, such as qwen3.5-0.8b:q4_k; f32 without a type"},
         {"p", "prompt", CLI_INT, &n_prompt, 0, 1000000, "N", "tokens of prefill (512)"},
         {"n", "decode", CLI_INT, &n_decode, 0, 1000000, "N", "tokens to decode (64)"},
         {"d", "depth", CLI_INT, &depth, 0, 1000000, "DEPTH", "tokens already in the context when decoding (0)"},

@@ -364,8 +364,7 @@ static void judge_all(struct report *r, int64_t now)
                                                  : PAYLOAD_RUNNING;
     if (r->state != before) {
         r->since_wall_ns = clock_wall_ns();
-        log_notice("state=%s%s%s", payload_state_name(r->state), s->n_reasons ? " because " : "",
-                   s->n_reasons ? s->reasons[0] : "");
+        log_notice("state=%s%s%s", payload_state_name(r->state), s->n_reasons ? ": " : "", s->n_reasons ? s->reasons[0] : "");
     }
     s->state = r->state;
     s->since_wall_ns = r->since_wall_ns;
@@ -391,6 +390,12 @@ static uint64_t rss_bytes(void)
     return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* Share of the time that the engine worked since the statistics were last published. */
+static double busy_share(const struct report *r, int64_t now)
+{
+    return now > r->stats_ns ? (double)(r->engine.busy_ns - r->stats_busy_ns) / (double)(now - r->stats_ns) : 0;
+}
+
 /* cameras: [CONFIG_CAMERAS_MAX], filled here. Scenes are borrowed: the lock is held by whoever wants them. */
 static struct payload_stats gather(struct report *r, struct payload_camera *cameras, int64_t now)
 {
@@ -400,7 +405,7 @@ static struct payload_stats gather(struct report *r, struct payload_camera *came
         .now_ns = now,
         .rss_bytes = rss_bytes(),
         .frames = r->frames_left,
-        .busy = r->busy,
+        .busy = r->stats_ns > r->start_ns ? r->busy : busy_share(r, now), /* the last whole minute, or the first so far */
         .leaked_pipelines = pl_leaked_pipelines(),
         .cameras = cameras,
     };
@@ -428,7 +433,7 @@ static void publish_stats(struct report *r, int64_t now)
 {
     if (now - r->stats_ns < STATS_NS)
         return;
-    r->busy = (double)(r->engine.busy_ns - r->stats_busy_ns) / (double)(now - r->stats_ns);
+    r->busy = busy_share(r, now);
     r->stats_busy_ns = r->engine.busy_ns;
     r->stats_ns = now;
     struct payload_camera *cameras = calloc(CONFIG_CAMERAS_MAX, sizeof *cameras);
