@@ -21,6 +21,7 @@ struct boot {
     uint64_t count;
     char why[200];
     json_t *switches; /* an object of objects of booleans */
+    bool is_unsaved;  /* the file is older than they are */
 };
 
 /* ---- the folder ------------------------------------------------------------------------------------------------------------ */
@@ -235,16 +236,18 @@ int boot_switch_set(struct boot *b, const char *camera, const char *name, bool i
     if (!entry && json_object_set_new(b->switches, camera, entry = json_object()) != 0)
         return err_set(err, ERR_NOMEM, "out of memory: a switch");
     const json_t *value = json_object_get(entry, name);
-    if (value && json_is_true(value) == is_on)
+    if (value && json_is_true(value) == is_on && !b->is_unsaved)
         return 0;
     if (json_object_set_new(entry, name, json_boolean(is_on)) != 0)
         return err_set(err, ERR_NOMEM, "out of memory: a switch");
+    b->is_unsaved = true;
     if (!b->path[0])
         return err_set(err, ERR_IO, "the switch holds until the next restart only: %s", b->why);
     char *text = json_dumps(b->switches, JSON_INDENT(2) | JSON_SORT_KEYS);
     if (!text)
         return err_set(err, ERR_NOMEM, "out of memory: a switch");
     const int rc = replace_file(b, "switches.json", text, err);
+    b->is_unsaved = rc != 0;
     free(text);
     return rc;
 }

@@ -126,6 +126,23 @@ static void test_nowhere_to_write(void **state)
     boot_close(b);
 }
 
+/* A disk that was full: the same switch again is written down when there is room, and not told to be kept before. */
+static void test_what_was_not_kept_is_tried_again(void **state)
+{
+    char *folder = path_in(test_temp_dir(), "state"), *away = path_in(test_temp_dir(), "away");
+    struct err err = {0};
+    struct boot *b = open_in(folder);
+    assert_int_equal(rename(folder, away), 0);
+    assert_int_equal(boot_switch_set(b, "dock", "enabled", false, &err), ERR_IO);
+    assert_int_equal(boot_switch_set(b, "dock", "enabled", false, &err), ERR_IO);
+    assert_int_equal(rename(away, folder), 0);
+    assert_ok(boot_switch_set(b, "dock", "enabled", false, &err), &err);
+    boot_close(b);
+    b = open_in(folder);
+    assert_false(boot_switch_get(b, "dock", "enabled", true));
+    boot_close(b);
+}
+
 static void test_systemds_folder_comes_first(void **state)
 {
     char *folder = path_in(test_temp_dir(), "lib");
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_damaged_switches_are_set_aside),
         cmocka_unit_test(test_half_written_file_beside),
         cmocka_unit_test(test_nowhere_to_write),
+        cmocka_unit_test(test_what_was_not_kept_is_tried_again),
         cmocka_unit_test(test_systemds_folder_comes_first),
     };
     log_set_level(LOG_LEVEL_ERROR);
