@@ -172,6 +172,25 @@ void weights_mark_tensors(const struct gguf *g, const struct model_shape *shape,
         tensor_list_vision(vision, NULL, mark_visit, &w);
 }
 
+/*
+ * A tensor of a block that the model has no place for: more blocks than the metadata tell, or a part (a bias) that would change what the block computes. To run
+ * without it would be to run another model. MTP blocks are not run, names outside blocks are other programs' affair.
+ */
+static int check_unknown(const struct plan_walk *w, const struct vision_shape *vision, const struct gguf_tensor *t)
+{
+    const char *const prefix = vision ? "v.blk." : "blk.";
+    const int32_t n_layers = vision ? vision->n_layers : w->shape->n_layers, n_nextn = vision ? 0 : w->shape->n_nextn;
+    char found[96];
+    if (strncmp(t->name, prefix, strlen(prefix)) != 0)
+        return 0;
+    const long block = strtol(t->name + strlen(prefix), NULL, 10);
+    if (block >= n_layers && block < n_layers + n_nextn)
+        return 0;
+    return err_set(w->err, ERR_FORMAT,
+                   "%s: tensor %s (%s) has no place: expected %d blocks of known parts, found it beside them", gguf_path(w->g),
+                   t->name, gguf_shape_text(t->n_dims, t->ne, found, sizeof found), n_layers);
+}
+
 static int make_plan(struct plan_walk *w, const struct vision_shape *vision, struct weights_plan *ret_plan)
 {
     size_t n = gguf_n_tensors(w->g);
@@ -188,8 +207,12 @@ static int make_plan(struct plan_walk *w, const struct vision_shape *vision, str
         w->plan.n_unknown += marks[i] == WEIGHTS_UNKNOWN;
         if (marks[i] == WEIGHTS_NEXTN || marks[i] == WEIGHTS_UNKNOWN)
             w->plan.other_bytes += gguf_tensor_at(w->g, i)->bytes;
+        if (rc == 0 && marks[i] == WEIGHTS_UNKNOWN)
+            rc = check_unknown(w, vision, gguf_tensor_at(w->g, i));
     }
     free(marks);
+    if (rc < 0)
+        return rc;
     *ret_plan = w->plan;
     return 0;
 }

@@ -54,7 +54,10 @@ int32_t model_shape_full_layers(const struct model_shape *shape);
 int vision_shape_read(const struct gguf *g, struct vision_shape *ret_shape, struct err *err);
 int vision_shape_check(const struct vision_shape *shape, const char *where, struct err *err);
 
-/* Check names, shapes and types of all tensors and add up their sizes, without reading any. Errors as model_open. */
+/*
+ * Check names, shapes and types of all tensors and add up their sizes, without reading any. Tensors that are left over inside blocks are ERR_FORMAT; names
+ * outside them are counted. Errors as model_open.
+ */
 int model_plan(const struct gguf *g, const struct model_shape *shape, struct weights_plan *ret_plan, struct err *err);
 int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct weights_plan *ret_plan, struct err *err);
 

@@ -293,6 +293,49 @@ static void test_damaged_tensors(void **state)
     damage_tensors("tiny-dense:f32", false, true);
 }
 
+/* Fewer blocks told than there are: what is left over is named, not left out. An MTP block may have parts that nobody knows. */
+static void test_left_over_tensors(void **state)
+{
+    struct err err = {0};
+    struct weights_plan plan;
+    struct image f = make_file("tiny-dense:f32", false, false);
+    memcpy(value_of(&f, "qwen35.block_count"), &(uint32_t){3}, 4);
+    struct gguf *g = open_image(&f);
+    struct model_shape s = {0};
+    assert_ok(model_shape_read(g, &s, &err), &err);
+    assert_err(model_plan(g, &s, &plan, &err), ERR_FORMAT, &err, "tensor blk.3.");
+    assert_true(test_contains(err.text, "expected 3 blocks"));
+    model_shape_release(&s);
+    gguf_close(g);
+    free(f.data);
+
+    f = make_file("tiny-dense:f32", false, true);
+    memcpy(value_of(&f, "clip.vision.block_count"), &(uint32_t){1}, 4);
+    g = open_image(&f);
+    struct vision_shape v;
+    err_clear(&err);
+    assert_ok(vision_shape_read(g, &v, &err), &err);
+    assert_err(vision_plan(g, &v, &plan, &err), ERR_FORMAT, &err, "tensor v.blk.1.");
+    gguf_close(g);
+    free(f.data);
+
+    char path[512];
+    struct synthetic made = parse("tiny-dense");
+    const struct synthetic_file file = {.seed = 1, .dtype = KN_F32};
+    made.shape.n_nextn = 1;
+    assert_ok(synthetic_write_model(temp_path(path, "mtp.gguf"), &made.shape, &file, &err), &err);
+    synthetic_release(&made);
+    f = read_file(path);
+    memcpy(directory_of(&f, "blk.4.nextn.enorm.weight"), "blk.4.nextn.znorm.weight", 24);
+    g = open_image(&f);
+    assert_ok(model_shape_read(g, &s, &err), &err);
+    assert_ok(model_plan(g, &s, &plan, &err), &err);
+    assert_int_equal(plan.n_unknown, 1);
+    model_shape_release(&s);
+    gguf_close(g);
+    free(f.data);
+}
+
 static void test_bad_values(void **state)
 {
     static const struct {
@@ -807,11 +850,22 @@ static void test_describe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shape),           cmocka_unit_test(test_impossible_shapes), cmocka_unit_test(test_required_keys),
-        cmocka_unit_test(test_damaged_tensors), cmocka_unit_test(test_bad_values),        cmocka_unit_test(test_loaded_values),
-        cmocka_unit_test(test_generator),       cmocka_unit_test(test_dialect),           cmocka_unit_test(test_mtp),
-        cmocka_unit_test(test_vision),          cmocka_unit_test(test_published),         cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_vocab),           cmocka_unit_test(test_family_vocab),      cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_shape),
+        cmocka_unit_test(test_impossible_shapes),
+        cmocka_unit_test(test_required_keys),
+        cmocka_unit_test(test_damaged_tensors),
+        cmocka_unit_test(test_left_over_tensors),
+        cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_loaded_values),
+        cmocka_unit_test(test_generator),
+        cmocka_unit_test(test_dialect),
+        cmocka_unit_test(test_mtp),
+        cmocka_unit_test(test_vision),
+        cmocka_unit_test(test_published),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_vocab),
+        cmocka_unit_test(test_family_vocab),
+        cmocka_unit_test(test_describe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
