@@ -232,6 +232,11 @@ int cmd_bench(int argc, char **argv)
         return status;
     }
     en_get_info(b.engine, &b.info);
+    if (picture && !b.info.has_vision) {
+        json_decref(b.rows);
+        en_close(b.engine);
+        return cli_fail(self, EX_USAGE, "--image needs a vision file: name it with -v");
+    }
     struct err err = {0};
     int rc = 0;
     int64_t took = 0;

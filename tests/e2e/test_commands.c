@@ -197,6 +197,7 @@ static void bench_rows_have_bytes_and_bandwidth(void **state)
     }
     json_decref(root);
     free(text);
+    refused(PROGRAM_ARGS("bench", "-m", box_model(), "--image", "64x64"), "", 64, "--image needs a vision file");
 }
 
 static void describe_tells_answer_scores_and_timings(void **state)
