@@ -224,7 +224,9 @@ static void judge(const struct report *r, struct entry *e, const struct fleet_ca
         e->watched_ns = 0;
         return;
     }
-    const bool is_recent = !r->is_stopping && e->watch.last_observation_ns && now - e->watch.last_observation_ns <= window;
+    /* an engine that is gone gives no next one: nobody has to wait for the window's end to hear it */
+    const bool is_recent =
+        r->ready_ns && !r->is_stopping && e->watch.last_observation_ns && now - e->watch.last_observation_ns <= window;
     e->analysis = is_recent ? "online" : "offline";
     if (!r->ready_ns || !e->camera.is_online)
         e->watched_ns = 0;
