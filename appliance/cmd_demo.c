@@ -106,6 +106,13 @@ static int stop_child(pid_t *pid, int64_t patience_ns)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* Whether a child has ended; its exit status is still to be had. */
+static bool is_gone(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
 /* Whether a child ended by itself; then it is forgotten. */
 static bool has_ended(pid_t *pid)
 {
@@ -475,13 +482,14 @@ static int run_demo(struct demo *d)
     if (was_running)
         kill(d->daemon, SIGTERM);
     const int64_t patience = clock_now_ns() + STOP_NS; /* its last words */
-    while (was_running && !d->is_offline && !d->problem[0] && clock_now_ns() < patience && step(d, patience))
+    while (was_running && !d->is_offline && !d->problem[0] && !is_gone(d->daemon) && clock_now_ns() < patience &&
+           step(d, patience))
         ;
     const int daemon_status = stop_child(&d->daemon, STOP_NS);
     print_end(d);
     if (d->problem[0])
         return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "%s", d->problem);
-    if (daemon_status != 0)
+    if (daemon_status != 0 && daemon_status != 128 + SIGTERM) /* ended by that it had hardly begun */
         return cli_fail(&cmd_demo_command, EX_SOFTWARE, "the daemon ended with status %d", daemon_status);
     if (d->observations == 0)
         return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "nothing was observed%s%s", d->reason[0] ? ": " : "", d->reason);

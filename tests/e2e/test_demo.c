@@ -80,6 +80,18 @@ static void test_interrupted(void **state)
     assert_tidy();
 }
 
+/* Before the daemon has begun: nobody waits for its last words. */
+static void test_interrupted_at_once(void **state)
+{
+    struct program p;
+    start_demo(&p, PROGRAM_ARGS("demo", "--every", "500", "-m", box_model(), "-v", box_vision()));
+    assert_true(program_await_text(&p, false, "Ctrl-C", BOX_PATIENCE_MS));
+    program_signal(&p, SIGINT);
+    assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 69); /* nothing was observed */
+    program_release(&p);
+    assert_tidy();
+}
+
 /* The terminal closes. */
 static void test_hung_up(void **state)
 {
@@ -143,8 +155,8 @@ static void test_nothing_to_observe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends_by_itself), cmocka_unit_test(test_interrupted),        cmocka_unit_test(test_hung_up),
-        cmocka_unit_test(test_port_is_taken),  cmocka_unit_test(test_nothing_to_observe),
+        cmocka_unit_test(test_ends_by_itself), cmocka_unit_test(test_interrupted),   cmocka_unit_test(test_interrupted_at_once),
+        cmocka_unit_test(test_hung_up),        cmocka_unit_test(test_port_is_taken), cmocka_unit_test(test_nothing_to_observe),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);
 }
