@@ -13,14 +13,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define SWITCHES_BYTES_MAX (1 << 20)
-#define NAME_BYTES_MAX     32 /* of a file in the folder */
+#define FILE_BYTES_MAX (1 << 20)
+#define NAME_BYTES_MAX 32 /* of a file in the folder */
 
 struct boot {
     char path[PATH_MAX - NAME_BYTES_MAX];
     uint64_t count;
     char why[200];
     json_t *switches; /* an object of objects of booleans */
+    json_t *cameras;  /* an array of strings */
     bool is_unsaved;  /* the file is older than they are */
 };
 
@@ -100,8 +101,8 @@ static char *read_file(const struct boot *b, const char *name, size_t *ret_n)
     FILE *f = fopen(path, "re");
     if (!f)
         return NULL;
-    char *bytes = malloc(SWITCHES_BYTES_MAX + 1);
-    const size_t n = bytes ? fread(bytes, 1, SWITCHES_BYTES_MAX, f) : 0;
+    char *bytes = malloc(FILE_BYTES_MAX + 1);
+    const size_t n = bytes ? fread(bytes, 1, FILE_BYTES_MAX, f) : 0;
     const int error = !bytes ? ENOMEM : ferror(f) ? EIO : 0;
     fclose(f);
     if (error) {
@@ -209,25 +210,44 @@ static bool is_switches(const json_t *root)
     return true;
 }
 
-static void read_switches(struct boot *b)
+static bool is_names(const json_t *root)
+{
+    for (size_t i = 0; i < json_array_size(root); i++)
+        if (!json_is_string(json_array_get(root, i)))
+            return false;
+    return json_is_array(root);
+}
+
+/* Replace *value by what a file holds, if that is what it should be. */
+static void read_json(struct boot *b, const char *name, bool (*is_right)(const json_t *root), json_t **value)
 {
     size_t n = 0;
-    char *text = read_file(b, "switches.json", &n);
+    char *text = read_file(b, name, &n);
     if (!text) {
         if (errno != ENOENT)
-            set_aside(b, "switches.json", strerror(errno));
+            set_aside(b, name, strerror(errno));
         return;
     }
     json_error_t why;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
-    if (is_switches(root)) {
-        json_decref(b->switches);
-        b->switches = root;
+    if (is_right(root)) {
+        json_decref(*value);
+        *value = root;
     } else {
-        set_aside(b, "switches.json", root ? "not what is written there" : why.text);
+        set_aside(b, name, root ? "not what is written there" : why.text);
         json_decref(root);
     }
     free(text);
+}
+
+static int write_json(const struct boot *b, const char *name, const json_t *value, struct err *err)
+{
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_SORT_KEYS);
+    if (!text)
+        return err_set(err, ERR_NOMEM, "out of memory: %s", name);
+    const int rc = replace_file(b, name, text, err);
+    free(text);
+    return rc;
 }
 
 int boot_switch_set(struct boot *b, const char *camera, const char *name, bool is_on, struct err *err)
@@ -243,12 +263,8 @@ int boot_switch_set(struct boot *b, const char *camera, const char *name, bool i
     b->is_unsaved = true;
     if (!b->path[0])
         return err_set(err, ERR_IO, "the switch holds until the next restart only: %s", b->why);
-    char *text = json_dumps(b->switches, JSON_INDENT(2) | JSON_SORT_KEYS);
-    if (!text)
-        return err_set(err, ERR_NOMEM, "out of memory: a switch");
-    const int rc = replace_file(b, "switches.json", text, err);
+    const int rc = write_json(b, "switches.json", b->switches, err);
     b->is_unsaved = rc != 0;
-    free(text);
     return rc;
 }
 
@@ -258,22 +274,47 @@ bool boot_switch_get(const struct boot *b, const char *camera, const char *name,
     return value ? json_is_true(value) : otherwise;
 }
 
+/* ---- cameras ------------------------------------------------------------------------------------------------------------------- */
+
+const char *boot_camera(const struct boot *b, size_t i)
+{
+    return json_string_value(json_array_get(b->cameras, i));
+}
+
+int boot_cameras_set(struct boot *b, const char *const *ids, size_t n, struct err *err)
+{
+    json_t *cameras = json_array();
+    bool is_bad = !cameras;
+    for (size_t i = 0; i < n && !is_bad; i++)
+        is_bad = json_array_append_new(cameras, json_string(ids[i])) != 0;
+    if (is_bad || json_equal(cameras, b->cameras)) {
+        json_decref(cameras);
+        return is_bad ? err_set(err, ERR_NOMEM, "out of memory: the names of cameras") : 0;
+    }
+    json_decref(b->cameras);
+    b->cameras = cameras;
+    return b->path[0] ? write_json(b, "cameras.json", cameras, err) : 0;
+}
+
 /* ---- life ---------------------------------------------------------------------------------------------------------------------- */
 
 int boot_open(const char *path, struct boot **ret_boot, struct err *err)
 {
     struct boot *b = calloc(1, sizeof *b);
-    if (b)
+    if (b) {
         b->switches = json_object();
-    if (!b || !b->switches) {
-        free(b);
+        b->cameras = json_array();
+    }
+    if (!b || !b->switches || !b->cameras) {
+        boot_close(b);
         return err_set(err, ERR_NOMEM, "out of memory: the count of starts");
     }
     find_folder(b, path);
     if (b->path[0]) {
         b->why[0] = 0;
         count_start(b);
-        read_switches(b);
+        read_json(b, "switches.json", is_switches, &b->switches);
+        read_json(b, "cameras.json", is_names, &b->cameras);
     }
     *ret_boot = b;
     return 0;
@@ -284,6 +325,7 @@ void boot_close(struct boot *b)
     if (!b)
         return;
     json_decref(b->switches);
+    json_decref(b->cameras);
     free(b);
 }
 

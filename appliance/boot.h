@@ -1,20 +1,22 @@
 /*
- * boot - what survives a restart: how often Heron has started, and how the cameras' switches were left.
+ * boot - what survives a restart: how often Heron has started, how the cameras' switches were left, and which cameras the broker may know.
  *
- * Two small files in the state directory, each replaced as a whole (written beside it, synced, renamed), so that a power cut leaves the old
+ * Three small files in the state directory, each replaced as a whole (written beside it, synced, renamed), so that a power cut leaves the old
  * or the new one. A file that cannot be read is set aside as NAME.damaged, said once, and begun anew; the count of starts
  * then goes on from the clock, since it may never go back.
  *
  *   boot           a decimal number and a newline
  *   switches.json  {"dock": {"enabled": true, "analysis": false}}; cameras whose switches were never touched are not in it
+ *   cameras.json   ["dock", "yard"]
  *
- * Life cycle: boot_open -> boot_count, boot_switch_*, boot_switches_each -> boot_close.
+ * Life cycle: boot_open -> boot_count, boot_switch_*, boot_camera* -> boot_close.
  * Threads: the main thread. Memory: the table of switches.
  */
 #ifndef HERON_APPLIANCE_BOOT_H
 #define HERON_APPLIANCE_BOOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -43,5 +45,12 @@ int boot_switch_set(struct boot *boot, const char *camera, const char *name, boo
 
 /* How a switch was left; `otherwise` where it was never touched. */
 bool boot_switch_get(const struct boot *boot, const char *camera, const char *name, bool otherwise);
+
+/*
+ * Cameras whose retained topics may lie at the broker: number i of what was set last, in this run or the one before; NULL beyond the last. An equal
+ * list is not written again. Errors: ERR_IO, ERR_NOMEM.
+ */
+const char *boot_camera(const struct boot *boot, size_t i);
+int boot_cameras_set(struct boot *boot, const char *const *ids, size_t n, struct err *err);
 
 #endif

@@ -42,6 +42,21 @@ static void hide_password(char *s)
     }
 }
 
+/* Values of properties in a gst: description, user-pw=... and the like, up to the blank or the quote that ends them. */
+static void hide_properties(char *s)
+{
+    static const char *const names[] = {"pw=", "pass=", "passwd=", "password=", "secret=", "token="};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (char *p = strcasestr(s, names[i]); p; p = strcasestr(p, names[i])) {
+            p += strlen(names[i]);
+            const char *end = *p == '"' || *p == '\'' ? strchr(p + 1, *p) : p + strcspn(p, " \t\"'!");
+            size_t n = end ? (size_t)(end - p) : strlen(p);
+            const size_t stars = n < 3 ? n : 3;
+            memset(p, '*', stars);
+            memmove(p + stars, p + n, strlen(p + n) + 1);
+        }
+}
+
 /*
  * One line of whole characters that moves no cursor: what escapes of YAML can write (\e, \n) would forge lines and colours, and a
  * text cut at a number of bytes may end inside a character. Tabs stay where has_tabs.
@@ -60,6 +75,7 @@ static char *clean(const char *text, size_t n, bool has_tabs)
             p[0] = p[1] = '?';
     }
     hide_user_info(s);
+    hide_properties(s);
     return s;
 }
 

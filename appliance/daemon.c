@@ -369,7 +369,7 @@ static int open_mqtt(struct daemon *d, struct err *err)
 static int open_all(struct daemon *d, const struct daemon_options *options, struct err *err)
 {
     int rc;
-    if ((rc = block_signals(d, err)) != 0 || (rc = control_open(options->socket_path, answer, d, &d->control, err)) != 0 ||
+    if ((rc = control_open(options->socket_path, answer, d, &d->control, err)) != 0 ||
         (rc = boot_open(options->state_path, &d->boot, err)) != 0)
         return rc;
     if (!boot_count(d->boot))
@@ -383,8 +383,7 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
         .mqtt = d->mqtt,
         .worker = d->worker,
         .fleet = d->fleet,
-        .boot = boot_count(d->boot),
-        .boot_why = boot_why(d->boot),
+        .boot = d->boot,
     };
     if ((rc = report_open(&report, &d->report, err)) != 0)
         return rc;
@@ -432,8 +431,13 @@ int daemon_run(const struct daemon_options *options)
 {
     struct daemon d = {.config_path = options->config_path, .signal_fd = -1, .said_state = PAYLOAD_STOPPING};
     struct err err = {0};
-    int status = load_config(&d);
-    if (status != 0) {
+    int status;
+    if (block_signals(&d, &err) != 0) {
+        log_error("cannot start: %s", err.text);
+        return EX_OSERR;
+    }
+    if ((status = load_config(&d)) != 0) {
+        close(d.signal_fd);
         config_free(d.started);
         return status;
     }

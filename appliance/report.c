@@ -14,12 +14,14 @@
 #define HEALTH_MIN_NS (10 * CLOCK_S)
 #define HEALTH_MAX_NS (60 * CLOCK_S)
 #define STATS_NS      (60 * CLOCK_S)
+#define SETTLED_NS    (30 * CLOCK_S) /* connected for so long, all that was to be cleared is */
 
 /* What was said about one camera. */
 struct entry {
     char id[CONFIG_ID_MAX + 1];
     bool is_seen;       /* in this tick's fleet */
     bool is_known;      /* its states are at the broker */
+    int64_t since_ns;   /* it is part of the configuration */
     int64_t watched_ns; /* since when an observation can be expected; 0: not now */
     const char *capture, *analysis;
     struct pl_camera_stats camera;
@@ -32,13 +34,14 @@ struct entry {
 
 struct report {
     struct report_options options;
-    char boot_why[200];
     const struct config *config;
     int64_t config_wall_ns;
     char restart_keys[1250];
     struct complaint error; /* of the reload that changed nothing; its texts are ours */
     bool has_error;
     bool is_stopping;
+    bool has_looked;    /* at the cameras, once */
+    bool has_new_names; /* since they were last written down */
     enum payload_state state;
     int64_t start_ns, since_wall_ns, ready_ns, stats_ns, stats_busy_ns;
     double busy;
@@ -57,7 +60,6 @@ int report_open(const struct report_options *options, struct report **ret_report
     if (!r)
         return err_set(err, ERR_NOMEM, "out of memory: the report");
     r->options = *options;
-    snprintf(r->boot_why, sizeof r->boot_why, "%s", options->boot_why ? options->boot_why : "");
     r->start_ns = r->stats_ns = clock_now_ns();
     r->since_wall_ns = clock_wall_ns();
     pthread_mutex_init(&r->lock, NULL);
@@ -183,12 +185,57 @@ static void add_counters(struct payload_watch *sum, const struct payload_watch *
     sum->output_tokens += w->output_tokens;
 }
 
-static void forget_camera(struct report *r, int i)
+static void clear_states(struct report *r, const char *id)
 {
     char topic[MQTT_TOPIC_MAX];
-    struct entry *e = &r->entries[i];
     for (size_t s = 0; s < sizeof camera_states / sizeof *camera_states; s++)
-        mqtt_clear_state(r->options.mqtt, camera_topic(topic, e->id, camera_states[s]));
+        mqtt_clear_state(r->options.mqtt, camera_topic(topic, id, camera_states[s]));
+}
+
+static struct entry *find_entry(struct report *r, const char *id)
+{
+    for (int i = 0; i < r->n; i++)
+        if (strcmp(r->entries[i].id, id) == 0)
+            return &r->entries[i];
+    return NULL;
+}
+
+/*
+ * Write down whose topics the broker may hold, for a start with another configuration: the cameras of now, and those that left unless they are
+ * surely cleared.
+ */
+static void remember_names(struct report *r, bool is_cleared)
+{
+    const char *ids[4 * CONFIG_CAMERAS_MAX], *id;
+    char *left[3 * CONFIG_CAMERAS_MAX];
+    struct err err = {0};
+    size_t n = 0, n_left = 0;
+    for (int i = 0; i < r->n; i++)
+        ids[n++] = r->entries[i].id;
+    for (size_t i = 0; !is_cleared && (id = boot_camera(r->options.boot, i)) && n_left < 3 * CONFIG_CAMERAS_MAX; i++)
+        if (!find_entry(r, id) && (left[n_left] = strdup(id)))
+            ids[n++] = left[n_left++];
+    if (boot_cameras_set(r->options.boot, ids, n, &err) != 0)
+        log_warning("ignoring that the names of cameras cannot be kept: %s", err.text);
+    while (n_left > 0)
+        free(left[--n_left]);
+    r->has_new_names = false;
+}
+
+/* Cameras of an earlier run that are not in this one: the broker may still hold what was said of them. */
+static void forget_earlier(struct report *r)
+{
+    const char *id;
+    for (size_t i = 0; (id = boot_camera(r->options.boot, i)); i++)
+        if (!find_entry(r, id))
+            clear_states(r, id);
+    r->has_looked = true;
+}
+
+static void forget_camera(struct report *r, int i)
+{
+    struct entry *e = &r->entries[i];
+    clear_states(r, e->id);
     r->frames_left += e->camera.frames;
     add_counters(&r->left, &e->watch);
     pthread_mutex_lock(&r->lock);
@@ -200,16 +247,17 @@ static void forget_camera(struct report *r, int i)
 
 static struct entry *need_entry(struct report *r, const char *id)
 {
-    for (int i = 0; i < r->n; i++)
-        if (strcmp(r->entries[i].id, id) == 0)
-            return &r->entries[i];
+    struct entry *known = find_entry(r, id);
+    if (known)
+        return known;
     if (r->n == CONFIG_CAMERAS_MAX) /* a full set was replaced by a full set: the old ones make room first */
         return NULL;
     pthread_mutex_lock(&r->lock);
     struct entry *e = &r->entries[r->n++];
-    *e = (struct entry){0};
+    *e = (struct entry){.since_ns = clock_now_ns()};
     snprintf(e->id, sizeof e->id, "%s", id);
     pthread_mutex_unlock(&r->lock);
+    r->has_new_names = true;
     return e;
 }
 
@@ -293,6 +341,10 @@ static void look_at_cameras(struct report *r, int64_t now)
             if (!r->entries[i].is_seen)
                 forget_camera(r, i);
     }
+    if (!r->has_looked)
+        forget_earlier(r);
+    if (r->has_new_names)
+        remember_names(r, false);
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------------------------------- */
@@ -309,18 +361,15 @@ static void add_reason(struct payload_status *s, const char *fmt, ...)
     va_end(ap);
 }
 
-static void reasons_of_cameras(const struct report *r, struct payload_status *s, int64_t now)
+static void reasons_of_cameras(struct report *r, struct payload_status *s, int64_t now)
 {
     for (int i = 0; i < fleet_count(r->options.fleet); i++) {
         const struct fleet_camera *c = fleet_get(r->options.fleet, i);
-        const struct entry *e = NULL;
-        for (int k = 0; k < r->n && !e; k++)
-            if (strcmp(r->entries[k].id, c->config->id) == 0)
-                e = &r->entries[k];
+        const struct entry *e = find_entry(r, c->config->id);
         if (!e || !e->capture)
             continue;
         const int64_t window = watch_window_ns(c->config->every_ns, c->config->deadline_ns);
-        if (strcmp(e->capture, "offline") == 0 && !e->camera.is_online && now - r->start_ns > 3 * CLOCK_S)
+        if (strcmp(e->capture, "offline") == 0 && !e->camera.is_online && now - e->since_ns > 3 * CLOCK_S)
             add_reason(s, "camera %s: %s", e->id,
                        e->camera.is_frozen       ? "the picture is frozen"
                        : e->camera.last_error[0] ? e->camera.last_error
@@ -338,12 +387,12 @@ static void judge_all(struct report *r, int64_t now)
     const struct worker_stats *engine = &r->engine;
     struct payload_status *s = &r->status; /* borrows from r->engine */
     const enum payload_state before = r->state;
-    *s = (struct payload_status){.boot = r->options.boot, .version = heron_version, .config_sha = r->config->sha};
+    *s = (struct payload_status){.boot = boot_count(r->options.boot), .version = heron_version, .config_sha = r->config->sha};
     if (engine->state == WORKER_READY && !r->ready_ns)
         r->ready_ns = now;
     else if (engine->state != WORKER_READY)
         r->ready_ns = 0;
-    if (engine->state == WORKER_FAILED)
+    if (engine->state != WORKER_READY && engine->error[0]) /* also while it is tried again */
         add_reason(s, "engine: %s", engine->error);
     if (r->has_error)
         add_reason(s, "config: %s:%d:%d: %s", r->error.file, r->error.line, r->error.col, r->error.message);
@@ -358,8 +407,8 @@ static void judge_all(struct report *r, int64_t now)
         add_reason(s, "the model is untrained: its answers mean nothing");
     for (int i = 0; i < r->config->n_later; i++)
         add_reason(s, "%s is not yet active", r->config->later[i]);
-    if (!r->options.boot)
-        add_reason(s, "starts are not counted: %s", r->boot_why);
+    if (!boot_count(r->options.boot))
+        add_reason(s, "starts are not counted: %s", boot_why(r->options.boot));
     r->state = r->is_stopping                    ? PAYLOAD_STOPPING
                : is_degraded                     ? PAYLOAD_DEGRADED
                : engine->state == WORKER_OPENING ? PAYLOAD_STARTING
@@ -442,6 +491,8 @@ static void publish_stats(struct report *r, int64_t now)
     if (!cameras)
         return;
     const struct payload_stats stats = gather(r, cameras, now);
+    if (stats.mqtt.is_connected && now - stats.mqtt.since_ns > SETTLED_NS)
+        remember_names(r, true);
     char *json = payload_stats(&stats);
     if (json)
         mqtt_send(r->options.mqtt, "stats", json, strlen(json));

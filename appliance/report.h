@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "appliance/boot.h"
 #include "appliance/complaint.h"
 #include "appliance/config.h"
 #include "appliance/fleet.h"
@@ -27,11 +28,10 @@
 struct report;
 
 struct report_options {
-    struct mqtt *mqtt; /* all three borrowed */
+    struct mqtt *mqtt; /* all four borrowed */
     struct worker *worker;
     struct fleet *fleet;
-    uint64_t boot;        /* 0: there is nowhere to count */
-    const char *boot_why; /* why, or NULL; copied */
+    struct boot *boot;
 };
 
 /* Errors: ERR_NOMEM. */

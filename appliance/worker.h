@@ -45,7 +45,7 @@ enum worker_state { WORKER_OPENING, WORKER_READY, WORKER_FAILED };
 
 struct worker_stats {
     enum worker_state state;
-    char error[512];                               /* WORKER_FAILED: why; else "" */
+    char error[512];                               /* why it failed, also while it is tried again; "" once it is ready */
     int64_t retry_ns;                              /* WORKER_FAILED: when the next attempt is made, monotonic */
     uint64_t done_bytes, all_bytes;                /* WORKER_OPENING */
     char model[128], device[160], fingerprint[20]; /* "" before the engine was ever open */

@@ -103,6 +103,30 @@ static void test_damaged_switches_are_set_aside(void **state)
     }
 }
 
+static void test_cameras_survive(void **state)
+{
+    const char *folder = test_temp_dir();
+    struct err err = {0};
+    struct boot *b = open_in(folder);
+    assert_null(boot_camera(b, 0));
+    assert_ok(boot_cameras_set(b, (const char *const[]){"dock", "yard"}, 2, &err), &err);
+    boot_close(b);
+    b = open_in(folder);
+    assert_string_equal(boot_camera(b, 0), "dock");
+    assert_string_equal(boot_camera(b, 1), "yard");
+    assert_null(boot_camera(b, 2));
+    assert_int_equal(unlink(path_in(folder, "cameras.json")), 0);
+    assert_ok(boot_cameras_set(b, (const char *const[]){"dock", "yard"}, 2, &err), &err); /* equal: not written again */
+    assert_int_not_equal(access(path_in(folder, "cameras.json"), F_OK), 0);
+    assert_ok(boot_cameras_set(b, (const char *const[]){"yard"}, 1, &err), &err);
+    boot_close(b);
+    test_write_text(path_in(folder, "cameras.json"), "[\"a\", 4]");
+    b = open_in(folder);
+    assert_null(boot_camera(b, 0));
+    assert_int_equal(access(path_in(folder, "cameras.json.damaged"), F_OK), 0);
+    boot_close(b);
+}
+
 /* A power cut between writing beside and renaming: the old file counts, and what lies beside does not disturb. */
 static void test_half_written_file_beside(void **state)
 {
@@ -163,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_damaged_count_goes_on_from_the_clock),
         cmocka_unit_test(test_switches_survive),
         cmocka_unit_test(test_damaged_switches_are_set_aside),
+        cmocka_unit_test(test_cameras_survive),
         cmocka_unit_test(test_half_written_file_beside),
         cmocka_unit_test(test_nowhere_to_write),
         cmocka_unit_test(test_what_was_not_kept_is_tried_again),

@@ -170,6 +170,8 @@ static void secrets_are_not_repeated(void **state)
         "cameras: { y: { source: 'rtsp://u:geheim#x@cam/x' } }\n",
         "cameras: { y: { source: 'rtsp://u:%%zzgeheim@cam/x' } }\n",
         "cameras: { y: { sorce: 'rtsp://u:geheim@cam/x' } }\n",
+        "cameras: { y: { source: 'gst:rtspsrc location=rtsp://cam/x user-id=u user-pw=geheim ! nosuchelement' } }\n",
+        "cameras: { y: { sorce: 'gst:souphttpsrc user-pw=\"ge geheim\" ! fakesink' } }\n",
         "cameras: { y: { source: "
         "'rtsp://u:geheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheim"
         "geheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgehe"

@@ -45,6 +45,26 @@ static void test_cameras_come_and_go(void **state)
     box_judge(s, (const char *const[]){"barn/scene", NULL});
 }
 
+/* The same when it left while Heron was down: nobody else would clear what lies at the broker. */
+static void test_cameras_leave_while_it_is_down(void **state)
+{
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, "cameras:\n" CAMERA("yard", "1") CAMERA("gate", "2"), NULL);
+    subscriber_await(s, 0, "heron/gate/scene", NULL);
+    subscriber_await(s, 0, "heron/yard/scene", NULL);
+    assert_int_equal(box_stop(&r->box), 0);
+    box_configure(&r->box, &r->broker, NULL, "cameras:\n" CAMERA("yard", "1"));
+    const size_t mark = subscriber_mark(s);
+    box_start(&r->box, NULL);
+    subscriber_await(s, mark, "heron/yard/scene", NULL);
+    subscriber_await(s, mark, "heron/gate/scene", "");
+    subscriber_await(s, mark, "heron/gate/status/capture", "");
+    subscriber_await(s, mark, "heron/gate/enabled/state", "");
+    assert_int_equal(subscriber_count(s, mark, "heron/gate/scene"), 1);
+    assert_int_equal(box_stop(&r->box), 0);
+}
+
 /* The last good configuration goes on, and a retained topic says what is wrong and where; the next good one clears it. */
 static void test_bad_reload_changes_nothing(void **state)
 {
@@ -175,6 +195,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_cameras_come_and_go, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_cameras_leave_while_it_is_down, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_bad_reload_changes_nothing, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_restart_keys_are_named, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_switches, box_set_up, box_tear_down),
