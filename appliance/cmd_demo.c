@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -259,15 +260,15 @@ static int start_daemon(struct demo *d)
     return d->daemon > 0 ? 0 : cli_fail(&cmd_demo_command, EX_OSERR, "cannot start a process: %s", strerror(errno));
 }
 
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+/* The folder was made by this process and is nobody else's; links are removed, not followed. */
 static void remove_folder(const struct demo *d)
 {
-    static const char *const names[] = {"heron.yaml",      "mosquitto.conf", "mosquitto.log",  "heron.sock",
-                                        "heron.sock.lock", "state/boot",     "state/boot.new", "state/switches.json"};
-    char path[128];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        unlink(in_folder(d, names[i], path));
-    rmdir(in_folder(d, "state", path));
-    rmdir(d->folder);
+    nftw(d->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 /* ---- what arrives -------------------------------------------------------------------------------------------------------- */
