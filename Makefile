@@ -14,7 +14,10 @@ endif
 CSTD    := -std=c11 -D_GNU_SOURCE
 OPT     ?= -O2 -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter
-WERROR  ?= -Werror
+# warnings are errors with the compilers that Heron is written with; others may know new ones
+ifeq ($(origin WERROR),undefined)
+WERROR  := $(if $(filter 12 14.%,$(shell $(CC) -dumpversion)),-Werror)
+endif
 SAN     ?=
 VERSION := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
