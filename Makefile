@@ -186,8 +186,8 @@ LINK_asan := LDFLAGS='-Wl,--no-as-needed -lstdc++ -Wl,--as-needed'
 # refused with an error, as malloc would, and does not end the program: that is what tests of it look for. Strings are checked as far as they
 # are read: strict_string_checks wants a terminator even of what strndup cuts out of a file's bytes. Libraries that are not instrumented report no
 # races of their own, but their pthread locks count.
-SAN_ENV := ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp:print_suppressions=0 \
-           TSAN_OPTIONS=suppressions=tests/support/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1:allocator_may_return_null=1 \
+SAN_ENV := ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/support/lsan.supp:print_suppressions=0 \
+           TSAN_OPTIONS=suppressions=$(CURDIR)/tests/support/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1:allocator_may_return_null=1 \
            UBSAN_OPTIONS=print_stacktrace=1 HERON_SANITIZED=1 TEST_TIMEOUT=1800
 sanitized:
 	@$(MAKE) --no-print-directory -j$(JOBS) O=$(O) SAN='$(SAN_$(KIND))' OPT='-O1 -g' WERROR= $(LINK_$(KIND)) test-built
