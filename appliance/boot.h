@@ -47,8 +47,8 @@ int boot_switch_set(struct boot *boot, const char *camera, const char *name, boo
 bool boot_switch_get(const struct boot *boot, const char *camera, const char *name, bool otherwise);
 
 /*
- * Cameras whose retained topics may lie at the broker: number i of what was set last, in this run or the one before; NULL beyond the last. An equal
- * list is not written again. Errors: ERR_IO, ERR_NOMEM.
+ * Cameras whose retained topics may lie at the broker: number i of what was set last, in this run or the one before; NULL beyond the last. Texts of
+ * boot_camera last until the next boot_cameras_set, which may be given them. An equal list is not written again. Errors: ERR_IO, ERR_NOMEM.
  */
 const char *boot_camera(const struct boot *boot, size_t i);
 int boot_cameras_set(struct boot *boot, const char *const *ids, size_t n, struct err *err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/utf8.h"
 
 #define LINE_MAX_BYTES 200 /* of a source line: more does not fit a terminal */
@@ -18,12 +19,8 @@ static void hide_user_info(char *s)
         p += 3;
         const size_t word = strcspn(p, " \t\"'<>");
         char *at = memrchr(p, '@', word);
-        if (!at)
-            continue;
-        const size_t stars = (size_t)(at - p) < 3 ? (size_t)(at - p) : 3;
-        memset(p, '*', stars);
-        memmove(p + stars, at, strlen(at) + 1);
-        p += stars;
+        if (at)
+            p = log_mask(p, at);
     }
 }
 
@@ -49,11 +46,8 @@ static void hide_properties(char *s)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (char *p = strcasestr(s, names[i]); p; p = strcasestr(p, names[i])) {
             p += strlen(names[i]);
-            const char *end = *p == '"' || *p == '\'' ? strchr(p + 1, *p) : p + strcspn(p, " \t\"'!");
-            size_t n = end ? (size_t)(end - p) : strlen(p);
-            const size_t stars = n < 3 ? n : 3;
-            memset(p, '*', stars);
-            memmove(p + stars, p + n, strlen(p + n) + 1);
+            char *end = *p == '"' || *p == '\'' ? strchr(p + 1, *p) : p + strcspn(p, " \t\"'!");
+            log_mask(p, end ? end : p + strlen(p));
         }
 }
 

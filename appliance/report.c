@@ -207,18 +207,15 @@ static struct entry *find_entry(struct report *r, const char *id)
 static void remember_names(struct report *r, bool is_cleared)
 {
     const char *ids[4 * CONFIG_CAMERAS_MAX], *id;
-    char *left[3 * CONFIG_CAMERAS_MAX];
     struct err err = {0};
-    size_t n = 0, n_left = 0;
+    size_t n = 0;
     for (int i = 0; i < r->n; i++)
         ids[n++] = r->entries[i].id;
-    for (size_t i = 0; !is_cleared && (id = boot_camera(r->options.boot, i)) && n_left < 3 * CONFIG_CAMERAS_MAX; i++)
-        if (!find_entry(r, id) && (left[n_left] = strdup(id)))
-            ids[n++] = left[n_left++];
+    for (size_t i = 0; !is_cleared && (id = boot_camera(r->options.boot, i)) && n < 4 * CONFIG_CAMERAS_MAX; i++)
+        if (!find_entry(r, id))
+            ids[n++] = id;
     if (boot_cameras_set(r->options.boot, ids, n, &err) != 0)
         log_warning("ignoring that the names of cameras cannot be kept: %s", err.text);
-    while (n_left > 0)
-        free(left[--n_left]);
     r->has_new_names = false;
 }
 

@@ -34,18 +34,21 @@ static char *find_at(char *p)
     return at && ((size_t)(at - p) < authority || memchr(p, '@', authority) || memchr(p, ':', authority)) ? at : NULL;
 }
 
+char *log_mask(char *begin, char *end)
+{
+    const size_t n = (size_t)(end - begin), stars = n < 3 ? n : 3;
+    memset(begin, '*', stars);
+    memmove(begin + stars, end, strlen(end) + 1);
+    return begin + stars;
+}
+
 void log_redact(char *s)
 {
     for (char *p = strstr(s, "://"); p; p = strstr(p, "://")) {
         p += 3;
         char *at = find_at(p);
-        if (!at)
-            continue;
-        /* `***@` where there is room for it, which there is for any user info of three bytes or more */
-        const size_t stars = (size_t)(at - p) < 3 ? (size_t)(at - p) : 3;
-        memset(p, '*', stars);
-        memmove(p + stars, at, strlen(at) + 1);
-        p += stars;
+        if (at)
+            p = log_mask(p, at);
     }
 }
 

@@ -55,4 +55,7 @@ size_t log_recent(char *out, size_t cap);
 /* Replace the user info of every URL in s, in place (the text only gets shorter or stays). */
 void log_redact(char *s);
 
+/* Replace begin..end, a part of a NUL-terminated text, by three stars, or as many as it is long where it is shorter. Returns what follows the stars. */
+char *log_mask(char *begin, char *end);
+
 #endif

@@ -68,11 +68,7 @@ static void test_model_comes_later(void **state)
     struct box_rig *r = *state;
     struct subscriber *s = &r->subscriber;
     char engine[1500], model[400];
-    if (!broker_is_there())
-        skip_because("mosquitto is not installed");
-    broker_start(&r->broker, NULL);
-    subscriber_start(s, &r->broker, "heron/#");
-    box_init(&r->box);
+    box_rig_open(r);
     snprintf(model, sizeof model, "%s/later.gguf", r->box.folder);
     snprintf(engine, sizeof engine, "engine: { model: '%s', vision: '%s', device: cpu, threads: 2 }\n", model, box_vision());
     box_configure(&r->box, &r->broker, engine, "cameras:\n" YARD);
@@ -96,11 +92,7 @@ static void test_damaged_model(void **state)
     struct box_rig *r = *state;
     struct subscriber *s = &r->subscriber;
     char engine[1500], model[400];
-    if (!broker_is_there())
-        skip_because("mosquitto is not installed");
-    broker_start(&r->broker, NULL);
-    subscriber_start(s, &r->broker, "heron/#");
-    box_init(&r->box);
+    box_rig_open(r);
     snprintf(model, sizeof model, "%s/half.gguf", r->box.folder);
     FILE *in = fopen(box_model(), "rbe"), *out = fopen(model, "wbe");
     assert_true(in && out);
@@ -123,11 +115,7 @@ static void test_device_that_is_not_there(void **state)
     struct box_rig *r = *state;
     struct subscriber *s = &r->subscriber;
     char engine[1500];
-    if (!broker_is_there())
-        skip_because("mosquitto is not installed");
-    broker_start(&r->broker, NULL);
-    subscriber_start(s, &r->broker, "heron/#");
-    box_init(&r->box);
+    box_rig_open(r);
     snprintf(engine, sizeof engine, "engine: { model: '%s', vision: '%s', device: 'cuda:63' }\n", box_model(), box_vision());
     box_configure(&r->box, &r->broker, engine, "cameras:\n" YARD);
     box_start(&r->box, NULL);

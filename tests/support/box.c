@@ -161,15 +161,20 @@ int box_tear_down(void **state)
     return 0;
 }
 
-void box_rig_start(struct box_rig *r, const char *cameras, const char *const *env)
+void box_rig_open(struct box_rig *r)
 {
     if (!broker_is_there())
         skip_because("mosquitto is not installed");
-    if (!schema_judge_is_there())
-        skip_because("python3-jsonschema is not installed");
     broker_start(&r->broker, NULL);
     subscriber_start(&r->subscriber, &r->broker, "heron/#");
     box_init(&r->box);
+}
+
+void box_rig_start(struct box_rig *r, const char *cameras, const char *const *env)
+{
+    if (!schema_judge_is_there())
+        skip_because("python3-jsonschema is not installed");
+    box_rig_open(r);
     box_configure(&r->box, &r->broker, NULL, cameras);
     box_start(&r->box, env);
 }

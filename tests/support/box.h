@@ -67,6 +67,9 @@ struct box_rig {
 int box_set_up(void **state);
 int box_tear_down(void **state);
 
+/* Skips where mosquitto is missing. Starts broker and consumer; the box is to be configured and started. */
+void box_rig_open(struct box_rig *r);
+
 /* Skips where mosquitto or the judge is missing. Starts all three, the box with these `cameras:` lines. */
 void box_rig_start(struct box_rig *r, const char *cameras, const char *const *env);
 
