@@ -1,0 +1,28 @@
+/*
+ * scene_lens - what lies between a drawn scene and the camera's picture of it: time of day, lamps, fog, rain, exposure, vignette and noise, in one pass over the
+ * pixels.
+ *
+ * Life cycle: scene_lens_open -> scene_lens_apply any number of times -> scene_lens_close. Threads: one at a time. Memory: all in open.
+ */
+#ifndef HERON_PIPELINE_SCENE_LENS_H
+#define HERON_PIPELINE_SCENE_LENS_H
+
+#include "base/err.h"
+#include "pipeline/yard.h"
+
+struct scene_lens;
+
+/* Errors: ERR_NOMEM. view: borrowed; distance of each pixel's ground gives fog its depth. */
+int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, int height_px, struct scene_lens **ret_lens,
+                    struct err *err);
+void scene_lens_close(struct scene_lens *lens);
+
+/*
+ * rgb [height_px] rows of stride_bytes, drawn in full daylight -> the camera's picture. glow [height_px, width_px] is the lamps' light. map [height_px, width_px] and
+ * depth_m[256]: the distance of the object that a pixel shows (map 0: the ground's or the sky's own). emit[256]: 255 for objects that shine themselves (fire, lamps), 0 otherwise.
+ * i_frame seeds noise and rain.
+ */
+void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
+                      const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes);
+
+#endif
