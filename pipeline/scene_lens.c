@@ -1,0 +1,304 @@
+/*
+ * scene_lens - light, fog, rain, exposure, vignette and noise, in one pass over the rows from top to bottom.
+ *
+ * What a frame's sky decides is put into tables first (light by glow, fog by row and by object); the pass itself is in integers, 16 bits after the point.
+ * The pass goes downwards so that wet ground can mirror rows above it that are finished.
+ */
+#include "pipeline/scene_lens.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+#define ONE         65536
+#define GROUND_M    26.0 /* where the yard's ground ends: building and fence hide what is behind */
+#define BACK_M      40.0 /* what stands there and behind, up to the horizon */
+#define SKY_M       90.0
+#define FOG_PER_M   0.05 /* at fog 1: 60 m leave 5 % */
+#define RAIN_MAX    420  /* streaks in 341x192 */
+#define NOISE_DAY   1.2
+#define NOISE_NIGHT 3.5
+
+struct scene_lens {
+    int width_px, height_px;
+    uint64_t seed;
+    int ground_row, horizon_row; /* first row that is ground for sure; the horizon's */
+    float *depth_m;              /* [height_px] of what stands still */
+    int32_t *fog_row;            /* [height_px] how much fog hides, of the frame at hand */
+    int32_t *vignette_row;       /* [height_px], and [width_px]: their sum is what is lost */
+    int32_t *vignette_col;
+    uint8_t *wet; /* [height_px, width_px] how well the wet ground mirrors */
+    /* of the frame at hand */
+    int32_t light[256][3];
+    int32_t fog_id[256];
+    int32_t fog_colour[3];
+    int32_t exposure;
+};
+
+static double lens_unit(double v)
+{
+    return fmin(fmax(v, 0), 1);
+}
+
+/* exp(-x) for x >= 0, within 1 % where it matters; libm's differ. */
+static double lens_fade(double x)
+{
+    double v = 1 - x / 64;
+    if (v <= 0)
+        return 0;
+    for (int i = 0; i < 6; i++)
+        v *= v;
+    return v;
+}
+
+static uint32_t lens_hash(uint32_t salt, int a, int b)
+{
+    uint32_t h = salt ^ (uint32_t)a * 0x9E3779B1u ^ (uint32_t)b * 0x85EBCA77u;
+    h = (h ^ h >> 15) * 0x2C1B3C6Du;
+    h = (h ^ h >> 12) * 0x297A2D39u;
+    return h ^ h >> 15;
+}
+
+/* Smooth noise over the plane, 0 to 1, one bump per unit. */
+static double lens_bumps(uint32_t salt, double x, double y)
+{
+    double fx = floor(x), fy = floor(y), u = x - fx, v = y - fy;
+    int ix = (int)fx, iy = (int)fy;
+    u = u * u * (3 - 2 * u);
+    v = v * v * (3 - 2 * v);
+    double a = lens_hash(salt, ix, iy) >> 8, b = lens_hash(salt, ix + 1, iy) >> 8;
+    double c = lens_hash(salt, ix, iy + 1) >> 8, d = lens_hash(salt, ix + 1, iy + 1) >> 8;
+    return (a + (b - a) * u + (c - a) * v + (a - b - c + d) * u * v) * 0x1p-24;
+}
+
+/* Where puddles lie: by world place, so that they follow the perspective. */
+static void lens_fill_wet(struct scene_lens *lens, const struct scene_view *view)
+{
+    uint32_t salt = (uint32_t)rng_at(lens->seed, 0x3e7);
+    for (int y = lens->ground_row; y < lens->height_px; y++) {
+        double depth = lens->depth_m[y];
+        double up = (view->cy - y - 0.5) / view->focal_px;
+        double z = depth * (view->pitch_cos + up * view->pitch_sin);
+        for (int x = 0; x < lens->width_px; x++) {
+            double across = depth * (x + 0.5 - view->cx) / view->focal_px;
+            double n = 0.65 * lens_bumps(salt, across * 0.3, z * 0.45) + 0.35 * lens_bumps(salt + 1, across * 0.9, z * 1.3);
+            double puddle = lens_unit((n - 0.52) * 7);
+            lens->wet[(size_t)y * (size_t)lens->width_px + (size_t)x] = (uint8_t)(70 + 120 * puddle);
+        }
+    }
+}
+
+int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, int height_px, struct scene_lens **ret_lens,
+                    struct err *err)
+{
+    size_t w = (size_t)width_px, h = (size_t)height_px;
+    struct scene_lens *lens = calloc(1, sizeof *lens);
+    if (!lens)
+        goto fail;
+    lens->width_px = width_px;
+    lens->height_px = height_px;
+    lens->seed = rng_at(seed, 0x1e25);
+    lens->exposure = ONE;
+    lens->depth_m = calloc(h, sizeof *lens->depth_m);
+    lens->fog_row = calloc(h, sizeof *lens->fog_row);
+    lens->vignette_row = calloc(h, sizeof *lens->vignette_row);
+    lens->vignette_col = calloc(w, sizeof *lens->vignette_col);
+    lens->wet = calloc(w * h, 1);
+    if (!lens->depth_m || !lens->fog_row || !lens->vignette_row || !lens->vignette_col || !lens->wet)
+        goto fail;
+    double horizon = scene_view_horizon(view);
+    lens->horizon_row = (int)fmin(fmax(horizon, 0), height_px);
+    lens->ground_row = height_px;
+    for (int y = height_px - 1; y >= 0; y--) {
+        /* Without roll a row of ground has one depth. */
+        double up = (view->cy - y - 0.5) / view->focal_px, fall = view->pitch_sin - up * view->pitch_cos;
+        double depth = fall > 1e-3 ? view->height_m / fall : BACK_M;
+        if (depth < GROUND_M)
+            lens->ground_row = y;
+        if (y < horizon)
+            depth = BACK_M + (SKY_M - BACK_M) * lens_unit((horizon - y) / (0.15 * height_px));
+        else
+            depth = fmin(depth, BACK_M);
+        lens->depth_m[y] = (float)depth;
+        double dy = 2 * (y + 0.5) / height_px - 1;
+        lens->vignette_row[y] = (int32_t)(0.07 * ONE * dy * dy);
+    }
+    for (int x = 0; x < width_px; x++) {
+        double dx = 2 * (x + 0.5) / width_px - 1;
+        lens->vignette_col[x] = (int32_t)(0.09 * ONE * dx * dx);
+    }
+    lens_fill_wet(lens, view);
+    *ret_lens = lens;
+    return 0;
+fail:
+    scene_lens_close(lens);
+    return err_set(err, ERR_NOMEM, "no memory for a lens of %dx%d", width_px, height_px);
+}
+
+void scene_lens_close(struct scene_lens *lens)
+{
+    if (!lens)
+        return;
+    free(lens->depth_m);
+    free(lens->fog_row);
+    free(lens->vignette_row);
+    free(lens->vignette_col);
+    free(lens->wet);
+    free(lens);
+}
+
+/* The tables of a frame. */
+static void lens_prepare(struct scene_lens *lens, const struct yard_sky *sky, const float depth_m[256])
+{
+    static const double night[3] = {0.27, 0.30, 0.38}, lamp[3] = {1.16, 1.00, 0.72}, low_sun[3] = {1.08, 0.90, 0.72};
+    static const double fog_day[3] = {196, 200, 204}, fog_night[3] = {50, 54, 64};
+    double day = lens_unit(sky->day), dusk = lens_unit(sky->dusk), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
+    double on = lens_unit((0.8 - day) / 0.45), dull = 1 - 0.14 * rain - 0.06 * fog;
+    lens->exposure = (int32_t)(sky->exposure * ONE);
+    for (int k = 0; k < 3; k++) {
+        double ambient = (night[k] + (1 - night[k]) * day) * (1 + (low_sun[k] - 1) * dusk) * (1 - (1 - dull) * day);
+        double gain = on * fmax(lamp[k] - 0.8 * ambient, 0);
+        for (int g = 0; g < 256; g++)
+            lens->light[g][k] = (int32_t)((ambient + gain * g / 255) * sky->exposure * ONE);
+        double tint = 1 + (low_sun[k] - 1) * dusk * 0.6;
+        lens->fog_colour[k] = (int32_t)((fog_night[k] + (fog_day[k] - fog_night[k]) * day) * tint * sky->exposure);
+    }
+    /* rain hides a little too */
+    double per_m = FOG_PER_M * (fog + 0.12 * rain);
+    for (int y = 0; y < lens->height_px; y++)
+        lens->fog_row[y] = (int32_t)(ONE * (1 - lens_fade(per_m * (double)lens->depth_m[y])));
+    lens->fog_id[0] = 0;
+    for (int i = 1; i < 256; i++)
+        lens->fog_id[i] = (int32_t)(ONE * (1 - lens_fade(per_m * fmin(fmax((double)depth_m[i], 0), 200))));
+}
+
+/* One streak of rain, falling along a slope; its colour follows the light. */
+static void lens_streak(const struct scene_lens *lens, double x, double y, double length, double slope, int alpha,
+                        const int32_t colour[3], uint8_t *rgb, size_t stride_bytes)
+{
+    int y0 = (int)floor(y), n = (int)length;
+    for (int i = 0; i < n; i++) {
+        int row = y0 + i;
+        if (row < 0 || row >= lens->height_px)
+            continue;
+        double at = x + slope * i, left = floor(at);
+        int col = (int)left, part = (int)((at - left) * 256);
+        int fade = i * 2 < n ? 128 + 256 * i / n : 384 - 256 * i / n; /* thin at both ends */
+        for (int side = 0; side < 2; side++) {
+            int xx = col + side, a = alpha * (side ? part : 256 - part) / 256 * fade / 256;
+            if (xx < 0 || xx >= lens->width_px)
+                continue;
+            uint8_t *px = rgb + (size_t)row * stride_bytes + (size_t)xx * 3;
+            for (int k = 0; k < 3; k++)
+                if (colour[k] > px[k])
+                    px[k] = (uint8_t)(px[k] + (colour[k] - px[k]) * a / 256);
+        }
+    }
+}
+
+static void lens_rain(const struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, uint8_t *rgb,
+                      size_t stride_bytes)
+{
+    double day = lens_unit(sky->day), rain = lens_unit(sky->rain), h = lens->height_px;
+    double scale = h / 192;
+    int n = (int)(rain * RAIN_MAX);
+    int32_t colour[3] = {(int32_t)(96 + 130 * day), (int32_t)(100 + 130 * day), (int32_t)(110 + 128 * day)};
+    struct rng r = {.seed = rng_at(lens->seed ^ 0x4a13, i_frame)};
+    double slope = 0.06 + 0.22 * fmin(fmax(sky->wind, -1), 1);
+    for (int i = 0; i < n; i++) {
+        uint64_t bits = rng_next(&r);
+        double near = (double)(bits & 255) / 255; /* near drops are long */
+        double length = (5 + 15 * near * near) * scale;
+        double x = ((double)(bits >> 8 & 0xffff) / 65536 * 1.2 - 0.1) * lens->width_px;
+        double y = ((double)(bits >> 24 & 0xffff) / 65536 * 1.2 - 0.15) * h;
+        int alpha = 40 + (int)(70 * near) - (int)(day * 10);
+        lens_streak(lens, x, y, length, slope + 0.03 * ((double)(bits >> 40 & 255) / 128 - 1), alpha, colour, rgb,
+                    stride_bytes);
+        if (scale > 1.5) /* in larger pictures a streak is wider than a pixel */
+            lens_streak(lens, x + 0.7, y, length, slope, alpha * 2 / 3, colour, rgb, stride_bytes);
+    }
+}
+
+static inline int32_t lens_clamp(int32_t v)
+{
+    return v < 0 ? 0 : v > 255 ? 255 : v;
+}
+
+/* Light and fog of one pixel, in 1/256 steps. */
+static inline void lens_tone(const struct scene_lens *lens, const uint8_t *px, const int32_t *light, int32_t emit, int32_t fog,
+                             int32_t ret_v[3])
+{
+    for (int k = 0; k < 3; k++) {
+        int32_t l = light[k];
+        if (emit)
+            l += (lens->exposure - l) / 256 * emit / 255 * 256;
+        int32_t v = px[k] * (l >> 8);
+        if (fog)
+            v += (int32_t)((int64_t)((lens->fog_colour[k] << 8) - v) * fog >> 16);
+        ret_v[k] = v;
+    }
+}
+
+void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
+                      const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes)
+{
+    (void)t_s;
+    int w = lens->width_px, h = lens->height_px;
+    lens_prepare(lens, sky, depth_m);
+    double day = lens_unit(sky->day), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
+    /* three bytes less 382: standard deviation 128 */
+    int32_t noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * ONE / 128);
+    int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)); /* clouds take colour away */
+    int32_t dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
+    int32_t wet = (int32_t)(ONE * rain), dark = (int32_t)(ONE * 0.30 * rain);
+    bool is_dull = dull > 0;
+    uint64_t frame_seed = rng_at(lens->seed, i_frame);
+    for (int y = 0; y < h; y++) {
+        uint8_t *px = rgb + (size_t)y * stride_bytes;
+        size_t at = (size_t)y * (size_t)w;
+        /* mirrors: the row as far above the ground's edge as this one is below, moved sideways by ripples */
+        int mirror_y = 2 * lens->ground_row - y - 1;
+        bool is_wet = wet > 0 && y >= lens->ground_row;
+        const uint8_t *mirror = is_wet && mirror_y >= 0 ? rgb + (size_t)mirror_y * stride_bytes : NULL;
+        int ripple = is_wet ? (int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1 : 0;
+        int32_t grey_part = y < lens->horizon_row ? dull_sky : dull;
+        uint64_t r = rng_at(frame_seed, (uint64_t)y) | 1, word = 0;
+        for (int x = 0; x < w; x++, px += 3) {
+            if ((x & 1) == 0) {
+                r ^= r << 13;
+                r ^= r >> 7;
+                r ^= r << 17;
+                word = r * UINT64_C(0x2545F4914F6CDD1D);
+            }
+            int id = map ? map[at + (size_t)x] : 0;
+            int32_t v[3];
+            lens_tone(lens, px, lens->light[glow[at + (size_t)x]], id ? emit[id] : 0, id ? lens->fog_id[id] : lens->fog_row[y],
+                      v);
+            if (is_dull) {
+                int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
+                for (int k = 0; k < 3; k++)
+                    v[k] += (int32_t)((int64_t)(grey - v[k]) * grey_part >> 16);
+            }
+            if (is_wet && !id) {
+                int32_t shine = (int32_t)((int64_t)lens->wet[at + (size_t)x] * wet >> 9); /* to 24 % of 65536 at most */
+                int xm = x + ripple < 0 ? 0 : x + ripple >= w ? w - 1 : x + ripple;
+                for (int k = 0; k < 3; k++) {
+                    v[k] -= (int32_t)((int64_t)v[k] * dark >> 16);
+                    if (mirror)
+                        v[k] += (int32_t)((int64_t)((mirror[xm * 3 + k] << 8) - v[k]) * shine >> 16);
+                }
+            }
+            int32_t keep = ONE - lens->vignette_row[y] - lens->vignette_col[x];
+            int32_t n = ((int32_t)(word & 255) + (int32_t)(word >> 8 & 255) + (int32_t)(word >> 16 & 255) - 382) * noise;
+            int32_t tint = ((int32_t)(word >> 24 & 15) - 7) * noise * 4, cold = ((int32_t)(word >> 28 & 15) - 7) * noise * 4;
+            word >>= 32;
+            px[0] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[0] * keep >> 8) + n + tint + 32768) >> 16);
+            px[1] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[1] * keep >> 8) + n + 32768) >> 16);
+            px[2] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[2] * keep >> 8) + n + cold + 32768) >> 16);
+        }
+    }
+    if (rain > 0)
+        lens_rain(lens, sky, i_frame, rgb, stride_bytes);
+}
