@@ -16,7 +16,8 @@
  *   rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH, rtsps://...
  *   v4l2:NODE                           /dev/v4l/by-id/..., /dev/v4l/by-path/..., /dev/videoN
  *   gst:DESCRIPTION                     the user's own pipeline up to raw video, as for gst-launch-1.0
- *   synth:SCENE[?seed=N][&size=WxH][&fps=N][&pace=fast]   a rendered scene with known truth; scenes: yard
+ *   synth:SCENE[?seed=N][&size=WxH][&fps=N][&pace=fast][&codec=h264[&quality=N]]   a rendered scene with known truth; scenes:
+ * yard. With codec=h264 each picture goes through a real encoder and decoder; quality 18 (best) to 40, 28 unless told
  *
  * Threads: every function may be called from any thread, but pl_camera_close only once and with no other call on that camera
  * running. Memory: the pool is allocated in pl_camera_open (frames * max_pixels * 3 bytes); after that Heron's own part of
@@ -122,7 +123,7 @@ const char *pl_camera_state_name(enum pl_camera_state state);
 
 /*
  * Validate a source, without any I/O: scheme, host, port, options. Errors: ERR_INVAL with the cause, the nearest key or scene
- * named; ERR_UNSUPPORTED for a gst: description of elements that this machine lacks.
+ * named; ERR_UNSUPPORTED for a gst: description of elements that this machine lacks, or codec=h264 without an encoder.
  */
 int pl_source_check(const char *source, struct err *err);
 
@@ -166,7 +167,15 @@ const char *pl_camera_get_id(const struct pl_camera *camera);
 /* Pipelines of this process that would not stop, over all cameras. When it grows, a restart of the process is due. */
 uint32_t pl_leaked_pipelines(void);
 
-/* ---- the synthetic camera by hand (tools/scene, tests) ------------------------------------------------------------------------ */
+/* ---- pictures as files -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Write an IMAGE_RGB24 picture as PNG. A file of that name is replaced whole: it is written beside and then renamed.
+ * Thread: any. Errors: ERR_NOT_FOUND (no such folder), ERR_IO, ERR_UNSUPPORTED (another format), ERR_NOMEM.
+ */
+int pl_picture_write(const char *path, const struct image_view *view, struct err *err);
+
+/* ---- the synthetic camera by hand (heron synth, tests) ------------------------------------------------------------------------ */
 
 struct pl_synth;
 
@@ -175,6 +184,7 @@ struct pl_synth_info {
     int width_px, height_px;
     double fps;
     uint64_t seed;
+    int key_frames; /* codec=h264: every so many frames one stands alone; 0: all do */
 };
 
 /* Open a `synth:` source. Errors: those of pl_source_check; ERR_NOMEM. */
@@ -188,10 +198,15 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  * Draw frame number i_frame (time i_frame / fps) into rgb [height_px, width_px, 3] with rows of stride_bytes. The same (scene,
  * seed, size, fps, i_frame) gives the same bytes on every machine of one floating-point arithmetic, in any order of calls.
  *
+ * With codec=h264 the bytes depend on the frames before as well: drawn one after the other from a multiple of key_frames on, they are what the
+ * camera gives, on one version of the encoder. Numbers may be skipped; one that is not above the last, or a multiple of key_frames
+ * between them, starts a new key frame. The truth is the same with a codec and without.
+ *
  * ret_truth gets the truth as JSON text, borrowed until the next call on `synth`; may be NULL.
- * Thread: one at a time per synth.
+ * Thread: one at a time per synth. Errors: none without a codec; ERR_IO, ERR_NOMEM: the codec failed, and rgb is the picture as drawn. Without
+ * a text.
  */
-void pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth);
+int pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth);
 
 /* ---- devices and probing (heron cameras) -------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 /* source - the table of kinds, and what can be said about a source without opening it. Pure but for the check of gst: */
 #include "pipeline/source.h"
 
+#include "pipeline/codec.h"
 #include "pipeline/scene.h"
 
 static const struct {
@@ -21,6 +22,8 @@ int source_parse(const char *source, struct url *ret_url, struct err *err)
     int rc = url_parse(source, &url, err);
     if (!rc && url.kind == URL_SYNTH)
         rc = scene_check(url.location, err);
+    if (!rc && url.kind == URL_SYNTH && url.is_h264)
+        rc = codec_loop_check(err);
     if (!rc && url.kind == URL_GST)
         rc = source_gst_check(url.location, err);
     if (!rc && ret_url)

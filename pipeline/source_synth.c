@@ -3,6 +3,9 @@
  *
  * Frame numbers follow the monotonic clock from the moment the source was opened: a supervisor that comes late skips numbers, as a
  * real camera's viewer misses pictures. With pace=fast every number is drawn, as fast as they are asked for.
+ *
+ * With codec=h264 a picture that was drawn goes through a codec_loop. Key frames lie on the frame numbers that are multiples of KEY_FRAME_S, so that where
+ * drawing began makes no difference from the next of them on.
  */
 #include <math.h>
 #include <stdio.h>
@@ -10,15 +13,51 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "pipeline/codec.h"
 #include "pipeline/frame.h"
 #include "pipeline/scene.h"
 #include "pipeline/source.h"
+
+#define KEY_FRAME_S 2 /* from one key frame to the next, as cameras have it */
+
+/* ---- the way through a codec ------------------------------------------------------------------------------------------------ */
+
+struct synth_codec {
+    struct codec_loop *loop; /* NULL: pictures are handed out as they are drawn */
+    uint64_t key_frames;     /* from one to the next */
+    uint64_t i_last;
+    bool is_broken; /* nothing can be built on what went through before */
+};
+
+static uint64_t synth_key_frames(const struct url *url)
+{
+    return url->fps > 1 ? (uint64_t)llround(url->fps * KEY_FRAME_S) : 1;
+}
+
+static int synth_codec_open(struct synth_codec *c, const struct url *url, int width_px, int height_px, struct err *err)
+{
+    c->key_frames = synth_key_frames(url);
+    c->is_broken = true;
+    return url->is_h264 ? codec_loop_open(width_px, height_px, url->fps, url->quality, &c->loop, err) : 0;
+}
+
+static int synth_codec_run(struct synth_codec *c, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, struct err *err)
+{
+    if (!c->loop)
+        return 0;
+    const bool is_key = c->is_broken || i_frame <= c->i_last || i_frame / c->key_frames != c->i_last / c->key_frames;
+    const int rc = codec_loop_run(c->loop, is_key, rgb, stride_bytes, err);
+    c->is_broken = rc != 0;
+    c->i_last = i_frame;
+    return rc;
+}
 
 /* ---- by hand ------------------------------------------------------------------------------------------------------------ */
 
 struct pl_synth {
     struct url url;
     struct scene *scene;
+    struct synth_codec codec;
     char truth[FRAME_TRUTH_BYTES];
 };
 
@@ -32,6 +71,8 @@ int pl_synth_open(const char *source, struct pl_synth **ret_synth, struct err *e
         rc = err_set(err, ERR_INVAL, "expected a synth: source, such as synth:yard");
     if (!rc)
         rc = scene_open(s->url.location, s->url.seed, s->url.width_px, s->url.height_px, &s->scene, err);
+    if (!rc)
+        rc = synth_codec_open(&s->codec, &s->url, s->url.width_px, s->url.height_px, err);
     if (rc)
         goto fail;
     *ret_synth = s;
@@ -45,6 +86,7 @@ void pl_synth_close(struct pl_synth *s)
 {
     if (!s)
         return;
+    codec_loop_close(s->codec.loop);
     scene_close(s->scene);
     free(s);
 }
@@ -57,14 +99,16 @@ void pl_synth_get_info(const struct pl_synth *s, struct pl_synth_info *ret_info)
         .height_px = s->url.height_px,
         .fps = s->url.fps,
         .seed = s->url.seed,
+        .key_frames = s->codec.loop ? (int)s->codec.key_frames : 0,
     };
 }
 
-void pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
+int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
 {
     scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, s->truth, sizeof s->truth);
     if (ret_truth)
         *ret_truth = s->truth;
+    return synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, NULL);
 }
 
 /* ---- as a camera -------------------------------------------------------------------------------------------------------- */
@@ -72,6 +116,7 @@ void pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t st
 struct synth {
     const struct url *url;
     struct scene *scene;
+    struct synth_codec codec;
     int width_px, height_px;
     int64_t start_ns;
     int64_t period_ns;  /* between two frames */
@@ -85,6 +130,7 @@ static bool synth_close(struct source *source)
 {
     struct synth *s = (struct synth *)source;
     if (s) {
+        codec_loop_close(s->codec.loop);
         scene_close(s->scene);
         free(s);
     }
@@ -102,6 +148,8 @@ static int synth_open(const struct source_settings *settings, struct source **re
     s->period_ns = (int64_t)(1e9 / url->fps);
     s->step = settings->max_fps > 0 && settings->max_fps < url->fps ? (uint64_t)ceil(url->fps / settings->max_fps - 1e-6) : 1;
     int rc = scene_open(url->location, url->seed, s->width_px, s->height_px, &s->scene, err);
+    if (!rc)
+        rc = synth_codec_open(&s->codec, url, s->width_px, s->height_px, err);
     if (rc)
         goto fail;
     s->start_ns = clock_now_ns();
@@ -143,21 +191,29 @@ static int synth_fill(struct source *source, struct pl_frame *frame, struct err 
     frame->capture_wall_ns = clock_wall_ns_of(s->picture_ns);
     scene_draw(s->scene, s->i_frame, (double)s->i_frame / s->url->fps, rgb, (size_t)s->width_px * 3, truth, FRAME_TRUTH_BYTES);
     frame->truth = truth;
-    return 0;
+    return synth_codec_run(&s->codec, s->i_frame, rgb, (size_t)s->width_px * 3, err);
 }
 
 static void synth_get_info(struct source *source, struct source_info *ret_info)
 {
     struct synth *s = (struct synth *)source;
+    const int64_t interval_ns = s->period_ns * (int64_t)s->step;
     *ret_info = (struct source_info){
         .codec = "raw",
         .picture_ns = s->picture_ns,
-        .interval_ns = s->url->is_fast ? 0 : s->period_ns * (int64_t)s->step,
+        .interval_ns = s->url->is_fast ? 0 : interval_ns,
         .width_px = s->url->width_px,
         .height_px = s->url->height_px,
         .coded_frames = s->n_waited,
         .key_frames = s->n_waited,
     };
+    if (s->codec.loop) {
+        snprintf(ret_info->codec, sizeof ret_info->codec, "h264");
+        snprintf(ret_info->decoder, sizeof ret_info->decoder, "libavcodec h264");
+        ret_info->key_frames = s->n_waited ? 1 + s->i_frame / s->codec.key_frames : 0;
+        ret_info->gop_frames = ret_info->key_frames > 1 ? (int)s->codec.key_frames : 0;
+        ret_info->gop_ns = ret_info->gop_frames * s->period_ns;
+    }
 }
 
 const struct source_ops source_synth_ops = {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/codec.h"
+
 #define ARRAY_LEN(a) ((int)(sizeof(a) / sizeof(a)[0]))
 
 /* Insertions, deletions, replacements and swaps of neighbours that turn a into b. */
@@ -107,10 +109,21 @@ static int url_word(const char *value, const char *key, const char *is_true, con
     return 0;
 }
 
+static int url_quality(const char *value, int *ret, struct err *err)
+{
+    int quality = 0, used = 0;
+    if (strlen(value) > 3 || !isdigit((unsigned char)value[0]) || sscanf(value, "%3d%n", &quality, &used) != 1 || value[used] ||
+        quality < CODEC_QUALITY_MIN || quality > CODEC_QUALITY_MAX)
+        return err_set(err, ERR_INVAL, "quality=%s: expected a whole number from %d (best) to %d (worst)", value,
+                       CODEC_QUALITY_MIN, CODEC_QUALITY_MAX);
+    *ret = quality;
+    return 0;
+}
+
 static int url_option(struct url *u, const char *key, const char *value, struct err *err)
 {
     static const char *const file_keys[] = {"loop", "pace"};
-    static const char *const synth_keys[] = {"seed", "size", "fps", "pace"};
+    static const char *const synth_keys[] = {"seed", "size", "fps", "pace", "codec", "quality"};
     const char *const *keys = u->kind == URL_FILE ? file_keys : synth_keys;
     int n_keys = u->kind == URL_FILE ? ARRAY_LEN(file_keys) : ARRAY_LEN(synth_keys);
     bool known = false;
@@ -127,6 +140,10 @@ static int url_option(struct url *u, const char *key, const char *value, struct 
         return url_word(value, key, "fast", "real", &u->is_fast, err);
     if (strcmp(key, "fps") == 0)
         return url_number(value, 0.1, 120, key, &u->fps, err);
+    if (strcmp(key, "codec") == 0)
+        return url_word(value, key, "h264", "none", &u->is_h264, err);
+    if (strcmp(key, "quality") == 0)
+        return url_quality(value, &u->quality, err);
     if (strcmp(key, "seed") == 0) {
         char *end;
         errno = 0;
@@ -201,9 +218,13 @@ static int url_parse_synth(struct url *u, const char *s, struct err *err)
     int rc = url_decode(s, n, u->location, 64, "synth: scene", err);
     if (!rc && s[n] == '?') {
         rc = url_options(u, s + n + 1, err);
+        if (!rc && u->quality && !u->is_h264)
+            rc = err_set(err, ERR_INVAL, "quality=%d: only codec=h264 has one", u->quality);
         if (rc)
             err_prefix(err, "synth");
     }
+    if (u->quality == 0)
+        u->quality = CODEC_QUALITY_DEFAULT;
     return rc;
 }
 

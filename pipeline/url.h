@@ -31,6 +31,8 @@ struct url {
     uint64_t seed;
     int width_px, height_px;
     double fps;
+    bool is_h264; /* codec=h264 */
+    int quality;  /* of that codec, CODEC_QUALITY_MIN to _MAX */
 };
 
 /*

@@ -25,6 +25,7 @@ static void check(const struct url *u)
     if (u->kind == URL_SYNTH) {
         REQUIRE(u->width_px >= 64 && u->width_px <= 3840 && u->height_px >= 48 && u->height_px <= 2160);
         REQUIRE(u->fps >= 0.1 && u->fps <= 120);
+        REQUIRE(u->quality >= 18 && u->quality <= 40);
     }
 }
 

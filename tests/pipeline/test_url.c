@@ -61,6 +61,10 @@ static void synth(void **state)
     assert_true(u.seed == UINT64_MAX && u.fps == 12.5 && u.is_fast);
     assert_int_equal(u.width_px, 320);
     assert_int_equal(u.height_px, 180);
+    assert_true(!u.is_h264 && u.quality == 28);
+    u = parsed("synth:yard?quality=18&codec=h264");
+    assert_true(u.is_h264 && u.quality == 18);
+    assert_false(parsed("synth:yard?codec=none").is_h264);
 }
 
 static void others(void **state)
@@ -96,6 +100,12 @@ static void refusals(void **state)
         {"synth:yard?fps=0", "number from 0.1 to 120"},
         {"synth:yard?fps=nan", "number from 0.1 to 120"},
         {"synth:yard?fps=1e400", "number from 0.1 to 120"},
+        {"synth:yard?codec=h265", "expected h264 or none"},
+        {"synth:yard?codec=h264&quality=17", "from 18 (best) to 40 (worst)"},
+        {"synth:yard?codec=h264&quality=41", "from 18 (best) to 40 (worst)"},
+        {"synth:yard?codec=h264&quality=28.5", "from 18 (best) to 40 (worst)"},
+        {"synth:yard?codec=h264&quality=", "from 18 (best) to 40 (worst)"},
+        {"synth:yard?quality=30", "only codec=h264 has one"},
         {"synth:yard?seed=-1", "whole number"},
         {"synth:yard?seed=18446744073709551616", "whole number"},
         {"rtsp:cam", "expected rtsp://HOST/PATH"},
