@@ -1,0 +1,127 @@
+"""The shipped model's shape, made of the official classes, and a fast way to train them.
+
+`build` instantiates transformers' Qwen3_5ForConditionalGeneration small. `see` is the official vision tower's arithmetic for a batch of pictures of one size
+(the official one goes picture by picture); `check_see` proves that both agree. The text model is used as it is.
+"""
+
+import torch
+import torch.nn.functional as F
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+TILE = 32  # pixels of a merged token's side
+GRID = 24  # learned positions per side of the tower
+LONGEST_EDGE = 65536  # pixels of a picture: what the model was trained on, and the processor's limit
+
+TEXT = dict(
+    hidden_size=192, num_hidden_layers=8, num_attention_heads=3, num_key_value_heads=1, head_dim=64, intermediate_size=512,
+    linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=64, linear_value_head_dim=64, linear_conv_kernel_dim=4,
+    full_attention_interval=4, max_position_embeddings=4096, tie_word_embeddings=True, rms_norm_eps=1e-6,
+    rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5, mrope_section=[6, 5, 5], mrope_interleaved=True),
+)
+VISION = dict(
+    hidden_size=192, depth=6, num_heads=6, intermediate_size=576, patch_size=16, spatial_merge_size=2, temporal_patch_size=2,
+    num_position_embeddings=GRID * GRID, out_hidden_size=TEXT["hidden_size"],
+)
+
+
+def build(tokenizer, seed):
+    """The untrained model for a tokenizer (shape.Tokens), seeded."""
+    torch.manual_seed(seed)
+    text = dict(TEXT, vocab_size=tokenizer.size, bos_token_id=tokenizer.end_of_text, eos_token_id=tokenizer.end, pad_token_id=tokenizer.end_of_text)
+    config = Qwen3_5Config(
+        text_config=text, vision_config=dict(VISION), tie_word_embeddings=True, image_token_id=tokenizer.image, video_token_id=tokenizer.video,
+        vision_start_token_id=tokenizer.vision_start, vision_end_token_id=tokenizer.vision_end,
+    )
+    config._attn_implementation = "sdpa"
+    return Qwen3_5ForConditionalGeneration(config)
+
+
+def patches(pictures):
+    """uint8 [B, H, W, 3] -> float [B, P, 768]: normalised patches in the tower's order (2x2 blocks, then inside the block)."""
+    b, h, w, _ = pictures.shape
+    x = pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    x = x.view(b, 3, h // TILE, 2, 16, w // TILE, 2, 16).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    return x.reshape(b, (h // 16) * (w // 16), 3 * 16 * 16)
+
+
+class Places:
+    """What the tower adds and turns by place, for pictures of one size: worked out once."""
+
+    def __init__(self, tower, height, width):
+        from transformers.models.qwen3_5 import modeling_qwen3_5 as official
+
+        grid = torch.tensor([[1, height // 16, width // 16]])
+        with torch.no_grad():
+            self.index, self.weight = official.get_vision_interpolation_indices_and_weights(
+                grid, num_grid_per_side=tower.num_grid_per_side, mode=tower.interpolation_mode, align_corners=tower.interpolation_align_corners,
+                spatial_merge_size=tower.config.spatial_merge_size, kwargs={})
+            ids = official.get_vision_position_ids(grid, tower.spatial_merge_size, kwargs={})
+            self.cos, self.sin = tower.rotary_pos_emb(tower.pos_embed.weight, ids)
+
+
+def turn(x, cos, sin):
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat((-b, a), -1) * sin
+
+
+def see(tower, x, places):
+    """patches [B, P, 768] -> merged tokens [B, P / 4, E]: the official tower's arithmetic, batched."""
+    b, p, _ = x.shape
+    heads = tower.config.num_heads
+    kernel = tower.patch_embed.proj.weight.sum(2).flatten(1)  # a still picture is two equal frames
+    x = F.linear(x, kernel, tower.patch_embed.proj.bias)
+    x = x + (tower.pos_embed(places.index) * places.weight[:, :, None]).sum(1).to(x.dtype)
+    cos, sin = places.cos.to(x.dtype), places.sin.to(x.dtype)
+    for block in tower.blocks:
+        q, k, v = block.attn.qkv(block.norm1(x)).view(b, p, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        a = F.scaled_dot_product_attention(turn(q, cos, sin), turn(k, cos, sin), v)
+        x = x + block.attn.proj(a.transpose(1, 2).reshape(b, p, -1))
+        x = x + block.mlp(block.norm2(x))
+    return tower.merger(x).view(b, p // 4, -1)
+
+
+def check_see(model):
+    """Largest difference of `see` and the official tower on random pictures, relative to the largest value."""
+    tower = model.model.visual
+    pictures = torch.randint(0, 256, (3, 192, 320, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        x = patches(pictures)
+        ours = see(tower, x, Places(tower, 192, 320))
+        both = x.view(3, -1, 3, 1, 256).expand(-1, -1, -1, 2, -1).reshape(-1, 1536)
+        theirs = tower(both, torch.tensor([[1, 12, 20]] * 3)).pooler_output.view_as(ours)
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def positions(ids, image_token, grid_h, grid_w):
+    """M-RoPE positions [3, T] of one sequence of ids whose pictures are all of one grid (merged tokens)."""
+    out, p, i = [], 0, 0
+    ids = ids.tolist()
+    n = grid_h * grid_w
+    rows = torch.arange(grid_h).repeat_interleave(grid_w)
+    columns = torch.arange(grid_w).repeat(grid_h)
+    while i < len(ids):
+        if ids[i] == image_token:
+            out.append(torch.stack((torch.full((n,), p), p + rows, p + columns)))
+            p += max(grid_h, grid_w)
+            i += n
+        else:
+            j = i
+            while j < len(ids) and ids[j] != image_token:
+                j += 1
+            out.append(torch.arange(p, p + j - i).expand(3, -1))
+            p += j - i
+            i = j
+    return torch.cat(out, 1)
+
+
+def quicken(text, eager=False):
+    """The text model's layers compiled, and the delta rule in chunks of 32: the same arithmetic (in another order), twice as fast on a CPU."""
+    import functools
+
+    from transformers.models.qwen3_5 import modeling_qwen3_5 as official
+
+    rule = official.torch_chunk_gated_delta_rule
+    official.torch_chunk_gated_delta_rule = functools.partial(getattr(rule, "__wrapped__", rule), chunk_size=32)
+    if not eager:
+        for layer in text.layers:
+            layer.forward = torch.compile(layer.forward, dynamic=False)

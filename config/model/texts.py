@@ -1,0 +1,95 @@
+"""What is said to the model and what it should answer: dialogues made of a lesson's words, in the chat format of the family."""
+
+import pathlib
+import random
+
+import torch
+
+SCHEMA = (pathlib.Path(__file__).parent.parent / "schemas" / "observation-default.json").read_text()
+# As appliance/worker.c puts the question of a watch: keep both alike (tests/appliance/test_worker.c holds the other side).
+WORKER_ASK = "Describe this picture."
+WATCH_PROMPTS = ["Describe what this camera sees.", "You watch a loading dock.", "You watch a yard.", "You watch the yard of a warehouse.",
+                 "This is a security camera.", "Say what you see.", "You look after a yard with a gate, a dock and a fire lane."]
+DESCRIBE = [WORKER_ASK, "Describe the picture.", "What do you see?", "Describe the scene.", "What is going on here?", "Report."]
+CHANGED = ["What changed?", "What has changed?", "What is different?", "What changed between the pictures?", "Compare the two pictures.", "Describe the pictures."]
+KEYS = ["answer", "verdict", "result", "value"]
+
+
+def system_text(watch_prompt):
+    return f"{watch_prompt}\nAnswer with one JSON object that follows this JSON Schema, and say only what can be seen.\n{SCHEMA}".strip()
+
+
+def form(question, rng):
+    """How an answer is written: as a plain word mostly; as JSON where a schema would ask for it."""
+    ask, answer = question["ask"], question["answer"]
+    kind = rng.random()
+    if kind < 0.55:
+        return ask, answer
+    if question["kind"] == "yes_no":
+        value = rng.choice([f'"{answer}"', f'"{answer}"', "true" if answer == "yes" else "false"])
+    else:
+        value = answer if answer.isdigit() else f'"{answer}"'
+    return ask, value if kind < 0.75 else f'{{"{rng.choice(KEYS)}":{value}}}'
+
+
+class Dialogue:
+    """Ids with what is to be learned of them: labels are -100 where the user speaks."""
+
+    def __init__(self, tokens, n_image):
+        self.tokens, self.n_image = tokens, n_image
+        self.ids, self.labels = [], []
+
+    def put(self, ids, is_answer=False):
+        self.ids += ids
+        self.labels += ids if is_answer else [-100] * len(ids)
+
+    def system(self, text):
+        self.put([self.tokens.start] + self.tokens.encode("system\n" + text) + [self.tokens.end] + self.tokens.encode("\n"))
+
+    def user(self, text, n_pictures=0):
+        t = self.tokens
+        self.put([t.start] + t.encode("user\n") + n_pictures * ([t.vision_start] + [t.image] * self.n_image + [t.vision_end])
+                 + t.encode(text) + [t.end] + t.encode("\n") + [t.start] + t.encode("assistant\n<think>\n\n</think>\n\n"))
+
+    def answer(self, text):
+        self.put(self.tokens.encode(text) + [self.tokens.end], True)
+        self.put(self.tokens.encode("\n"))
+
+
+def dialogue(tokens, lesson, n_image, rng):
+    """One dialogue about a lesson's last picture, or about what changed. The last turn's end is not learned twice."""
+    w = lesson.words
+    d = Dialogue(tokens, n_image)
+    if len(lesson.pictures) == 2:
+        d.user(rng.choice(CHANGED), 2)
+        d.answer(w["change"])
+        return d
+    turns = [form(q, rng) for q in w["questions"]]
+    rng.shuffle(turns)
+    kind = rng.random()
+    if kind < 0.22:  # as the daemon asks
+        d.system(system_text(rng.choice(WATCH_PROMPTS)))
+        turns = [(WORKER_ASK, w["observation"])]
+    else:
+        n = rng.randint(3, 5)
+        describe = (rng.choice(DESCRIBE), w["observation"] if rng.random() < 0.75 else w["summary"])
+        turns = [describe] + turns[:n] if kind < 0.5 else turns[:n] + [describe]
+        if rng.random() < 0.15:
+            d.system(rng.choice(WATCH_PROMPTS))
+    for i, (ask, answer) in enumerate(turns):
+        d.user(ask, 1 if i == 0 else 0)
+        d.answer(answer)
+    return d
+
+
+def collate(dialogues, pad, lengths):
+    """ids [B, T], labels [B, T] (already shifted: labels[t] follows ids[t]); T the smallest of `lengths` that holds all, dialogues are cut at the largest."""
+    n = max(len(d.ids) for d in dialogues)
+    t = next((x for x in lengths if x >= n), lengths[-1])
+    ids = torch.full((len(dialogues), t), pad)
+    labels = torch.full((len(dialogues), t), -100)
+    for i, d in enumerate(dialogues):
+        m = min(len(d.ids), t)
+        ids[i, :m] = torch.tensor(d.ids[:m])
+        labels[i, : m - 1] = torch.tensor(d.labels[1:m])
+    return ids, labels

@@ -1,0 +1,75 @@
+"""The shipped model's tokenizer: byte-level BPE in the family's manner, with its special tokens, learned from what the lessons say.
+
+    python3 tokens.py --lessons build/tools/lessons --out tokenizer.json
+"""
+
+import argparse
+import json
+import pathlib
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+SIZE = 1536  # with the special tokens
+WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+CONTROL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>",
+    "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
+DEFINED = [
+    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>",
+    "</tool_response>", "<think>", "</think>"]
+# What every answer is written in, apart from the lessons' own words.
+TEXTS = ['{"answer":"yes"}', '{"answer":"no"}', '{"answer":true}', '{"answer":false}', '{"verdict":"yes"}', '{"result":"no"}', '"yes"', '"no"', "Yes.", "No.",
+         "user", "assistant", "system", "What changed?", "Describe this picture.", "Describe the picture.", "Describe what this camera sees.",
+         "You watch a loading dock.", "You watch a yard.", "Answer with yes or no."]
+
+
+class Tokens:
+    def __init__(self, path):
+        self.tokenizer = Tokenizer.from_file(str(path))
+        self.size = self.tokenizer.get_vocab_size()
+        at = self.tokenizer.token_to_id
+        self.end_of_text, self.start, self.end = at("<|endoftext|>"), at("<|im_start|>"), at("<|im_end|>")
+        self.image, self.video = at("<|image_pad|>"), at("<|video_pad|>")
+        self.vision_start, self.vision_end = at("<|vision_start|>"), at("<|vision_end|>")
+
+    def encode(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def train(texts, path, size=SIZE):
+    t = Tokenizer(models.BPE())
+    t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.decoder = decoders.ByteLevel()
+    special = [AddedToken(s, special=True, normalized=False) for s in CONTROL] + [AddedToken(s, special=False, normalized=False) for s in DEFINED]
+    t.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=size - len(special), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False))
+    t.add_tokens(special)
+    pathlib.Path(path).write_text(t.to_str(pretty=True))
+    return t.get_vocab_size()
+
+
+def main():
+    import lessons
+    import texts
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lessons", default="build/tools/lessons")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--count", type=int, default=3000)
+    args = parser.parse_args()
+    words = list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
+    for lesson in lessons.stream(args.lessons, 0, 0, args.count, pairs=200):
+        w = lesson.words
+        words += [w["observation"], w["summary"], w.get("change", "")] + [t for q in w["questions"] for t in (q["ask"], q["answer"])]
+    n = train(words, args.out)
+    t = Tokens(args.out)
+    print(json.dumps({"vocabulary": n, "tokens of an observation": len(t.encode(w["observation"])), "of the system text": len(t.encode(texts.system_text(texts.WATCH_PROMPTS[0])))}))
+
+
+if __name__ == "__main__":
+    main()
