@@ -29,9 +29,10 @@ struct scene_lens {
     int32_t *fog_row;            /* [height_px] how much fog hides, of the frame at hand */
     int32_t *vignette_row;       /* [height_px], and [width_px]: their sum is what is lost */
     int32_t *vignette_col;
-    uint8_t *wet; /* [height_px, width_px] how well the wet ground mirrors */
+    uint8_t *wet;   /* [height_px, width_px] how well the wet ground mirrors */
+    int32_t *smear; /* [width_px, 3] what it mirrors in the row at hand */
     /* of the frame at hand */
-    int32_t light[256][3];
+    int32_t light[256][3]; /* by glow, 1/256; so is the exposure */
     int32_t fog_id[256];
     int32_t fog_colour[3];
     int32_t exposure;
@@ -85,7 +86,7 @@ static void lens_fill_wet(struct scene_lens *lens, const struct scene_view *view
             double across = depth * (x + 0.5 - view->cx) / view->focal_px;
             double n = 0.65 * lens_bumps(salt, across * 0.3, z * 0.45) + 0.35 * lens_bumps(salt + 1, across * 0.9, z * 1.3);
             double puddle = lens_unit((n - 0.52) * 7);
-            lens->wet[(size_t)y * (size_t)lens->width_px + (size_t)x] = (uint8_t)(70 + 120 * puddle);
+            lens->wet[(size_t)y * (size_t)lens->width_px + (size_t)x] = (uint8_t)(46 + 150 * puddle);
         }
     }
 }
@@ -100,13 +101,14 @@ int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, 
     lens->width_px = width_px;
     lens->height_px = height_px;
     lens->seed = rng_at(seed, 0x1e25);
-    lens->exposure = ONE;
+    lens->exposure = 256;
     lens->depth_m = calloc(h, sizeof *lens->depth_m);
     lens->fog_row = calloc(h, sizeof *lens->fog_row);
     lens->vignette_row = calloc(h, sizeof *lens->vignette_row);
     lens->vignette_col = calloc(w, sizeof *lens->vignette_col);
     lens->wet = calloc(w * h, 1);
-    if (!lens->depth_m || !lens->fog_row || !lens->vignette_row || !lens->vignette_col || !lens->wet)
+    lens->smear = calloc(w * 3, sizeof *lens->smear);
+    if (!lens->depth_m || !lens->fog_row || !lens->vignette_row || !lens->vignette_col || !lens->wet || !lens->smear)
         goto fail;
     double horizon = scene_view_horizon(view);
     lens->horizon_row = (int)fmin(fmax(horizon, 0), height_px);
@@ -146,22 +148,23 @@ void scene_lens_close(struct scene_lens *lens)
     free(lens->vignette_row);
     free(lens->vignette_col);
     free(lens->wet);
+    free(lens->smear);
     free(lens);
 }
 
 /* The tables of a frame. */
 static void lens_prepare(struct scene_lens *lens, const struct yard_sky *sky, const float depth_m[256])
 {
-    static const double night[3] = {0.27, 0.30, 0.38}, lamp[3] = {1.16, 1.00, 0.72}, low_sun[3] = {1.08, 0.90, 0.72};
+    static const double night[3] = {0.27, 0.30, 0.38}, lamp[3] = {1.16, 1.00, 0.72}, low_sun[3] = {1.05, 0.92, 0.80};
     static const double fog_day[3] = {196, 200, 204}, fog_night[3] = {50, 54, 64};
     double day = lens_unit(sky->day), dusk = lens_unit(sky->dusk), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
     double on = lens_unit((0.8 - day) / 0.45), dull = 1 - 0.14 * rain - 0.06 * fog;
-    lens->exposure = (int32_t)(sky->exposure * ONE);
+    lens->exposure = (int32_t)(sky->exposure * 256);
     for (int k = 0; k < 3; k++) {
         double ambient = (night[k] + (1 - night[k]) * day) * (1 + (low_sun[k] - 1) * dusk) * (1 - (1 - dull) * day);
         double gain = on * fmax(lamp[k] - 0.8 * ambient, 0);
         for (int g = 0; g < 256; g++)
-            lens->light[g][k] = (int32_t)((ambient + gain * g / 255) * sky->exposure * ONE);
+            lens->light[g][k] = (int32_t)((ambient + gain * g / 255) * sky->exposure * 256);
         double tint = 1 + (low_sun[k] - 1) * dusk * 0.6;
         lens->fog_colour[k] = (int32_t)((fog_night[k] + (fog_day[k] - fog_night[k]) * day) * tint * sky->exposure);
     }
@@ -233,70 +236,142 @@ static inline void lens_tone(const struct scene_lens *lens, const uint8_t *px, c
     for (int k = 0; k < 3; k++) {
         int32_t l = light[k];
         if (emit)
-            l += (lens->exposure - l) / 256 * emit / 255 * 256;
-        int32_t v = px[k] * (l >> 8);
-        if (fog)
-            v += (int32_t)((int64_t)((lens->fog_colour[k] << 8) - v) * fog >> 16);
-        ret_v[k] = v;
+            l += (lens->exposure - l) * emit / 255;
+        ret_v[k] = px[k] * l;
     }
+    if (fog)
+        for (int k = 0; k < 3; k++)
+            ret_v[k] += (int32_t)((int64_t)((lens->fog_colour[k] << 8) - ret_v[k]) * fog >> 16);
+}
+
+/* What a row needs to know of its frame. */
+struct lens_row {
+    int y;
+    const int32_t (*light)[3]; /* [256] by glow, 1/256 */
+    const uint8_t *glow, *map, *emit, *wet;
+    uint8_t *rgb;
+    const int32_t *smear; /* [W, 3] what wet ground mirrors, 1/256 */
+    int ripple_px;
+    int32_t dull, rain, dark, noise; /* 1/65536 */
+    uint64_t seed;
+};
+
+static inline void lens_apply_row(const struct scene_lens *lens, const struct lens_row *row, bool is_dull, bool is_wet)
+{
+    int w = lens->width_px;
+    int32_t fog_row = lens->fog_row[row->y], keep_row = ONE - lens->vignette_row[row->y], noise = row->noise;
+    uint8_t *px = row->rgb;
+    uint64_t r = row->seed | 1, word = 0;
+    for (int x = 0; x < w; x++, px += 3) {
+        if ((x & 1) == 0) {
+            r ^= r << 13;
+            r ^= r >> 7;
+            r ^= r << 17;
+            word = r * UINT64_C(0x2545F4914F6CDD1D);
+        }
+        int id = row->map[x];
+        int32_t v[3];
+        lens_tone(lens, px, row->light[row->glow[x]], id ? row->emit[id] : 0, id ? lens->fog_id[id] : fog_row, v);
+        if (is_dull) {
+            int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
+            for (int k = 0; k < 3; k++)
+                v[k] += (int32_t)((int64_t)(grey - v[k]) * row->dull >> 16);
+        }
+        if (is_wet && !id) {
+            int32_t shine = row->wet[x] * row->rain >> 9; /* at most half */
+            int xm = x + row->ripple_px < 0 ? 0 : x + row->ripple_px >= w ? w - 1 : x + row->ripple_px;
+            for (int k = 0; k < 3; k++) {
+                v[k] -= (int32_t)((int64_t)v[k] * row->dark >> 16);
+                v[k] += (int32_t)((int64_t)(row->smear[xm * 3 + k] - v[k]) * shine >> 16);
+            }
+        }
+        int32_t keep = keep_row - lens->vignette_col[x];
+        int32_t n = ((int32_t)(word & 255) + (int32_t)(word >> 8 & 255) + (int32_t)(word >> 16 & 255) - 382) * noise + 32768;
+        int32_t warm = ((int32_t)(word >> 24 & 15) - 7) * noise * 4, cold = ((int32_t)(word >> 28 & 15) - 7) * noise * 4;
+        word >>= 32;
+        px[0] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[0] * keep >> 8) + n + warm) >> 16);
+        px[1] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[1] * keep >> 8) + n) >> 16);
+        px[2] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[2] * keep >> 8) + n + cold) >> 16);
+    }
+}
+
+/* Light above the horizon: warm near it at dusk, dark at night. */
+static void lens_fill_sky_light(const struct scene_lens *lens, const struct yard_sky *sky, int y, int32_t ret_light[256][3])
+{
+    double dusk = lens_unit(sky->dusk), night = 1 - lens_unit(sky->day),
+           up = (lens->horizon_row - y) / (0.22 * lens->height_px);
+    double inside = lens_unit(2.5 * up), warm = dusk * inside * lens_unit(1.35 - up),
+           dark = night * inside * (0.25 + 0.2 * lens_unit(up));
+    double tint[3] = {1 + 0.30 * warm, 1 - 0.02 * warm, 1 - 0.26 * warm + 0.14 * dusk * inside * lens_unit(up - 0.3)};
+    int32_t k_tint[3];
+    for (int k = 0; k < 3; k++)
+        k_tint[k] = (int32_t)(tint[k] * (1 - dark * (1 - 0.8 * dusk)) * 256);
+    for (int g = 0; g < 256; g++)
+        for (int k = 0; k < 3; k++)
+            ret_light[g][k] = lens->light[g][k] * (g > 200 ? 256 : k_tint[k]) / 256; /* lamps stay as they are */
+}
+
+/* The wet ground's mirror, one row further down: the row as far above the ground's edge, smeared downwards as rough asphalt does. */
+static void lens_step_smear(struct scene_lens *lens, const uint8_t *rgb, size_t stride_bytes, int y)
+{
+    int mirror_y = 2 * lens->ground_row - y - 1, slow = 2 + lens->height_px / 48;
+    const uint8_t *mirror = rgb + (size_t)(mirror_y < 0 ? 0 : mirror_y) * stride_bytes;
+    if (y == lens->ground_row)
+        for (int i = 0; i < 3 * lens->width_px; i++)
+            lens->smear[i] = mirror[i] << 8;
+    else
+        for (int i = 0; i < 3 * lens->width_px; i++)
+            lens->smear[i] += ((mirror[i] << 8) - lens->smear[i]) / slow;
+}
+
+void scene_lens_look(const struct scene_lens *lens, int y_px, uint8_t glow, uint8_t id, uint8_t emit, const uint8_t rgb[3],
+                     uint8_t ret_rgb[3])
+{
+    int32_t v[3];
+    lens_tone(lens, rgb, lens->light[glow], id ? emit : 0, id ? lens->fog_id[id] : lens->fog_row[y_px], v);
+    for (int k = 0; k < 3; k++)
+        ret_rgb[k] = (uint8_t)lens_clamp((v[k] + 128) >> 8);
 }
 
 void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
                       const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes)
 {
     (void)t_s;
-    int w = lens->width_px, h = lens->height_px;
+    size_t w = (size_t)lens->width_px;
     lens_prepare(lens, sky, depth_m);
     double day = lens_unit(sky->day), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
-    /* three bytes less 382: standard deviation 128 */
-    int32_t noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * ONE / 128);
-    int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)); /* clouds take colour away */
-    int32_t dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
-    int32_t wet = (int32_t)(ONE * rain), dark = (int32_t)(ONE * 0.30 * rain);
-    bool is_dull = dull > 0;
+    /* clouds take colour away, from the sky most */
+    int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)), dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
     uint64_t frame_seed = rng_at(lens->seed, i_frame);
-    for (int y = 0; y < h; y++) {
-        uint8_t *px = rgb + (size_t)y * stride_bytes;
-        size_t at = (size_t)y * (size_t)w;
-        /* mirrors: the row as far above the ground's edge as this one is below, moved sideways by ripples */
-        int mirror_y = 2 * lens->ground_row - y - 1;
-        bool is_wet = wet > 0 && y >= lens->ground_row;
-        const uint8_t *mirror = is_wet && mirror_y >= 0 ? rgb + (size_t)mirror_y * stride_bytes : NULL;
-        int ripple = is_wet ? (int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1 : 0;
-        int32_t grey_part = y < lens->horizon_row ? dull_sky : dull;
-        uint64_t r = rng_at(frame_seed, (uint64_t)y) | 1, word = 0;
-        for (int x = 0; x < w; x++, px += 3) {
-            if ((x & 1) == 0) {
-                r ^= r << 13;
-                r ^= r >> 7;
-                r ^= r << 17;
-                word = r * UINT64_C(0x2545F4914F6CDD1D);
-            }
-            int id = map ? map[at + (size_t)x] : 0;
-            int32_t v[3];
-            lens_tone(lens, px, lens->light[glow[at + (size_t)x]], id ? emit[id] : 0, id ? lens->fog_id[id] : lens->fog_row[y],
-                      v);
-            if (is_dull) {
-                int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
-                for (int k = 0; k < 3; k++)
-                    v[k] += (int32_t)((int64_t)(grey - v[k]) * grey_part >> 16);
-            }
-            if (is_wet && !id) {
-                int32_t shine = (int32_t)((int64_t)lens->wet[at + (size_t)x] * wet >> 9); /* to 24 % of 65536 at most */
-                int xm = x + ripple < 0 ? 0 : x + ripple >= w ? w - 1 : x + ripple;
-                for (int k = 0; k < 3; k++) {
-                    v[k] -= (int32_t)((int64_t)v[k] * dark >> 16);
-                    if (mirror)
-                        v[k] += (int32_t)((int64_t)((mirror[xm * 3 + k] << 8) - v[k]) * shine >> 16);
-                }
-            }
-            int32_t keep = ONE - lens->vignette_row[y] - lens->vignette_col[x];
-            int32_t n = ((int32_t)(word & 255) + (int32_t)(word >> 8 & 255) + (int32_t)(word >> 16 & 255) - 382) * noise;
-            int32_t tint = ((int32_t)(word >> 24 & 15) - 7) * noise * 4, cold = ((int32_t)(word >> 28 & 15) - 7) * noise * 4;
-            word >>= 32;
-            px[0] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[0] * keep >> 8) + n + tint + 32768) >> 16);
-            px[1] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[1] * keep >> 8) + n + 32768) >> 16);
-            px[2] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[2] * keep >> 8) + n + cold + 32768) >> 16);
+    /* three bytes less 382: standard deviation 128 */
+    struct lens_row row = {
+        .emit = emit, .smear = lens->smear, .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * ONE / 128)};
+    row.rain = (int32_t)(ONE * rain);
+    row.dark = (int32_t)(ONE * 0.30 * rain);
+    int32_t sky_light[256][3];
+    for (int y = 0; y < lens->height_px; y++) {
+        bool is_wet = row.rain > 0 && y >= lens->ground_row;
+        row.y = y;
+        row.light = (const int32_t(*)[3])lens->light;
+        row.dull = dull;
+        if (y < lens->horizon_row) {
+            lens_fill_sky_light(lens, sky, y, sky_light);
+            row.light = (const int32_t(*)[3])sky_light;
+            row.dull = dull_sky;
+        }
+        row.glow = glow + (size_t)y * w;
+        row.map = map + (size_t)y * w;
+        row.wet = lens->wet + (size_t)y * w;
+        row.rgb = rgb + (size_t)y * stride_bytes;
+        row.seed = rng_at(frame_seed, (uint64_t)y);
+        if (is_wet) {
+            lens_step_smear(lens, rgb, stride_bytes, y);
+            row.ripple_px = (int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1;
+            lens_apply_row(lens, &row, true, true);
+        } else if (row.dull > 0) {
+            lens_apply_row(lens, &row, true, false);
+        } else {
+            lens_apply_row(lens, &row, false, false);
         }
     }
     if (rain > 0)

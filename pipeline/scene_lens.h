@@ -25,4 +25,11 @@ void scene_lens_close(struct scene_lens *lens);
 void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
                       const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes);
 
+/*
+ * How one drawn pixel of row y_px looks in the light and fog of the frame that was applied last, without what is the same with and without an object there: rain, wetness,
+ * vignette and noise. glow as above; id and emit: of the object that it shows, 0 for none. For measuring contrast. Cost: some nanoseconds.
+ */
+void scene_lens_look(const struct scene_lens *lens, int y_px, uint8_t glow, uint8_t id, uint8_t emit, const uint8_t rgb[3],
+                     uint8_t ret_rgb[3]);
+
 #endif

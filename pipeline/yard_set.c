@@ -21,7 +21,7 @@ struct set_look {
 
 static const struct set_look set_looks[N_LOOKS] = {
     {{196, 184, 160, 255}, {128, 122, 114, 255}, {92, 90, 88, 255}, {226, 220, 206, 255}, {52, 88, 130, 255}, false},
-    {{146, 104, 88, 255}, {104, 94, 88, 255}, {72, 66, 64, 255}, {214, 206, 194, 255}, {206, 200, 184, 255}, true},
+    {{142, 110, 98, 255}, {104, 96, 92, 255}, {72, 66, 64, 255}, {214, 206, 194, 255}, {206, 200, 184, 255}, true},
     {{140, 156, 172, 255}, {104, 108, 114, 255}, {66, 78, 92, 255}, {222, 226, 228, 255}, {196, 150, 60, 255}, false},
     {{212, 212, 206, 255}, {136, 136, 134, 255}, {96, 112, 104, 255}, {128, 138, 136, 255}, {46, 110, 86, 255}, false},
 };
@@ -539,8 +539,11 @@ static void set_draw_windows(const struct yard *y, struct canvas *c, const struc
             struct vec shine[4] = {{x0 + 0.1, y1, z}, {x0 + 0.55, y1, z}, {x0 + 0.2, y0, z}, {x0, y0 + 0.5, z}};
             scene_view_polygon(v, c, shine, 4, COLOUR_A(226, 236, 244, 70));
         }
-        scene_view_wall(v, c, mid - 0.04, y0, mid + 0.04, y1, z, look->frame);
-        scene_view_wall(v, c, x0, y0 + 0.86, x1, y0 + 0.93, z, look->frame);
+        struct colour bar = is_lit ? COLOUR(96, 92, 86) : look->frame;
+        if (is_lit) /* a blind, half down */
+            scene_view_wall(v, c, x0, y0 + 0.95, x1, y1, z, COLOUR_A(226, 214, 186, 150));
+        scene_view_wall(v, c, mid - 0.04, y0, mid + 0.04, y1, z, bar);
+        scene_view_wall(v, c, x0, y0 + 0.86, x1, y0 + 0.93, z, bar);
         scene_view_wall(v, c, x0 - 0.16, y0 - 0.2, x1 + 0.16, y0 - 0.1, z, colour_scale(look->frame, 0.8));
         scene_view_wall(v, c, x0 - 0.1, y0 - 0.36, x1 + 0.1, y0 - 0.2, z, COLOUR_A(30, 30, 34, 40)); /* the sill's shadow */
     }
@@ -602,7 +605,7 @@ static struct vec set_street_lamp(const struct yard *y)
 static double set_lamp_on(struct vec lamp, double peak, struct vec p)
 {
     double dx = p.x - lamp.x, dy = p.y - lamp.y, dz = p.z - lamp.z;
-    double tall2 = lamp.y * lamp.y, k = tall2 / (dx * dx + dy * dy + dz * dz + 0.15 * tall2);
+    double tall2 = 1.15 * lamp.y * lamp.y, k = tall2 / (dx * dx + dy * dy + dz * dz + 0.15 * tall2);
     return peak * k * sqrt(k);
 }
 
@@ -614,8 +617,8 @@ static double set_glow_at(const struct yard *y, struct vec p, bool is_wall)
     double wall = set_lamp_on((struct vec){dock, y->dock_tall_m + 0.6, z - 1.2}, 215, p) +
                   set_lamp_on((struct vec){door, 3.3, z - 0.9}, 225, p);
     if (is_wall) /* light falls down from a lamp, hardly up */
-        wall *= 1 - 0.75 * set_unit((p.y - 3.4) / 1.6);
-    return sum + wall;
+        return sum + 0.72 * wall * (1 - 0.75 * set_unit((p.y - 3.4) / 1.6));
+    return 1.1 * (sum + wall);
 }
 
 static void set_fill_glow(const struct yard *y, int width_px, int height_px, uint8_t *glow)
@@ -646,10 +649,13 @@ static void set_fill_glow(const struct yard *y, int width_px, int height_px, uin
     struct vec heads[2] = {set_post_head(y), set_street_lamp(y)};
     for (int i = 0; i < 2; i++) {
         struct point p = scene_view_project(&y->view, heads[i]);
-        double m = scene_view_scale(&y->view, heads[i]), rx = fmax(0.5 * m, 1), ry = fmax(0.2 * m, 1);
-        for (int row = (int)fmax(p.y - ry, 0); row < p.y + ry && row < height_px; row++)
-            for (int x = (int)fmax(p.x - rx, 0); x < p.x + rx && x < width_px; x++)
-                glow[(size_t)row * (size_t)width_px + (size_t)x] = 255;
+        double m = scene_view_scale(&y->view, heads[i]), rx = fmax(0.44 * m, 1), ry = fmax(0.15 * m, 0.8);
+        for (int row = (int)fmax(p.y - ry, 0); row <= p.y + ry && row < height_px; row++)
+            for (int x = (int)fmax(p.x - rx, 0); x <= p.x + rx && x < width_px; x++) {
+                double dx = (x + 0.5 - p.x) / rx, dy = (row + 0.5 - p.y) / ry;
+                if (dx * dx + dy * dy <= 1)
+                    glow[(size_t)row * (size_t)width_px + (size_t)x] = 255;
+            }
     }
 }
 
@@ -691,10 +697,10 @@ static void set_draw_mesh(const struct yard *y, struct canvas *c, double x0, dou
     const struct scene_view *v = &y->view;
     double z = y->fence_z, m = scene_view_scale(v, (struct vec){x0, 1, z});
     struct colour steel = COLOUR(92, 104, 100);
-    scene_view_wall(v, c, x0, 0.08, x1, 2.0, z, COLOUR_A(110, 122, 118, 46));
+    scene_view_wall(v, c, x0, 0.08, x1, 2.0, z, COLOUR_A(110, 122, 118, 62));
     double step = m > 16 ? 0.25 : 0.5; /* in small pictures fewer wires: they would run together */
     for (double x = x0 + step; x < x1; x += step)
-        scene_view_wall(v, c, x - 0.012, 0.08, x + 0.012, 2.0, z, COLOUR_A(104, 116, 112, 190));
+        scene_view_wall(v, c, x - 0.012, 0.08, x + 0.012, 2.0, z, COLOUR_A(96, 108, 104, 230));
     for (int i = 1; i < 4; i++)
         scene_view_wall(v, c, x0, 0.5 * i - 0.012, x1, 0.5 * i + 0.012, z, COLOUR_A(104, 116, 112, 150));
     for (double x = x0; x <= x1 + 0.01; x += 2.5)
