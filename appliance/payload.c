@@ -258,6 +258,28 @@ static json_t *scene_head(const struct payload_scene *s)
     return maker_take(&m);
 }
 
+/* What a consumer compares an answer with; NULL where the text does not say all of it. Its numbers and words go in as they are. */
+static json_t *truth_value(const char *text)
+{
+    static const struct {
+        const char *key;
+        json_type type;
+    } words[] = {{"frame", JSON_INTEGER}, {"people", JSON_INTEGER}, {"vehicles", JSON_INTEGER}, {"animals", JSON_INTEGER},
+                 {"hazard", JSON_STRING}, {"light", JSON_STRING},   {"weather", JSON_STRING},   {"summary", JSON_STRING}};
+    json_t *truth = text && *text ? json_loads(text, 0, NULL) : NULL;
+    struct maker m = maker_start();
+    bool is_whole = truth != NULL;
+    for (size_t i = 0; i < sizeof words / sizeof *words && is_whole; i++) {
+        json_t *word = json_object_get(truth, words[i].key);
+        is_whole = word && json_typeof(word) == words[i].type;
+        if (is_whole)
+            put(&m, words[i].key, json_incref(word));
+    }
+    m.is_bad = m.is_bad || !is_whole;
+    json_decref(truth);
+    return maker_take(&m);
+}
+
 static json_t *scene_tail(const struct payload_scene *s)
 {
     struct maker m = maker_start(), tokens = maker_start();
@@ -270,6 +292,9 @@ static json_t *scene_tail(const struct payload_scene *s)
     put(&m, "tokens", maker_take(&tokens));
     if (s->is_untrained)
         put(&m, "untrained", json_true());
+    json_t *truth = truth_value(s->truth);
+    if (truth)
+        put(&m, "truth", truth);
     return maker_take(&m);
 }
 

@@ -74,9 +74,11 @@ struct payload_scene {
     const struct en_score *scores;
     int n_scores;
     bool is_untrained;
+    const char *truth; /* pl_frame.truth of the frame; NULL, "", or what is no truth of a scene: left out */
 };
 /* {v, camera, frame, frame_time, latency_ms: {queue, vision, prefill, decode, total}, result, scores: {"/hazard": {"none": 0.9, ...}},
- * tokens: {prompt, image, output}, untrained: true (only then)}. queue is all of total that is no work: waiting before and between. */
+ * tokens: {prompt, image, output}, untrained: true (only then), truth: {frame, people, vehicles, animals, hazard, light, weather, summary} (only of a
+ * rendered camera)}. queue is all of total that is no work: waiting before and between. */
 char *payload_scene(const struct payload_scene *scene);
 
 /* P/config/state. error_file NULL: no pending error. */

@@ -27,6 +27,7 @@ struct post {
     uint64_t job; /* 0: none */
     uint64_t frame_seq;
     int64_t capture_ns, capture_wall_ns;
+    char truth[PL_TRUTH_BYTES]; /* of the frame that is looked at; "": it has none */
 };
 
 struct roster {
@@ -209,6 +210,7 @@ static int64_t begin_looks(struct worker *w, bool *ret_waiting)
         p->frame_seq = frame->seq;
         p->capture_ns = frame->capture_ns;
         p->capture_wall_ns = frame->capture_wall_ns;
+        snprintf(p->truth, sizeof p->truth, "%s", frame->truth ? frame->truth : "");
         const int rc = submit(w, p, frame, &err);
         pl_frame_unref(frame);
         if (rc != 0) {
@@ -255,6 +257,7 @@ static bool publish(struct worker *w, const struct post *p, const struct en_resu
         .scores = r->scores,
         .n_scores = r->n_scores,
         .is_untrained = w->stats.is_untrained,
+        .truth = p->truth,
     };
     char *json = payload_scene(&scene);
     if (!json) {
@@ -332,6 +335,7 @@ static void take_over(struct worker *w)
             p->frame_seq = before->frame_seq;
             p->capture_ns = before->capture_ns;
             p->capture_wall_ns = before->capture_wall_ns;
+            memcpy(p->truth, before->truth, sizeof p->truth);
             before->job = 0;
         } else if (before->job) {
             watch_cancel(&p->watch);

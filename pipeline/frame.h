@@ -13,7 +13,7 @@
 
 #include "pipeline/pipeline.h"
 
-#define FRAME_TRUTH_BYTES 4096
+#define FRAME_TRUTH_BYTES PL_TRUTH_BYTES
 
 struct frame_pool;
 

@@ -38,6 +38,8 @@
 
 /* ---- frames ------------------------------------------------------------------------------------------------------------- */
 
+#define PL_TRUTH_BYTES 4096 /* the longest truth, its NUL included */
+
 struct pl_frame {
     struct image_view image; /* IMAGE_RGB24; the pixels live until the last unref */
     int64_t capture_ns;      /* monotonic: when the camera (or the network, for RTSP without a camera clock) gave the picture */

@@ -344,6 +344,39 @@ static void scenes(void **state)
     judge("scene.json");
 }
 
+#define TRUTH                                                                                                                  \
+    "\"people\":2,\"vehicles\":1,\"animals\":0,\"hazard\":\"person_down\",\"light\":\"dusk\",\"weather\":\"rain\","            \
+    "\"summary\":\"Dusk, rain. A person lies on the ground.\""
+
+/* A rendered camera's truth: what can be compared, in the order of the schema; all of it or nothing. */
+static void truths(void **state)
+{
+    struct payload_scene s = a_scene("{\"people\":1}");
+    s.truth = "{\"scene\":\"yard\",\"t_s\":3.2,\"summary\":\"Dusk, rain. A person lies on the "
+              "ground.\",\"weather\":\"rain\",\"light\":\"dusk\","
+              "\"bays\":4,\"hazard\":\"person_down\",\"animals\":0,\"vehicles\":1,\"people\":2,\"frame\":16,\"things\":[{"
+              "\"type\":\"person\"}]}";
+    assert_true(test_contains(keep(payload_scene(&s)), "\"output\":20},\"truth\":{\"frame\":16," TRUTH "}}"));
+    s.is_untrained = true;
+    assert_true(test_contains(keep(payload_scene(&s)), "},\"untrained\":true,\"truth\":{\"frame\":16," TRUTH "}}"));
+    s.truth = "{\"frame\":9223372036854775807," TRUTH "}";
+    assert_true(test_contains(keep(payload_scene(&s)), "\"truth\":{\"frame\":9223372036854775807," TRUTH "}}"));
+    static const char *const none[] = {
+        "",           "{}", "[]", "null", "frame", "{\"frame\":1", "{\"frame\":\"1\"," TRUTH "}", "{\"frame\":1.5," TRUTH "}",
+        "{" TRUTH "}"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        s.truth = none[i];
+        if (test_contains(keep(payload_scene(&s)), "truth"))
+            fail_msg("%s: %s", none[i], payloads[n_payloads - 1]);
+    }
+    judge("scene.json");
+    forget(NULL);
+    /* the judge would notice a word that no scene has */
+    s.truth = "{\"frame\":1,\"people\":2,\"vehicles\":1,\"animals\":0,\"hazard\":\"flood\",\"light\":\"dusk\",\"weather\":"
+              "\"rain\",\"summary\":\"\"}";
+    assert_refused("scene.json", keep(payload_scene(&s)), "flood");
+}
+
 /* What the default watch answers passes both its own schema and the wire's. */
 static void an_observation(void **state)
 {
@@ -443,6 +476,7 @@ int main(void)
         cmocka_unit_test_teardown(healths, forget),
         cmocka_unit_test_teardown(configs, forget),
         cmocka_unit_test_teardown(scenes, forget),
+        cmocka_unit_test_teardown(truths, forget),
         cmocka_unit_test_teardown(an_observation, forget),
         cmocka_unit_test_teardown(stats_and_overviews, forget),
         cmocka_unit_test_teardown(replies, forget),
