@@ -1,0 +1,221 @@
+/* heron synth: pictures that hold exactly what the scene draws, their truth beside them, and one clear line where that cannot be. */
+#include "tests/support/test.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "pipeline/pipeline.h"
+#include "tests/support/program.h"
+
+#define LIMIT_MS 60000
+
+static const char *out_of(const char *const *args)
+{
+    static char out[2000];
+    struct program_result r;
+    program_run(args, NULL, LIMIT_MS, &r);
+    if (r.status != 0)
+        fail_msg("status %d: %s", r.status, r.err);
+    assert_string_equal(r.err, "");
+    snprintf(out, sizeof out, "%s", r.out);
+    program_result_free(&r);
+    return out;
+}
+
+static void refused(const char *const *args, int status, const char *words)
+{
+    struct program_result r;
+    program_run(args, NULL, LIMIT_MS, &r);
+    if (r.status != status || !test_contains(r.err, words))
+        fail_msg("status %d, expected %d and \"%s\": %s", r.status, status, words, r.err);
+    assert_ptr_equal(strchr(r.err, '\n'), r.err + r.n_err - 1); /* one line */
+    assert_string_equal(r.out, "");
+    program_result_free(&r);
+}
+
+static const char *in(const char *folder, const char *name)
+{
+    static char path[700];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static int n_files(const char *folder)
+{
+    char command[400];
+    int n = -1;
+    snprintf(command, sizeof command, "ls -A '%s' | wc -l", folder);
+    FILE *f = popen(command, "r");
+    assert_true(f && fscanf(f, "%d", &n) == 1);
+    pclose(f);
+    return n;
+}
+
+static struct pl_synth *synth_of(const char *source)
+{
+    struct pl_synth *s = NULL;
+    struct err err = {0};
+    assert_ok(pl_synth_open(source, &s, &err), &err);
+    return s;
+}
+
+/* The files of one frame are what pl_synth_draw says. Returns the truth, to be freed with json_decref. */
+static json_t *same_frame(const char *folder, uint64_t i_frame, struct pl_synth *synth)
+{
+    struct pl_synth_info info;
+    struct en_picture picture;
+    struct err err = {0};
+    const char *truth;
+    char name[32];
+    size_t n;
+    pl_synth_get_info(synth, &info);
+    const size_t row = (size_t)info.width_px * 3;
+    uint8_t *rgb = malloc(row * (size_t)info.height_px);
+    assert_non_null(rgb);
+    assert_int_equal(pl_synth_draw(synth, i_frame, rgb, row, &truth), 0);
+
+    snprintf(name, sizeof name, "%06llu.png", (unsigned long long)i_frame);
+    assert_ok(en_picture_read(in(folder, name), &picture, &err), &err);
+    assert_true(picture.view.width_px == info.width_px && picture.view.height_px == info.height_px);
+    for (int y = 0; y < info.height_px; y++)
+        assert_memory_equal(picture.view.plane[0] + (size_t)y * picture.view.stride_bytes[0], rgb + (size_t)y * row, row);
+    en_picture_free(&picture);
+    free(rgb);
+
+    snprintf(name, sizeof name, "%06llu.json", (unsigned long long)i_frame);
+    char *text = test_read_file(in(folder, name), &n);
+    assert_true(n > 0 && text[n - 1] == '\n');
+    json_t *told = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *want = json_loads(truth, JSON_REJECT_DUPLICATES, NULL);
+    if (!told || !want || !json_equal(told, want))
+        fail_msg("%s\nis not\n%s", text, truth);
+    free(text);
+    json_decref(want);
+    return told;
+}
+
+static void frames_with_their_truth(void **state)
+{
+    char folder[400];
+    snprintf(folder, sizeof folder, "%s/new", test_temp_dir());
+    const char *said = out_of(PROGRAM_ARGS("synth", "yard", "--out", folder, "--frames", "3", "--start", "40", "--seed", "7",
+                                           "--size", "161x91", "--fps", "2.5"));
+    assert_true(test_contains(said, folder) && test_contains(said, "3 frames of yard, 000040.png to 000042.png"));
+    assert_true(test_contains(said, "seed 7, 161 x 91, 2.5 a second\n"));
+    assert_int_equal(n_files(folder), 6);
+    struct pl_synth *synth = synth_of("synth:yard?seed=7&size=161x91&fps=2.5");
+    for (uint64_t i = 40; i < 43; i++) {
+        json_t *truth = same_frame(folder, i, synth);
+        assert_int_equal(json_integer_value(json_object_get(truth, "frame")), i);
+        json_decref(truth);
+    }
+    pl_synth_close(synth);
+
+    /* over the same folder: ours are replaced, the rest stays */
+    test_write_text(in(folder, "notes.txt"), "mine");
+    out_of(PROGRAM_ARGS("synth", "synth:yard?seed=8&size=64x48", "--out", folder, "--frames", "1", "--start", "41"));
+    assert_int_equal(n_files(folder), 7);
+    synth = synth_of("synth:yard?seed=8&size=64x48");
+    json_decref(same_frame(folder, 41, synth));
+    pl_synth_close(synth);
+}
+
+/* A source's own options hold unless the command's say otherwise. */
+static void options_of_a_source(void **state)
+{
+    const char *folder = test_temp_dir();
+    const char *said =
+        out_of(PROGRAM_ARGS("synth", "synth:yard?seed=7&size=64x48&fps=3", "--seed", "9", "-o", folder, "-n", "1"));
+    assert_true(test_contains(said, "seed 9, 64 x 48, 3 a second"));
+    said = out_of(PROGRAM_ARGS("synth", "yard?size=64x48", "-o", folder, "-n", "1"));
+    assert_true(test_contains(said, "seed 0, 64 x 48, 5 a second"));
+}
+
+/* The codec leaves the truth alone; a frame from the middle is the one that the camera gives there. */
+static void through_a_codec(void **state)
+{
+    struct err err = {0};
+    const char *folder = test_temp_dir();
+    if (pl_source_check("synth:yard?codec=h264", &err) != 0)
+        skip_because("%s", err.text);
+    const char *said = out_of(PROGRAM_ARGS("synth", "yard", "--codec", "h264", "--quality", "33", "--size", "160x90", "-o",
+                                           folder, "--start", "23", "-n", "2"));
+    assert_true(test_contains(said, ", through H.264\n"));
+    struct pl_synth *coded = synth_of("synth:yard?codec=h264&quality=33&size=160x90"),
+                    *plain = synth_of("synth:yard?size=160x90");
+    static uint8_t a[160 * 90 * 3], b[160 * 90 * 3];
+    const char *truth;
+    for (uint64_t i = 0; i < 23; i++)
+        assert_int_equal(pl_synth_draw(coded, i, a, 160 * 3, NULL), 0);
+    for (uint64_t i = 23; i < 25; i++) {
+        json_t *told = same_frame(folder, i, coded);
+        assert_int_equal(pl_synth_draw(plain, i, b, 160 * 3, &truth), 0);
+        json_t *want = json_loads(truth, 0, NULL);
+        assert_true(json_equal(told, want));
+        json_decref(told);
+        json_decref(want);
+    }
+    assert_int_equal(pl_synth_draw(coded, 25, a, 160 * 3, NULL), 0);
+    assert_int_equal(pl_synth_draw(plain, 25, b, 160 * 3, NULL), 0);
+    assert_memory_not_equal(a, b, sizeof a);
+    pl_synth_close(coded);
+    pl_synth_close(plain);
+}
+
+static void refuses(void **state)
+{
+    const char *folder = test_temp_dir();
+    char file[400], below[440], long_name[1200];
+    snprintf(file, sizeof file, "%s/file", folder);
+    snprintf(below, sizeof below, "%s/no/such", folder);
+    test_write_text(file, "");
+    memset(long_name, 'a', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = '\0';
+    refused(PROGRAM_ARGS("synth"), EX_USAGE, "SCENE is missing");
+    refused(PROGRAM_ARGS("synth", "yard"), EX_USAGE, "--out DIR is missing");
+    refused(PROGRAM_ARGS("synth", "yard", "yard", "--out", folder), EX_USAGE, "takes one scene");
+    refused(PROGRAM_ARGS("synth", "yrad", "--out", folder), EX_USAGE, "did you mean `yard`");
+    refused(PROGRAM_ARGS("synth", "file:a.mp4", "--out", folder), EX_USAGE, "file:a.mp4");
+    refused(PROGRAM_ARGS("synth", long_name, "--out", folder), EX_USAGE, "longer than");
+    refused(PROGRAM_ARGS("synth", "yard", "--size", "10x10", "--out", folder), EX_USAGE, "size=10x10: expected WIDTHxHEIGHT");
+    refused(PROGRAM_ARGS("synth", "yard", "--size", "64x48&seed=3", "--out", folder), EX_USAGE, "not a size");
+    refused(PROGRAM_ARGS("synth", "yard", "--fps", "0", "--out", folder), EX_USAGE, "fps=0: expected a number from 0.1");
+    refused(PROGRAM_ARGS("synth", "yard", "--seed", "-1", "--out", folder), EX_USAGE, "--seed takes a whole number");
+    refused(PROGRAM_ARGS("synth", "yard", "--frames", "0", "--out", folder), EX_USAGE, "--frames takes a whole number");
+    refused(PROGRAM_ARGS("synth", "yard", "--codec", "h265", "--out", folder), EX_USAGE, "expected h264 or none");
+    refused(PROGRAM_ARGS("synth", "yard", "--quality", "30", "--out", folder), EX_USAGE, "only codec=h264 has one");
+    refused(PROGRAM_ARGS("synth", "yard", "--fraems", "3", "--out", folder), EX_USAGE, "--frames");
+    refused(PROGRAM_ARGS("synth", "yard", "--out", file), EX_CANTCREAT, "/file: File exists");
+    refused(PROGRAM_ARGS("synth", "yard", "--out", below), EX_CANTCREAT, "/no/such: No such file");
+    assert_int_equal(n_files(folder), 1); /* nothing was begun */
+    char taken[440];
+    snprintf(taken, sizeof taken, "%s/000000.png", folder); /* something that is not ours stands there */
+    assert_int_equal(mkdir(taken, 0700), 0);
+    refused(PROGRAM_ARGS("synth", "yard", "--out", folder), EX_IOERR, "000000.png: Is a directory");
+    assert_int_equal(n_files(folder), 2);
+    if (geteuid() == 0)
+        return; /* root writes anywhere */
+    assert_int_equal(chmod(folder, 0500), 0);
+    refused(PROGRAM_ARGS("synth", "yard", "--start", "5", "--out", folder), EX_IOERR, "000005.png: Permission denied");
+    assert_int_equal(chmod(folder, 0700), 0);
+}
+
+static void is_in_the_table(void **state)
+{
+    assert_true(test_contains(out_of(PROGRAM_ARGS("help")), "heron synth "));
+    assert_true(test_contains(out_of(PROGRAM_ARGS("help", "synth")), "--frames"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_with_their_truth), cmocka_unit_test(options_of_a_source),
+        cmocka_unit_test(through_a_codec),         cmocka_unit_test(refuses),
+        cmocka_unit_test(is_in_the_table),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
