@@ -135,7 +135,7 @@ $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 DEPS_BUILD := build-essential pkg-config git libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-plugins-base \
               gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav libavformat-dev libavcodec-dev libswscale-dev \
               libavutil-dev libmosquitto-dev mosquitto libfyaml-dev libjansson-dev libsystemd-dev libudev-dev libutf8proc-dev libssl-dev
-DEPS_TEST  := libcmocka-dev libgstrtspserver-1.0-dev mosquitto-clients python3 python3-jsonschema
+DEPS_TEST  := libcmocka-dev libgstrtspserver-1.0-dev mosquitto-clients python3 python3-jsonschema python3-numpy
 SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 deps:                               ## install the packages that building, the demo and the tests need (Debian, Ubuntu)

@@ -78,11 +78,13 @@ class Checkpoint:
 
     def _index(self, path):
         """The safetensors format: the header's length (u64), the header (JSON), the data that its offsets point into."""
-        data = np.memmap(path, np.uint8, "r")
+        data = np.fromfile(path, np.uint8)
         n = int(data[:8].view("<u8")[0]) if len(data) >= 8 else 0
-        if n == 0 or 8 + n > len(data):
-            raise ConvertError(f"{path}: no safetensors header")
-        for name, entry in json.loads(data[8 : 8 + n].tobytes()).items():
+        try:
+            header = json.loads(data[8 : 8 + n].tobytes())
+        except ValueError as e:
+            raise ConvertError(f"{path}: no safetensors header of {n} bytes: {e}") from e
+        for name, entry in header.items():
             if name == "__metadata__":
                 continue
             begin, end = entry["data_offsets"]
