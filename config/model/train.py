@@ -17,6 +17,7 @@ import time
 import torch
 import torch.nn.functional as F
 
+import draft
 import lessons
 import see
 import shape
@@ -31,6 +32,7 @@ LENGTHS = (256, 320, 384, 448)  # of dialogues: few, so that each is compiled on
 STAGES = {  # lessons in all; batch; learning rate; share of it that warms up, and that cools down
     "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
     "speak": dict(lessons=200_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3),
+    "draft": dict(lessons=24_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.4),
 }
 
 
@@ -203,13 +205,6 @@ class Recipe:
         shape.quicken(text, self.args.eager)
         look = torch.compile(shape.see) if not self.args.eager else shape.see
 
-        def make(batch, rng):
-            dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng) for x in batch]
-            ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
-            positions = torch.stack([shape.positions(row, self.tokens.image, HEIGHT // shape.TILE, WIDTH // shape.TILE) for row in ids], 1)
-            truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
-            return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.labels(truths), truths
-
         def run(pictures, ids, labels, positions, truth):
             with self.autocast():
                 seen = look(tower, self.patches(pictures), places)
@@ -222,8 +217,8 @@ class Recipe:
             said = F.cross_entropy(logits.float(), labels[wanted])
             return said, logits.argmax(-1) == labels[wanted], out
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, plan["batch"], make, pairs=100)
-        held = list(self.held_out(make, 24, plan["batch"]))
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, plan["batch"], self.make, pairs=100)
+        held = list(self.held_out(self.make, 24, plan["batch"]))
         sums, n, t0, saved = torch.zeros(5), 0, time.monotonic(), time.monotonic()
         while done < plan["lessons"] and time.monotonic() < self.until:
             pictures, ids, labels, positions, truth, truths = next(feed)
@@ -253,12 +248,70 @@ class Recipe:
                 t0 = time.monotonic()
         feed.close()
 
-    def export(self, model):
+    def make(self, batch, rng):
+        """A batch of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
+        dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng) for x in batch]
+        ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
+        positions = torch.stack([shape.positions(row, self.tokens.image, HEIGHT // shape.TILE, WIDTH // shape.TILE) for row in ids], 1)
+        truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
+        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.labels(truths), truths
+
+    def draft_stage(self, model):
+        """The MTP block alone: the trunk stands still. Returns the block."""
+        plan = STAGES["draft"]
+        tower, text = model.model.visual, model.model.language_model
+        block = draft.Draft(model.config.text_config).to(self.device)
+        optimizer = Optimizer([(f"draft.{n}", p) for n, p in block.named_parameters()], plan)
+        state, done, at = self.load("draft"), 0, 0
+        if state:
+            block.load_state_dict(state["block"])
+            optimizer.load_state_dict(state["optimizer"])
+            done, at = state["done"], state["at"]
+            if done >= plan["lessons"]:
+                return block
+        places = self.places(tower)
+
+        def run(pictures, ids, labels, positions):
+            with torch.no_grad(), self.autocast():
+                seen = shape.see(tower, self.patches(pictures), places)
+                x = text.embed_tokens(ids)
+                x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
+                hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
+            with self.autocast():
+                return draft.loss(block, text, ids, labels, hidden, positions, self.tokens.image)
+
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, plan["batch"], self.make, pairs=100)
+        held = list(self.held_out(self.make, 24, plan["batch"]))
+        sums, n, t0, saved = torch.zeros(2), 0, time.monotonic(), time.monotonic()
+        while done < plan["lessons"] and time.monotonic() < self.until:
+            pictures, *batch = next(feed)
+            l, accepted = run(pictures, *(t.to(self.device) for t in batch[:3]))
+            l.backward()
+            optimizer.step(done)
+            done += len(batch[0])
+            sums, n = sums + torch.tensor([l.item(), accepted.float().mean().item()]), n + 1
+            if n == 100:
+                self.tell(stage="draft", done=done, loss=sums[0].item() / n, accepted=sums[1].item() / n, per_s=n * plan["batch"] / (time.monotonic() - t0))
+                sums, n, t0 = torch.zeros(2), 0, time.monotonic()
+            if time.monotonic() - saved > self.args.save_minutes * 60 or done >= plan["lessons"] or time.monotonic() >= self.until:
+                saved = time.monotonic()
+                self.save("draft", block=block.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
+                with torch.no_grad():
+                    good = torch.cat([run(p, *(t.to(self.device) for t in rest[:3]))[1] for p, *rest in held])
+                self.tell(stage="draft", done=done, held_out_accepted=good.float().mean().item())
+        feed.close()
+        return block
+
+    def export(self, model, block=None):
         """The F32 original as transformers keeps it, with tokenizer, template and processor beside it."""
         import shutil
 
         folder = self.out / "checkpoint"
         model.float().cpu().save_pretrained(folder)
+        if block is not None:  # beside the model, under the names that the family's checkpoints have
+            from safetensors.torch import save_file
+
+            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in block.named_parameters()}, folder / "mtp.safetensors")
         shutil.copy(self.out / "tokenizer.json", folder / "tokenizer.json")
         shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
         (folder / "preprocessor_config.json").write_text(json.dumps(dict(
@@ -282,10 +335,16 @@ class Recipe:
                 model.model.visual.load_state_dict(state["tower"])
                 heads.load_state_dict(state["heads"])
             self.speak_stage(model, heads)
-        if stage in ("all", "speak", "export"):
-            if stage == "export":
-                model.load_state_dict(self.load("speak")["model"])
-            print(self.export(model))
+        block = None
+        if stage in ("draft", "export"):
+            model.load_state_dict(self.load("speak")["model"])
+        if stage == "draft" or (stage == "all" and time.monotonic() < self.until):
+            block = self.draft_stage(model)
+        elif stage == "export" and self.load("draft"):
+            block = draft.Draft(model.config.text_config)
+            block.load_state_dict(self.load("draft")["block"])
+        if time.monotonic() < self.until:
+            print(self.export(model, block))
 
 
 def batch_pictures(batch):
