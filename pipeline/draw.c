@@ -11,7 +11,7 @@
 
 int canvas_init(struct canvas *c, int width_px, int height_px, bool has_map, struct err *err)
 {
-    *c = (struct canvas){.width_px = width_px, .height_px = height_px};
+    *c = (struct canvas){.width_px = width_px, .height_px = height_px, .map_opacity = 128};
     c->row = calloc((size_t)width_px + 2, sizeof *c->row);
     c->map = has_map ? calloc((size_t)width_px * (size_t)height_px, 1) : NULL;
     if (!c->row || (has_map && !c->map))
@@ -92,7 +92,9 @@ static void draw_row(struct canvas *c, int y, int x_from, int x_to, struct colou
 {
     uint8_t *px = c->rgb + (size_t)y * c->stride_bytes + (size_t)x_from * 3;
     uint8_t *map = c->map ? c->map + (size_t)y * (size_t)c->width_px : NULL;
+    bool is_mapped = map && colour.a >= c->map_opacity;
     int32_t sum = 0;
+    int64_t covered = 0, n_changed = 0;
     for (int x = x_from; x < x_to; x++, px += 3) {
         sum += c->row[x];
         c->row[x] = 0;
@@ -109,11 +111,27 @@ static void draw_row(struct canvas *c, int y, int x_from, int x_to, struct colou
             px[1] = draw_blend(px[1], colour.g, alpha);
             px[2] = draw_blend(px[2], colour.b, alpha);
         }
-        if (map && cover >= 128 && colour.a >= 128)
+        covered += cover;
+        if (is_mapped && cover >= 128) {
+            n_changed += map[x] != c->id;
             map[x] = c->id;
+        }
+    }
+    if (is_mapped) {
+        c->n_map_px += n_changed;
+        c->inside_px += (double)covered / 256;
     }
     c->row[x_to] = 0;
     c->row[x_to + 1] = 0;
+}
+
+/* Of a polygon without crossings, in pixels; its corners in 1/256. */
+static double draw_area(const int64_t *px, const int64_t *py, int n)
+{
+    int64_t twice = 0;
+    for (int i = 0, j = n - 1; i < n; j = i++)
+        twice += px[j] * py[i] - px[i] * py[j];
+    return fabs((double)twice) / (2.0 * SUB_PX * SUB_PX);
 }
 
 void draw_polygon_shaded(struct canvas *c, const struct point *p, int n, struct colour top, struct colour bottom)
@@ -132,6 +150,8 @@ void draw_polygon_shaded(struct canvas *c, const struct point *p, int n, struct 
         x_min = px[i] < x_min ? px[i] : x_min;
         x_max = px[i] > x_max ? px[i] : x_max;
     }
+    if (c->map && top.a >= c->map_opacity)
+        c->area_px += draw_area(px, py, n);
     if (x_max <= 0 || x_min >= (int64_t)c->width_px * SUB_PX || y_max <= 0)
         return;
     int y0 = y_min < 0 ? 0 : (int)(y_min / SUB_PX);

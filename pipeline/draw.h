@@ -22,8 +22,11 @@ struct canvas {
     size_t stride_bytes;
     int width_px, height_px;
     uint8_t *map; /* owned; [height_px, width_px] object of each pixel, 0 none; may be NULL */
-    uint8_t id;   /* written into the map by what is drawn now, where it covers at least half a pixel at half opacity */
-    int32_t *row; /* owned scratch; [width_px + 2] */
+    uint8_t id; /* written into the map by what is drawn now, where it covers at least half a pixel with at least map_opacity */
+    int32_t *row;              /* owned scratch; [width_px + 2] */
+    uint8_t map_opacity;       /* canvas_init: 128 */
+    int64_t n_map_px;          /* pixels of the map that changed to another id, ever: a caller takes the difference */
+    double area_px, inside_px; /* of the polygons that write the map, summed: all of them, and what of it lies in the picture */
 };
 
 struct point {
