@@ -1,624 +1,384 @@
-/*
- * scene_yard - a yard before a warehouse: a roller door, a door, a fence with a sliding gate, four parking bays, a lamp post;
- * cars that come through the gate, park and leave; people who walk their ways; a dog.
- *
- * The world is in metres: x to the right, y up, z away from the camera, which hangs 5.5 m over (0, 0) and looks along z, 10
- * degrees down. Everybody's place is a function of (seed, t): each actor has a timetable of fixed period, and what happens in
- * round k of it is drawn from rng_at(seed of the actor, k).
- */
-#include "pipeline/scene.h"
+/* scene_yard - draws a moment of the yard and tells what can be seen of it. How seeing is measured: scene.h. */
+#include "pipeline/scene_yard.h"
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/rng.h"
+#include "pipeline/scene.h"
+#include "pipeline/scene_lens.h"
 
-#define CAMERA_Y 5.5
-#define FENCE_Z  44.0
-#define GATE_X0  9.0
-#define GATE_X1  14.5
-#define LANE_Z   32.5
-#define ROAD_X   11.7
-#define N_BAYS   4
-#define N_PEOPLE 5
-#define SLOT_S   15.0 /* one car moves in each slot, so that two never meet */
+#define DAY_LIGHT   0.80 /* day above, night below; dusk between */
+#define NIGHT_LIGHT 0.15
+#define WEATHER     0.4 /* rain or fog from here on */
 
-struct vec {
-    double x, y, z;
+struct scene_yard {
+    struct yard yard;
+    struct scene_lens *lens;
+    struct canvas canvas;
+    uint8_t *background; /* [H, W, 3] in daylight */
+    uint8_t *glow;       /* [H, W] of the lamps that stand still */
+    uint8_t *glow_now;   /* [H, W] with those of actors */
+    uint8_t *wall;       /* [H, W] 1 where the building hides what is beyond the fence */
+    uint8_t *shown;      /* [H, W, 3] the drawn picture before the lens */
+    uint8_t *behind;     /* [H, W, 3] in the pixels of things: what was there before */
+    uint8_t *before;     /* [H, W, 3] scratch: the picture before a thing is drawn */
 };
 
-struct yard {
-    uint64_t seed;
-    double focal_px, cx, cy;
-    double pitch_sin, pitch_cos;
-    double phase_s;   /* where in its timetables the world begins */
-    double day_phase; /* turns */
+/* Pixels x0 <= x < x1, y0 <= y < y1. */
+struct area {
+    int x0, y0, x1, y1;
 };
 
-/* ---- projection ----------------------------------------------------------------------------------------------------------- */
-
-static double yard_depth(const struct yard *y, struct vec p)
+int scene_yard_open(uint64_t seed, int width_px, int height_px, struct scene_yard **ret_yard, struct err *err)
 {
-    return (CAMERA_Y - p.y) * y->pitch_sin + p.z * y->pitch_cos;
+    size_t n_px = (size_t)width_px * (size_t)height_px;
+    struct scene_yard *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "no memory for a scene");
+    yard_init(&s->yard, seed, width_px, height_px);
+    s->background = calloc(n_px, 3);
+    s->glow = calloc(n_px, 1);
+    s->glow_now = calloc(n_px, 1);
+    s->wall = calloc(n_px, 1);
+    s->shown = calloc(n_px, 3);
+    s->behind = calloc(n_px, 3);
+    s->before = calloc(n_px, 3);
+    int rc = canvas_init(&s->canvas, width_px, height_px, true, err);
+    if (!rc && (!s->background || !s->glow || !s->glow_now || !s->wall || !s->shown || !s->behind || !s->before))
+        rc = err_set(err, ERR_NOMEM, "no memory for a scene of %dx%d", width_px, height_px);
+    if (!rc)
+        rc = scene_lens_open(&s->yard.view, seed, width_px, height_px, &s->lens, err);
+    if (rc)
+        goto fail;
+    struct canvas *c = &s->canvas;
+    c->rgb = s->background;
+    c->stride_bytes = (size_t)width_px * 3;
+    c->id = 1;
+    scene_view_wall(&s->yard.view, c, s->yard.building_x0, 0, s->yard.building_x1, s->yard.building_tall_m, s->yard.fence_z,
+                    COLOUR(0, 0, 0));
+    memcpy(s->wall, c->map, n_px);
+    c->id = 0;
+    yard_set_draw(&s->yard, c, s->glow);
+    *ret_yard = s;
+    return 0;
+fail:
+    scene_yard_close(s);
+    return rc;
 }
 
-static struct point yard_project(const struct yard *y, struct vec p)
+void scene_yard_close(struct scene_yard *s)
 {
-    double depth = fmax(yard_depth(y, p), 0.5);
-    double up = (p.y - CAMERA_Y) * y->pitch_cos + p.z * y->pitch_sin;
-    return (struct point){y->cx + y->focal_px * p.x / depth, y->cy - y->focal_px * up / depth};
-}
-
-/* Pixels per metre at a place. */
-static double yard_scale(const struct yard *y, struct vec p)
-{
-    return y->focal_px / fmax(yard_depth(y, p), 0.5);
-}
-
-static void yard_polygon(const struct yard *y, struct canvas *c, const struct vec *v, int n, struct colour colour)
-{
-    struct point p[DRAW_MAX_POINTS];
-    for (int i = 0; i < n; i++)
-        p[i] = yard_project(y, v[i]);
-    draw_polygon(c, p, n, colour);
-}
-
-/* A rectangle on the ground. */
-static void yard_floor(const struct yard *y, struct canvas *c, double x0, double z0, double x1, double z1, struct colour colour)
-{
-    struct vec v[4] = {{x0, 0, z0}, {x1, 0, z0}, {x1, 0, z1}, {x0, 0, z1}};
-    yard_polygon(y, c, v, 4, colour);
-}
-
-/* A rectangle that stands upright, facing the camera. */
-static void yard_wall(const struct yard *y, struct canvas *c, double x0, double y0, double x1, double y1, double z,
-                      struct colour colour)
-{
-    struct vec v[4] = {{x0, y0, z}, {x1, y0, z}, {x1, y1, z}, {x0, y1, z}};
-    yard_polygon(y, c, v, 4, colour);
-}
-
-/* ---- what stands still ---------------------------------------------------------------------------------------------------- */
-
-static double yard_bay_x(int i_bay)
-{
-    return -9.6 + 3.2 * i_bay;
-}
-
-static void yard_draw_land(const struct yard *y, struct canvas *c)
-{
-    double horizon = y->cy - y->focal_px * y->pitch_sin / y->pitch_cos;
-    struct point sky[4] = {{0, 0}, {c->width_px, 0}, {c->width_px, horizon + 1}, {0, horizon + 1}};
-    draw_polygon_shaded(c, sky, 4, COLOUR(106, 150, 205), COLOUR(205, 220, 232));
-    struct point land[4] = {{0, horizon}, {c->width_px, horizon}, {c->width_px, c->height_px}, {0, c->height_px}};
-    draw_polygon_shaded(c, land, 4, COLOUR(122, 134, 92), COLOUR(92, 116, 62));
-    /* trees along the horizon */
-    for (int i = 0; i < 26; i++) {
-        uint64_t r = rng_at(y->seed ^ 0x7ee5, (uint64_t)i);
-        struct vec at = {-95 + i * 8.0 + (double)(r & 255) / 64, 0, 92 + (double)(r >> 8 & 255) / 12};
-        struct point foot = yard_project(y, at);
-        double m = yard_scale(y, at), tall = 5 + (double)(r >> 16 & 255) / 70;
-        struct colour leaf = colour_scale(COLOUR(62, 92, 52), 0.8 + (double)(r >> 24 & 255) / 640);
-        draw_rect(c, foot.x - 0.25 * m, foot.y - 2 * m, foot.x + 0.25 * m, foot.y, COLOUR(80, 66, 52));
-        draw_ellipse(c, foot.x, foot.y - tall * 0.62 * m, tall * 0.42 * m, tall * 0.45 * m, leaf);
-        draw_ellipse(c, foot.x - 0.8 * m, foot.y - tall * 0.7 * m, tall * 0.25 * m, tall * 0.25 * m, colour_scale(leaf, 1.12));
-    }
-    yard_floor(y, c, -60, 66, 60, 72, COLOUR(104, 104, 106));                     /* the road behind */
-    yard_floor(y, c, ROAD_X - 3, FENCE_Z, ROAD_X + 3, 67, COLOUR(112, 112, 112)); /* the drive */
-    for (int i = 0; i < 14; i++)
-        yard_floor(y, c, -48 + i * 7.0, 68.9, -45 + i * 7.0, 69.1, COLOUR(205, 205, 200));
-    /* the yard's asphalt, patched */
-    struct vec yard[4] = {{-60, 0, 6}, {60, 0, 6}, {60, 0, FENCE_Z}, {-60, 0, FENCE_Z}};
-    struct point p[4];
-    for (int i = 0; i < 4; i++)
-        p[i] = yard_project(y, yard[i]);
-    draw_polygon_shaded(c, p, 4, COLOUR(128, 128, 130), COLOUR(104, 105, 108));
-    for (int i = 0; i < 40; i++) {
-        uint64_t r = rng_at(y->seed ^ 0xa5fa, (uint64_t)i);
-        double x = -20 + (double)(r & 1023) / 25, z = 12 + (double)(r >> 10 & 1023) / 34;
-        double w = 0.4 + (double)(r >> 20 & 255) / 90, d = 0.3 + (double)(r >> 28 & 255) / 120;
-        struct colour stain = (r >> 40 & 1) ? COLOUR_A(86, 86, 90, 70) : COLOUR_A(146, 146, 146, 45);
-        yard_floor(y, c, x, z, x + w, fmin(z + d, FENCE_Z), stain);
-    }
-}
-
-static void yard_draw_markings(const struct yard *y, struct canvas *c)
-{
-    struct colour paint = COLOUR_A(222, 222, 214, 220);
-    for (int i = 0; i <= N_BAYS; i++) {
-        double x = yard_bay_x(i) - 1.6;
-        yard_floor(y, c, x - 0.07, 24, x + 0.07, 29.4, paint);
-    }
-    yard_floor(y, c, yard_bay_x(0) - 1.67, 23.9, yard_bay_x(N_BAYS - 1) + 1.67, 24.05, paint);
-    /* a way for people from the door, hatched */
-    for (int i = 0; i < 9; i++)
-        yard_floor(y, c, 1.2, 34.5 + i, 2.9, 35 + i, COLOUR_A(214, 196, 96, 170));
-    yard_floor(y, c, ROAD_X - 2.7, FENCE_Z - 1.2, ROAD_X + 2.7, FENCE_Z - 0.9, paint);
-}
-
-static void yard_draw_building(const struct yard *y, struct canvas *c)
-{
-    double z = FENCE_Z;
-    struct vec front[4] = {{-40, 7.2, z}, {5, 7.2, z}, {5, 0, z}, {-40, 0, z}};
-    struct point p[4];
-    for (int i = 0; i < 4; i++)
-        p[i] = yard_project(y, front[i]);
-    draw_polygon_shaded(c, p, 4, COLOUR(190, 182, 168), COLOUR(168, 160, 148));
-    for (int i = 0; i < 22; i++)
-        yard_wall(y, c, -39 + i * 2.0, 1.1, -38.94 + i * 2.0, 6.6, z, COLOUR_A(120, 114, 104, 120));
-    yard_wall(y, c, -40, 6.6, 5, 7.2, z, COLOUR(88, 98, 112));   /* the roof's edge */
-    yard_wall(y, c, -40, 0, 5, 1.0, z, COLOUR(126, 122, 118));   /* the plinth */
-    yard_wall(y, c, -7.2, 0, -1.6, 4.4, z, COLOUR(70, 74, 80));  /* the roller door's frame */
-    yard_wall(y, c, -7, 0, -1.8, 4.2, z, COLOUR(150, 158, 166)); /* and its slats */
-    for (int i = 0; i < 10; i++)
-        yard_wall(y, c, -7, 0.2 + i * 0.4, -1.8, 0.26 + i * 0.4, z, COLOUR(118, 126, 134));
-    yard_wall(y, c, 1.3, 0, 2.8, 2.4, z, COLOUR(60, 62, 66)); /* the door */
-    yard_wall(y, c, 1.42, 0, 2.68, 2.28, z, COLOUR(52, 92, 120));
-    yard_wall(y, c, 1.7, 1.3, 2.4, 2.0, z, COLOUR(150, 178, 190));
-    yard_wall(y, c, 1.75, 2.8, 2.35, 3.05, z, COLOUR(250, 244, 214)); /* the lamp over it */
-    for (int i = 0; i < 5; i++) {
-        double x = -20.5 + i * 2.6;
-        yard_wall(y, c, x - 0.1, 3.3, x + 1.7, 4.9, z, COLOUR(220, 216, 206));
-        yard_wall(y, c, x, 3.4, x + 1.6, 4.8, z, COLOUR(92, 114, 132));
-        yard_wall(y, c, x, 4.1, x + 1.6, 4.15, z, COLOUR(220, 216, 206));
-    }
-    yard_wall(y, c, -6.3, 4.9, -2.5, 5.9, z, COLOUR(44, 84, 132)); /* a sign without words */
-    yard_wall(y, c, -5.9, 5.25, -2.9, 5.55, z, COLOUR(222, 226, 232));
-}
-
-static void yard_draw_fence(const struct yard *y, struct canvas *c, double gate_open)
-{
-    double z = FENCE_Z;
-    struct colour post = COLOUR(96, 104, 102), rail = COLOUR(116, 124, 122), wire = COLOUR_A(130, 138, 136, 120);
-    for (int side = 0; side < 2; side++) {
-        double x0 = side ? GATE_X1 : 5, x1 = side ? 44 : GATE_X0;
-        for (double x = x0; x <= x1; x += 0.5)
-            yard_wall(y, c, x - 0.015, 0.1, x + 0.015, 1.9, z, wire);
-        for (double x = x0; x <= x1 + 0.01; x += 2)
-            yard_wall(y, c, x - 0.05, 0, x + 0.05, 2, z, post);
-        yard_wall(y, c, x0, 1.86, x1, 1.94, z, rail);
-        yard_wall(y, c, x0, 0.2, x1, 0.26, z, rail);
-    }
-    yard_wall(y, c, GATE_X0 - 0.15, 0, GATE_X0 + 0.15, 2.3, z, COLOUR(214, 178, 60));
-    yard_wall(y, c, GATE_X1 - 0.15, 0, GATE_X1 + 0.15, 2.3, z, COLOUR(214, 178, 60));
-    double x0 = GATE_X0 + 0.2 + (GATE_X1 - GATE_X0 - 0.4) * gate_open, x1 = x0 + GATE_X1 - GATE_X0 - 0.4;
-    for (double x = x0; x <= x1 + 0.01; x += (x1 - x0) / 16)
-        yard_wall(y, c, x - 0.035, 0.15, x + 0.035, 1.75, z - 0.1, COLOUR(150, 60, 52));
-    yard_wall(y, c, x0, 1.68, x1, 1.8, z - 0.1, COLOUR(168, 66, 56));
-    yard_wall(y, c, x0, 0.1, x1, 0.22, z - 0.1, COLOUR(168, 66, 56));
-}
-
-static const struct vec yard_lamp_post = {-6.6, 0, 16.5};
-
-static void yard_draw_lamp_post(const struct yard *y, struct canvas *c)
-{
-    struct vec foot = yard_lamp_post, head = foot;
-    head.y = 6.2;
-    struct point a = yard_project(y, foot), b = yard_project(y, head);
-    double m = yard_scale(y, foot);
-    draw_line(c, a, b, 0.16 * m, COLOUR(92, 96, 100));
-    draw_rect(c, a.x - 0.16 * m, a.y - 0.5 * m, a.x + 0.16 * m, a.y, COLOUR(78, 80, 84));
-}
-
-static void yard_glow(const struct yard *y, const struct canvas *c, uint8_t *glow, struct vec at, double radius_m, double peak)
-{
-    struct point p = yard_project(y, at);
-    double r = yard_scale(y, at) * radius_m, squash = 0.55;
-    int y0 = (int)fmax(p.y - r * squash, 0), y1 = (int)fmin(p.y + r * squash + 1, c->height_px);
-    int x0 = (int)fmax(p.x - r, 0), x1 = (int)fmin(p.x + r + 1, c->width_px);
-    for (int row = y0; row < y1; row++)
-        for (int x = x0; x < x1; x++) {
-            double dx = (x + 0.5 - p.x) / r, dy = (row + 0.5 - p.y) / (r * squash), d = dx * dx + dy * dy;
-            if (d >= 1)
-                continue;
-            uint8_t *g = &glow[(size_t)row * (size_t)c->width_px + (size_t)x];
-            double v = *g + peak * (1 - d) * (1 - d);
-            *g = v > 255 ? 255 : (uint8_t)v;
-        }
-}
-
-static void yard_init(void *state, uint64_t seed, struct canvas *c, uint8_t *glow)
-{
-    struct yard *y = state;
-    double w = c->width_px, h = c->height_px;
-    /* Narrow pictures see less, they are not squeezed. */
-    *y = (struct yard){.seed = seed, .focal_px = 0.95 * fmax(w, h * 16 / 9), .cx = w / 2, .cy = h / 2};
-    y->pitch_sin = draw_sin(10.0 / 360);
-    y->pitch_cos = draw_cos(10.0 / 360);
-    y->phase_s = (double)(rng_at(seed, 1) % 100000) / 10;
-    y->day_phase = (double)(rng_at(seed, 2) % 1000) / 1000;
-    yard_draw_land(y, c);
-    yard_draw_markings(y, c);
-    yard_draw_building(y, c);
-    yard_glow(y, c, glow, (struct vec){2, 1.2, FENCE_Z - 2}, 8, 230);
-    yard_glow(y, c, glow, (struct vec){-3, 0, 24}, 12, 200);
-    yard_glow(y, c, glow, (struct vec){ROAD_X, 0.5, FENCE_Z - 2}, 8, 190);
-}
-
-/* ---- ways ----------------------------------------------------------------------------------------------------------------- */
-
-/* The place at s metres along a way of n points; before the first and after the last it stays there. */
-static struct vec way_at(const struct vec *way, int n, double s)
-{
-    for (int i = 0; i + 1 < n; i++) {
-        double dx = way[i + 1].x - way[i].x, dz = way[i + 1].z - way[i].z, len = sqrt(dx * dx + dz * dz);
-        if (s <= len || i + 2 == n) {
-            double f = fmin(fmax(len > 0 ? s / len : 0, 0), 1);
-            return (struct vec){way[i].x + dx * f, 0, way[i].z + dz * f};
-        }
-        s -= len;
-    }
-    return way[0];
-}
-
-static double way_length(const struct vec *way, int n)
-{
-    double s = 0;
-    for (int i = 0; i + 1 < n; i++) {
-        double dx = way[i + 1].x - way[i].x, dz = way[i + 1].z - way[i].z;
-        s += sqrt(dx * dx + dz * dz);
-    }
-    return s;
-}
-
-/* The same with rounded corners: the mean over `round` metres before and after. */
-static struct vec way_at_rounded(const struct vec *way, int n, double s, double round)
-{
-    enum { N = 9 };
-    struct vec sum = {0};
-    for (int i = 0; i < N; i++) {
-        struct vec p = way_at(way, n, s + round * (2.0 * i / (N - 1) - 1));
-        sum.x += p.x / N;
-        sum.z += p.z / N;
-    }
-    return sum;
-}
-
-/* ---- cars ----------------------------------------------------------------------------------------------------------------- */
-
-struct car {
-    struct vec at;
-    double dx, dz; /* where the front points; length 1 */
-    bool is_van;
-    struct colour paint;
-};
-
-/*
- * Where the car of a bay is at world time T, if it is anywhere. In a round of 8 slots bay i's car arrives in slot 2 i and leaves
- * in an odd slot later, so that in each slot at most one car moves. *ret_gate is raised to how far the gate is open for it.
- */
-static bool yard_car_at(const struct yard *y, int i_bay, double t, struct car *ret_car, double *ret_gate)
-{
-    static const struct colour paints[] = {{196, 198, 202, 255}, {44, 46, 52, 255},  {150, 34, 34, 255}, {38, 72, 140, 255},
-                                           {226, 226, 222, 255}, {94, 104, 98, 255}, {172, 140, 60, 255}};
-    double round_s = 8 * SLOT_S, since = t - 2 * i_bay * SLOT_S;
-    double k = floor(since / round_s);
-    double tau = since - k * round_s;
-    uint64_t actor = rng_at(y->seed ^ 0xca55, (uint64_t)i_bay);
-    uint64_t r = rng_at(actor, (uint64_t)(int64_t)k);
-    if (r % 100 < 18)
-        return false;
-    double leave_s = SLOT_S * (3 + 2 * (double)(rng_at(y->seed, 3) % 3)); /* the same for all bays: no two in one slot */
-    ret_car->is_van = (r >> 16) % 5 == 0;
-    ret_car->paint = ret_car->is_van && (r >> 20 & 1) ? COLOUR(224, 224, 220) : paints[(r >> 24) % 7];
-    double bay_x = yard_bay_x(i_bay), gate = 0;
-    const struct vec in[] = {{ROAD_X, 0, 80}, {ROAD_X, 0, LANE_Z}, {bay_x, 0, LANE_Z}, {bay_x, 0, 26.6}};
-    const struct vec out[] = {{bay_x - 2.2, 0, LANE_Z}, {ROAD_X, 0, LANE_Z}, {ROAD_X, 0, 80}};
-    if (tau < 13) {
-        double len = way_length(in, 4), u = tau / 13, s = len * u * (2 - u);
-        struct vec ahead = way_at_rounded(in, 4, s + 0.3, 2.2), behind = way_at_rounded(in, 4, s - 0.3, 2.2);
-        ret_car->at = way_at_rounded(in, 4, s, 2.2);
-        double dx = ahead.x - behind.x, dz = ahead.z - behind.z, d = sqrt(dx * dx + dz * dz);
-        ret_car->dx = d > 1e-6 ? dx / d : 0;
-        ret_car->dz = d > 1e-6 ? dz / d : -1;
-        gate = fmin(fmin(tau / 1.5, 1), fmax((8 - tau) / 2, 0));
-    } else if (tau < leave_s) {
-        ret_car->at = way_at_rounded(in, 4, way_length(in, 4), 2.2);
-        ret_car->dx = 0;
-        ret_car->dz = -1;
-    } else if (tau < leave_s + 5) {
-        /* backwards out of the bay, turning the nose to the gate */
-        double u = (tau - leave_s) / 5;
-        u = u * u * (3 - 2 * u);
-        struct vec from = way_at_rounded(in, 4, way_length(in, 4), 2.2);
-        ret_car->at = (struct vec){from.x + (out[0].x - from.x) * u * u, 0, from.z + (out[0].z - from.z) * u};
-        ret_car->dx = draw_sin(u / 4);
-        ret_car->dz = -draw_cos(u / 4);
-    } else if (tau < leave_s + 14) {
-        double u = (tau - leave_s - 5) / 9, s = way_length(out, 3) * u * (0.35 + 0.65 * u);
-        struct vec ahead = way_at_rounded(out, 3, s + 0.3, 2.2), behind = way_at_rounded(out, 3, s - 0.3, 2.2);
-        ret_car->at = way_at_rounded(out, 3, s, 2.2);
-        double dx = ahead.x - behind.x, dz = ahead.z - behind.z, d = sqrt(dx * dx + dz * dz);
-        ret_car->dx = d > 1e-6 ? dx / d : 1;
-        ret_car->dz = d > 1e-6 ? dz / d : 0;
-        double q = tau - leave_s - 5;
-        gate = fmin(fmin(q / 2, 1), fmax(9.5 - q, 0));
-    } else {
-        return false;
-    }
-    *ret_gate = fmax(*ret_gate, gate);
-    return true;
-}
-
-/* A point of a car: u metres towards the front, v to its left, h up. */
-static struct vec car_point(const struct car *a, double u, double v, double h)
-{
-    return (struct vec){a->at.x + a->dx * u - a->dz * v, h, a->at.z + a->dz * u + a->dx * v};
-}
-
-static void car_face(const struct yard *y, struct canvas *c, const struct vec v[4], struct colour colour)
-{
-    struct point p[4];
-    double area = 0;
-    for (int i = 0; i < 4; i++)
-        p[i] = yard_project(y, v[i]);
-    for (int i = 0; i < 4; i++)
-        area += p[i].x * p[(i + 1) % 4].y - p[(i + 1) % 4].x * p[i].y;
-    if (area < 0) /* faces are given so that, with y down, those that look at the camera have a negative area */
-        draw_polygon(c, p, 4, colour);
-}
-
-/* A box whose top may be shorter and narrower than its foot: a car's body, its cabin. */
-static void car_box(const struct yard *y, struct canvas *c, const struct car *a, double rear, double front, double half,
-                    double h0, double top_rear, double top_front, double top_half, double h1, struct colour side,
-                    struct colour front_colour, struct colour top)
-{
-    struct vec b[4] = {car_point(a, rear, half, h0), car_point(a, front, half, h0), car_point(a, front, -half, h0),
-                       car_point(a, rear, -half, h0)};
-    struct vec t[4] = {car_point(a, top_rear, top_half, h1), car_point(a, top_front, top_half, h1),
-                       car_point(a, top_front, -top_half, h1), car_point(a, top_rear, -top_half, h1)};
-    const struct vec faces[5][4] = {
-        {b[0], t[0], t[1], b[1]}, /* left */
-        {b[2], t[2], t[3], b[3]}, /* right */
-        {b[1], t[1], t[2], b[2]}, /* front */
-        {b[3], t[3], t[0], b[0]}, /* rear */
-        {t[0], t[3], t[2], t[1]}, /* top */
-    };
-    car_face(y, c, faces[0], colour_scale(side, 0.86));
-    car_face(y, c, faces[1], colour_scale(side, 0.86));
-    car_face(y, c, faces[2], front_colour);
-    car_face(y, c, faces[3], front_colour);
-    car_face(y, c, faces[4], top);
-}
-
-static void car_wheels(const struct yard *y, struct canvas *c, const struct car *a, double half, double axle)
-{
-    enum { N = 12 };
-    for (int side = -1; side <= 1; side += 2)
-        for (int end = -1; end <= 1; end += 2) {
-            struct vec v[N];
-            for (int i = 0; i < N; i++)
-                v[i] = car_point(a, end * axle + 0.33 * draw_cos((double)i / N), side * half,
-                                 0.33 + 0.33 * draw_sin((double)i / N));
-            yard_polygon(y, c, v, N, COLOUR(26, 26, 28));
-            for (int i = 0; i < N; i++)
-                v[i] = car_point(a, end * axle + 0.16 * draw_cos((double)i / N), side * half,
-                                 0.33 + 0.16 * draw_sin((double)i / N));
-            yard_polygon(y, c, v, N, COLOUR(150, 152, 156));
-        }
-}
-
-static void yard_draw_car(const struct yard *y, struct canvas *c, const struct car *a, struct scene_object *object)
-{
-    double len = a->is_van ? 2.45 : 2.1, half = a->is_van ? 0.95 : 0.88, tall = a->is_van ? 2.1 : 1.45;
-    struct vec shade[4] = {car_point(a, -len - 0.1, half + 0.35, 0), car_point(a, len + 0.1, half + 0.35, 0),
-                           car_point(a, len + 0.1, -half - 0.1, 0), car_point(a, -len - 0.1, -half - 0.1, 0)};
-    yard_polygon(y, c, shade, 4, COLOUR_A(20, 22, 26, 110));
-    struct colour paint = a->paint, bright = colour_scale(paint, 1.1), glass = COLOUR(48, 58, 68);
-    /* The wheels of the far side come out again under the body that is drawn over them. */
-    car_wheels(y, c, a, half - 0.02, len * 0.62);
-    if (a->is_van) {
-        car_box(y, c, a, -len, len - 0.2, half, 0.35, -len, len - 0.9, half - 0.08, tall, paint, colour_scale(paint, 0.94),
-                bright);
-        car_box(y, c, a, len - 0.9, len, half - 0.02, 0.35, len - 0.9, len - 0.15, half - 0.05, 1.1, paint, paint, bright);
-        struct vec pane[4] = {car_point(a, len - 0.24, half - 0.1, 1.12), car_point(a, len - 0.7, half - 0.14, 1.9),
-                              car_point(a, len - 0.7, -half + 0.14, 1.9), car_point(a, len - 0.24, -half + 0.1, 1.12)};
-        car_face(y, c, pane, glass);
-    } else {
-        car_box(y, c, a, -len, len, half, 0.32, -len + 0.05, len - 0.1, half - 0.04, 0.92, paint, colour_scale(paint, 0.94),
-                bright);
-        car_box(y, c, a, -1.55, 0.95, half - 0.06, 0.92, -1.15, 0.3, half - 0.22, tall, glass, glass, paint);
-    }
-    for (int side = -1; side <= 1; side += 2) {
-        double v = side * (half - 0.28);
-        struct vec lamp[4] = {car_point(a, len + 0.01, v + 0.17, 0.6), car_point(a, len - 0.04, v + 0.17, 0.8),
-                              car_point(a, len - 0.04, v - 0.17, 0.8), car_point(a, len + 0.01, v - 0.17, 0.6)};
-        car_face(y, c, lamp, COLOUR(250, 246, 224));
-        struct vec tail[4] = {car_point(a, -len - 0.01, v - 0.17, 0.6), car_point(a, -len, v - 0.17, 0.8),
-                              car_point(a, -len, v + 0.17, 0.8), car_point(a, -len - 0.01, v + 0.17, 0.6)};
-        car_face(y, c, tail, COLOUR(170, 30, 28));
-    }
-    /* the outline of an upright car covers about this much of length or width times height */
-    double m = yard_scale(y, a->at), broad = 2 * len * fabs(a->dx) + 2 * half * fabs(a->dz);
-    object->full_px = 0.85 * m * m * broad * tall;
-}
-
-/* ---- people and the dog --------------------------------------------------------------------------------------------------- */
-
-static const struct vec yard_ways[][4] = {
-    {{2.1, 0, 43.4}, {2.1, 0, 35}, {7, 0, 30}, {26, 0, 27}},    {{-18, 0, 21.5}, {-4, 0, 21}, {6, 0, 20}, {20, 0, 21}},
-    {{2.1, 0, 43.4}, {1.5, 0, 35}, {-13, 0, 31}, {-30, 0, 34}}, {{9, 0, 10}, {5, 0, 19}, {3, 0, 33}, {2.1, 0, 43.4}},
-    {{26, 0, 36}, {12, 0, 35}, {5, 0, 31}, {-24, 0, 37}},       {{-12, 0, 14.5}, {0, 0, 15.5}, {6, 0, 17}, {17, 0, 18}},
-};
-
-#define N_WAYS ((int)(sizeof yard_ways / sizeof yard_ways[0]))
-
-struct walker {
-    struct vec at;
-    double walked_m; /* the gait's phase */
-    double side;     /* -1 or 1: which way the walk goes on the screen */
-    uint64_t look;
-    bool is_still;
-};
-
-/* Where a walker is: its round is `period_s`, in `presence_pct` of the rounds it goes one of the ways. */
-static bool yard_walker_at(const struct yard *y, uint64_t actor_id, double period_s, unsigned presence_pct, double speed_mps,
-                           double t, struct walker *ret)
-{
-    uint64_t actor = rng_at(y->seed ^ 0xbeef, actor_id);
-    double at = t + (double)(actor % 1000) / 1000 * period_s;
-    double k = floor(at / period_s), tau = at - k * period_s;
-    uint64_t r = rng_at(actor, (uint64_t)(int64_t)k);
-    if (r % 100 >= presence_pct)
-        return false;
-    const struct vec *way = yard_ways[(r >> 8) % N_WAYS];
-    double speed = speed_mps * (0.85 + (double)(r >> 16 & 255) / 850), len = way_length(way, 4);
-    /* halfway some stop for a while, as people do */
-    double pause_s = (r >> 24 & 3) == 0 ? 4 + (double)(r >> 26 & 7) : 0, half_s = len / 2 / speed;
-    double walk_s = tau < half_s ? tau : tau < half_s + pause_s ? half_s : tau - pause_s;
-    bool is_backwards = r >> 32 & 1;
-    double s = walk_s * speed;
-    if (s >= len)
-        return false;
-    double place = is_backwards ? len - s : s, step = is_backwards ? -0.3 : 0.3;
-    struct vec ahead = way_at_rounded(way, 4, place + step, 1);
-    *ret = (struct walker){.at = way_at_rounded(way, 4, place, 1), .walked_m = s, .look = r >> 33};
-    ret->side = ahead.x >= ret->at.x ? 1 : -1;
-    ret->is_still = pause_s > 0 && tau > half_s && tau < half_s + pause_s;
-    return true;
-}
-
-static void yard_draw_person(const struct yard *y, struct canvas *c, const struct walker *a, struct scene_object *object)
-{
-    static const struct colour tops[] = {{180, 60, 52, 255}, {60, 92, 150, 255}, {232, 228, 216, 255}, {240, 140, 20, 255},
-                                         {70, 120, 80, 255}, {50, 50, 58, 255},  {206, 210, 40, 255}};
-    static const struct colour legs[] = {{44, 50, 74, 255}, {60, 56, 50, 255}, {92, 92, 98, 255}, {34, 34, 36, 255}};
-    static const struct colour skins[] = {{224, 184, 154, 255}, {188, 140, 106, 255}, {120, 82, 60, 255}};
-    static const struct colour hairs[] = {{40, 30, 24, 255}, {96, 66, 40, 255}, {180, 150, 96, 255}, {240, 200, 30, 255}};
-    struct colour top = tops[a->look % 7], leg = legs[(a->look >> 4) % 4], skin = skins[(a->look >> 8) % 3],
-                  hair = hairs[(a->look >> 12) % 4];
-    double tall = 0.93 + (double)(a->look >> 16 & 15) / 110;
-    struct point f = yard_project(y, a->at);
-    double m = yard_scale(y, a->at) * tall;
-    double swing = a->is_still ? 0.06 : 0.30 * draw_sin(a->walked_m / 1.5), bob = fabs(swing) * 0.06;
-    draw_ellipse(c, f.x + 0.2 * m, f.y, 0.5 * m, 0.13 * m, COLOUR_A(20, 22, 26, 90));
-#define AT(px_, py_) ((struct point){f.x + a->side * (px_)*m, f.y - ((py_)-bob) * m})
-    draw_line(c, AT(-0.02, 0.9), AT(-swing * 1.05, 0.03), 0.16 * m, colour_scale(leg, 0.8));
-    draw_line(c, AT(0.02, 0.9), AT(swing * 1.05, 0.03), 0.17 * m, leg);
-    draw_line(c, AT(-swing * 1.05 - 0.04, 0.04), AT(-swing * 1.05 + 0.17, 0.04), 0.08 * m, COLOUR(30, 28, 28));
-    draw_line(c, AT(swing * 1.05 - 0.04, 0.04), AT(swing * 1.05 + 0.17, 0.04), 0.08 * m, COLOUR(30, 28, 28));
-    draw_line(c, AT(-0.04, 1.38), AT(swing * 0.9 - 0.03, 0.86), 0.10 * m, colour_scale(top, 0.75));
-    struct point torso[] = {AT(-0.15, 0.84), AT(-0.2, 1.15), AT(-0.22, 1.38), AT(-0.12, 1.47),
-                            AT(0.12, 1.47),  AT(0.2, 1.38),  AT(0.18, 1.15),  AT(0.15, 0.84)};
-    draw_polygon(c, torso, 8, top);
-    if (a->look % 7 == 3 || a->look % 7 == 6) /* the bright tops are vests with a reflecting band */
-        draw_line(c, AT(-0.19, 1.1), AT(0.18, 1.1), 0.07 * m, COLOUR(236, 236, 226));
-    draw_line(c, AT(0.06, 1.40), AT(-swing * 0.9 + 0.08, 0.86), 0.10 * m, colour_scale(top, 0.9));
-    draw_line(c, AT(0, 1.44), AT(0.01, 1.56), 0.09 * m, colour_scale(skin, 0.9));
-    struct point head = AT(0.02, 1.64), crown = AT(-0.005, 1.68);
-    draw_ellipse(c, head.x, head.y, 0.10 * m, 0.125 * m, skin);
-    draw_ellipse(c, crown.x, crown.y, 0.105 * m, 0.10 * m, hair);
-    object->full_px = 0.62 * m * m * 0.5 * 1.77;
-}
-
-static void yard_draw_dog(const struct yard *y, struct canvas *c, const struct walker *a, struct scene_object *object)
-{
-    static const struct colour coats[] = {{120, 82, 46, 255}, {52, 48, 46, 255}, {206, 184, 148, 255}, {150, 146, 140, 255}};
-    struct colour coat = coats[a->look % 4], far_coat = colour_scale(coat, 0.75);
-    struct point f = yard_project(y, a->at);
-    double m = yard_scale(y, a->at) * 1.15, gait = a->is_still ? 0.02 : 0.12 * draw_sin(a->walked_m / 0.8), bob = 0;
-    draw_ellipse(c, f.x, f.y, 0.5 * m, 0.11 * m, COLOUR_A(20, 22, 26, 90));
-    draw_line(c, AT(-0.28, 0.36), AT(-0.30 - gait, 0.02), 0.08 * m, far_coat);
-    draw_line(c, AT(0.26, 0.36), AT(0.26 + gait, 0.02), 0.08 * m, far_coat);
-    draw_line(c, AT(-0.26, 0.36), AT(-0.26 + gait, 0.02), 0.085 * m, coat);
-    draw_line(c, AT(0.28, 0.36), AT(0.29 - gait, 0.02), 0.085 * m, coat);
-    struct point body[] = {AT(-0.36, 0.36), AT(-0.38, 0.5), AT(-0.3, 0.58), AT(0.22, 0.58), AT(0.36, 0.62),
-                           AT(0.42, 0.5),   AT(0.32, 0.36), AT(0, 0.34),    AT(-0.2, 0.38)};
-    draw_polygon(c, body, 9, coat);
-    struct point head[] = {AT(0.3, 0.58), AT(0.36, 0.78), AT(0.5, 0.82), AT(0.56, 0.76),
-                           AT(0.72, 0.7), AT(0.7, 0.63),  AT(0.5, 0.58)};
-    draw_polygon(c, head, 7, colour_scale(coat, 1.06));
-    draw_line(c, AT(0.4, 0.8), AT(0.36, 0.66), 0.08 * m, far_coat);
-    draw_line(c, AT(-0.36, 0.52), AT(-0.55, 0.72 + gait * 0.5), 0.06 * m, coat);
-    object->full_px = 0.40 * m * m * 1.25 * 0.8;
-#undef AT
-}
-
-/* ---- the whole picture ------------------------------------------------------------------------------------------------------ */
-
-/* Something to draw, ordered by distance. */
-struct thing {
-    enum { THING_CAR, THING_PERSON, THING_DOG, THING_LAMP_POST } what;
-    double z;
-    struct car car;
-    struct walker walker;
-};
-
-static void yard_draw_thing(const struct yard *y, struct scene_shot *shot, const struct thing *thing)
-{
-    struct canvas *c = shot->canvas;
-    if (thing->what == THING_LAMP_POST) {
-        c->id = 0;
-        yard_draw_lamp_post(y, c);
+    if (!s)
         return;
+    scene_lens_close(s->lens);
+    canvas_release(&s->canvas);
+    free(s->background);
+    free(s->glow);
+    free(s->glow_now);
+    free(s->wall);
+    free(s->shown);
+    free(s->behind);
+    free(s->before);
+    free(s);
+}
+
+const struct yard *scene_yard_get(const struct scene_yard *s)
+{
+    return &s->yard;
+}
+
+/* ---- drawing -------------------------------------------------------------------------------------------------------------- */
+
+/* Where an actor may draw: the outline of a generous block around it. */
+static struct area actor_area(const struct scene_yard *s, const struct yard_actor *a)
+{
+    static const double wide_m[SCENE_N_TYPES] = {1.5, 3.2, 3.8, 1.6, 1.6, 1.2, 1.2, 2.2, 6.0};
+    static const double tall_m[SCENE_N_TYPES] = {2.4, 2.2, 3.0, 1.5, 2.2, 1.2, 1.2, 5.0, 9.0};
+    double r = wide_m[a->type] * fmax(a->size, 1), x0 = 1e9, y0 = 1e9, x1 = -1e9, y1 = -1e9;
+    for (int i = 0; i < 8; i++) {
+        struct vec p = {a->at.x + (i & 1 ? r : -r), a->at.y + (i & 2 ? tall_m[a->type] * fmax(a->size, 1) : -1.0),
+                        fmax(a->at.z + (i & 4 ? r : -r), 1)};
+        struct point q = scene_view_project(&s->yard.view, p);
+        x0 = fmin(x0, q.x);
+        x1 = fmax(x1, q.x);
+        y0 = fmin(y0, q.y);
+        y1 = fmax(y1, q.y);
     }
-    assert(shot->n_objects < SCENE_MAX_OBJECTS);
-    struct scene_object *o = &shot->object[shot->n_objects++];
-    c->id = (uint8_t)shot->n_objects;
-    switch (thing->what) {
-    case THING_CAR:
-        o->kind = SCENE_VEHICLE;
-        yard_draw_car(y, c, &thing->car, o);
-        break;
-    case THING_PERSON:
-        o->kind = SCENE_PERSON;
-        yard_draw_person(y, c, &thing->walker, o);
-        break;
-    default:
-        o->kind = SCENE_ANIMAL;
-        yard_draw_dog(y, c, &thing->walker, o);
-        break;
+    double w = s->canvas.width_px, h = s->canvas.height_px;
+    return (struct area){(int)fmin(fmax(x0, 0), w), (int)fmin(fmax(y0, 0), h), (int)fmin(fmax(x1 + 1, 0), w),
+                         (int)fmin(fmax(y1 + 1, 0), h)};
+}
+
+/* The canvas of what is behind things: no map, so that nothing is recorded. */
+static struct canvas canvas_behind(const struct scene_yard *s)
+{
+    struct canvas c = s->canvas;
+    c.rgb = s->behind;
+    c.stride_bytes = (size_t)c.width_px * 3;
+    c.map = NULL;
+    return c;
+}
+
+static void actor_draw(struct scene_yard *s, const struct yard_actor *a, const struct yard_sky *sky, int id,
+                       struct yard_trace *ret_trace)
+{
+    struct canvas *c = &s->canvas;
+    size_t w = (size_t)c->width_px;
+    struct area area = actor_area(s, a);
+    size_t n_bytes = area.x1 > area.x0 ? (size_t)(area.x1 - area.x0) * 3 : 0;
+    for (int y = area.y0; y < area.y1; y++) {
+        size_t at = (size_t)area.x0 * 3;
+        memcpy(s->before + (size_t)y * w * 3 + at, c->rgb + (size_t)y * c->stride_bytes + at, n_bytes);
+    }
+    c->id = (uint8_t)id;
+    *ret_trace = (struct yard_trace){0};
+    yard_actor_draw(&s->yard, c, a, sky, ret_trace);
+    c->id = 0;
+    if (scene_class_of(a->type) == SCENE_CLASS_HAZARDS) { /* half transparent: it dims what is seen through it */
+        struct canvas under = canvas_behind(s);
+        struct yard_trace none = {0};
+        yard_actor_draw(&s->yard, &under, a, sky, &none);
+    }
+    for (int y = area.y0; y < area.y1; y++) {
+        const uint8_t *map = c->map + (size_t)y * w;
+        for (int x = area.x0; x < area.x1; x++)
+            if (map[x] == id)
+                memcpy(s->behind + ((size_t)y * w + (size_t)x) * 3, s->before + ((size_t)y * w + (size_t)x) * 3, 3);
     }
 }
 
-static void yard_draw(const void *state, struct scene_shot *shot)
+/* The building again, over what drives or walks behind it. */
+static void wall_draw(struct scene_yard *s)
 {
-    static const double person_period_s[N_PEOPLE] = {61, 73, 83, 97, 107};
-    const struct yard *y = state;
-    double t = shot->t_s + y->phase_s, gate = 0;
-    struct thing things[N_BAYS + N_PEOPLE + 2];
-    int n = 0;
-    for (int i = 0; i < N_BAYS; i++)
-        if (yard_car_at(y, i, t, &things[n].car, &gate)) {
-            things[n].what = THING_CAR;
-            things[n].z = things[n].car.at.z;
-            n++;
+    struct canvas *c = &s->canvas;
+    size_t w = (size_t)c->width_px;
+    for (int y = 0; y < c->height_px; y++) {
+        const uint8_t *wall = s->wall + (size_t)y * w;
+        uint8_t *map = c->map + (size_t)y * w;
+        for (size_t x = 0; x < w; x++) {
+            if (!wall[x])
+                continue;
+            memcpy(c->rgb + (size_t)y * c->stride_bytes + x * 3, s->background + ((size_t)y * w + x) * 3, 3);
+            map[x] = 0;
         }
-    for (int i = 0; i < N_PEOPLE; i++)
-        if (yard_walker_at(y, (uint64_t)i, person_period_s[i], 62, 1.35, t, &things[n].walker)) {
-            things[n].what = THING_PERSON;
-            things[n].z = things[n].walker.at.z;
-            n++;
+    }
+}
+
+/* Everything, from far to near; the lamp post is at its place among the actors. Thing i has id i + 1. */
+static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struct yard_trace *ret_traces)
+{
+    struct canvas *c = &s->canvas;
+    int order[SCENE_MAX_THINGS], n = m->n_actors, i = 0;
+    for (int k = 0; k < n; k++) {
+        int at = k;
+        for (; at > 0 && m->actor[order[at - 1]].at.z < m->actor[k].at.z; at--)
+            order[at] = order[at - 1];
+        order[at] = k;
+    }
+    double fence_z = s->yard.fence_z;
+    int n_outside = 0;
+    while (n_outside < n && m->actor[order[n_outside]].at.z > fence_z)
+        n_outside++;
+    for (int k = 0; k < n_outside; k++)
+        yard_actor_draw_shadow(&s->yard, c, &m->actor[order[k]], &m->sky);
+    for (; i < n_outside; i++)
+        actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
+    if (n_outside > 0)
+        wall_draw(s);
+    if (m->dock_open > 0)
+        yard_set_draw_dock(&s->yard, c, m->dock_open);
+    yard_set_draw_fence(&s->yard, c, m->gate_open);
+    if (n_outside > 0) {
+        struct canvas under = canvas_behind(s);
+        yard_set_draw_fence(&s->yard, &under, m->gate_open);
+    }
+    for (int k = i; k < n; k++)
+        yard_actor_draw_shadow(&s->yard, c, &m->actor[order[k]], &m->sky);
+    bool has_post = false;
+    for (; i <= n; i++) {
+        if (!has_post && (i == n || m->actor[order[i]].at.z < s->yard.lamp_post.z)) {
+            struct canvas under = canvas_behind(s);
+            yard_set_draw_post(&s->yard, c);
+            yard_set_draw_post(&s->yard, &under);
+            has_post = true;
         }
-    if (yard_walker_at(y, 100, 67, 60, 1.6, t, &things[n].walker)) {
-        things[n].what = THING_DOG;
-        things[n].z = things[n].walker.at.z;
-        n++;
+        if (i < n)
+            actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
     }
-    things[n++] = (struct thing){.what = THING_LAMP_POST, .z = yard_lamp_post.z};
-    for (int i = 1; i < n; i++) { /* far to near */
-        struct thing moving = things[i];
-        int k = i;
-        for (; k > 0 && things[k - 1].z < moving.z; k--)
-            things[k] = things[k - 1];
-        things[k] = moving;
+}
+
+/* ---- truth ---------------------------------------------------------------------------------------------------------------- */
+
+/* Count each thing's pixels, its box, and its sum of differences from what is behind it. */
+static void things_measure(const struct scene_yard *s, const uint8_t emit[256], int n, struct scene_thing *things)
+{
+    int w = s->canvas.width_px, h = s->canvas.height_px;
+    uint64_t sum[SCENE_MAX_THINGS] = {0};
+    for (int i = 0; i < n; i++)
+        things[i] = (struct scene_thing){.x0_px = w, .y0_px = h};
+    for (int y = 0; y < h; y++) {
+        size_t row = (size_t)y * (size_t)w;
+        for (int x = 0; x < w; x++) {
+            uint8_t id = s->canvas.map[row + (size_t)x];
+            if (!id)
+                continue;
+            struct scene_thing *g = &things[id - 1];
+            g->seen_px++;
+            g->x0_px = x < g->x0_px ? x : g->x0_px;
+            g->x1_px = x + 1 > g->x1_px ? x + 1 : g->x1_px;
+            g->y0_px = y < g->y0_px ? y : g->y0_px;
+            g->y1_px = y + 1;
+            size_t at = row + (size_t)x;
+            uint8_t shown[3], behind[3];
+            scene_lens_look(s->lens, y, s->glow_now[at], id, emit[id], s->shown + at * 3, shown);
+            scene_lens_look(s->lens, y, s->glow_now[at], 0, 0, s->behind + at * 3, behind);
+            for (int k = 0; k < 3; k++)
+                sum[id - 1] += (uint64_t)abs(shown[k] - behind[k]);
+        }
     }
-    int i = 0;
-    for (; i < n && things[i].z > FENCE_Z; i++)
-        yard_draw_thing(y, shot, &things[i]);
-    shot->canvas->id = 0;
-    yard_draw_fence(y, shot->canvas, gate);
-    for (; i < n; i++)
-        yard_draw_thing(y, shot, &things[i]);
-    /* a day of 15 minutes, two thirds of it bright */
-    shot->light = fmin(fmax(0.55 + 0.8 * draw_cos(shot->t_s / 900 + y->day_phase), 0), 1);
-    shot->noise = 1.3 + 2.2 * (1 - shot->light);
+    for (int i = 0; i < n; i++)
+        things[i].contrast = things[i].seen_px ? (double)sum[i] / (3.0 * things[i].seen_px) : 0;
+}
+
+static bool thing_counts(const struct scene_thing *g, int width_px, int height_px)
+{
+    double least = fmax(SCENE_MIN_SHARE * width_px * height_px, SCENE_MIN_PX);
+    if (scene_class_of(g->type) == SCENE_CLASS_HAZARDS)
+        return g->seen_px >= 2 * least;
+    return g->seen_px >= least && g->visible >= SCENE_MIN_VISIBLE && g->contrast >= SCENE_MIN_CONTRAST;
+}
+
+static enum scene_hazard truth_hazard(const struct scene_truth *truth)
+{
+    bool is_there[SCENE_N_HAZARDS] = {false};
+    for (int i = 0; i < truth->n_things; i++) {
+        const struct scene_thing *g = &truth->thing[i];
+        is_there[SCENE_HAZARD_FIRE] |= g->type == SCENE_FIRE;
+        is_there[SCENE_HAZARD_SMOKE] |= g->type == SCENE_SMOKE;
+        is_there[SCENE_HAZARD_PERSON_DOWN] |= g->pose == SCENE_LYING;
+        bool can_block = scene_class_of(g->type) == SCENE_CLASS_OBJECTS || g->pose == SCENE_PARKED;
+        is_there[SCENE_HAZARD_BLOCKED] |= can_block && g->place == SCENE_IN_FIRE_LANE;
+    }
+    static const enum scene_hazard order[] = {SCENE_HAZARD_FIRE, SCENE_HAZARD_PERSON_DOWN, SCENE_HAZARD_SMOKE,
+                                              SCENE_HAZARD_BLOCKED};
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+        if (is_there[order[i]])
+            return order[i];
+    return SCENE_NO_HAZARD;
+}
+
+static void truth_fill(const struct scene_yard *s, const struct yard_moment *m, uint64_t i_frame, const uint8_t emit[256],
+                       const struct yard_trace *traces, struct scene_truth *truth)
+{
+    int w = s->canvas.width_px, h = s->canvas.height_px;
+    *truth = (struct scene_truth){
+        .scene = scene_yard.name,
+        .i_frame = i_frame,
+        .t_s = m->t_s,
+        .width_px = w,
+        .height_px = h,
+        .light = m->sky.day > DAY_LIGHT     ? SCENE_DAY
+                 : m->sky.day < NIGHT_LIGHT ? SCENE_NIGHT
+                                            : SCENE_DUSK,
+        .weather = m->sky.rain > WEATHER  ? SCENE_RAIN
+                   : m->sky.fog > WEATHER ? SCENE_FOG
+                                          : SCENE_CLEAR,
+        .is_gate_open = m->gate_open >= 0.5,
+        .is_dock_open = m->dock_open >= 0.5,
+        .n_bays = s->yard.n_bays,
+        .n_bays_free = m->n_bays_free,
+    };
+    struct scene_thing things[SCENE_MAX_THINGS];
+    things_measure(s, emit, m->n_actors, things);
+    for (int i = 0; i < m->n_actors; i++) {
+        const struct yard_actor *a = &m->actor[i];
+        struct scene_thing g = things[i];
+        g.type = a->type;
+        g.colour = a->colour;
+        g.pose = a->pose;
+        g.id = a->id;
+        g.place = yard_place(&s->yard, a->type, a->at);
+        g.visible = traces[i].full_px > 0 ? fmin(g.seen_px / traces[i].full_px, 1) : 0;
+        if (!thing_counts(&g, w, h))
+            continue;
+        int at = truth->n_things++;
+        for (; at > 0; at--) {
+            const struct scene_thing *left = &truth->thing[at - 1];
+            if (left->x0_px + left->x1_px <= g.x0_px + g.x1_px)
+                break;
+            truth->thing[at] = *left;
+        }
+        truth->thing[at] = g;
+        enum scene_class class = scene_class_of(g.type);
+        truth->people += class == SCENE_CLASS_PEOPLE;
+        truth->vehicles += class == SCENE_CLASS_VEHICLES;
+        truth->animals += class == SCENE_CLASS_ANIMALS;
+    }
+    truth->hazard = truth_hazard(truth);
+}
+
+void scene_yard_draw(struct scene_yard *s, const struct yard_moment *m, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes,
+                     struct scene_truth *ret_truth)
+{
+    struct canvas *c = &s->canvas;
+    size_t w = (size_t)c->width_px, h = (size_t)c->height_px;
+    assert(m->n_actors <= SCENE_MAX_THINGS);
+    for (size_t y = 0; y < h; y++)
+        memcpy(rgb + y * stride_bytes, s->background + y * w * 3, w * 3);
+    memset(c->map, 0, w * h);
+    c->rgb = rgb;
+    c->stride_bytes = stride_bytes;
+    c->id = 0;
+    struct yard_trace traces[SCENE_MAX_THINGS];
+    moment_draw(s, m, traces);
+    memcpy(s->glow_now, s->glow, w * h);
+    float depth_m[256] = {0};
+    uint8_t emit[256] = {0};
+    for (int i = 0; i < m->n_actors; i++) {
+        const struct yard_actor *a = &m->actor[i];
+        depth_m[i + 1] = (float)scene_view_depth(&s->yard.view, a->at);
+        emit[i + 1] = a->type == SCENE_FIRE ? 255 : 0;
+        if (a->has_lights || a->type == SCENE_FIRE)
+            yard_actor_glow(&s->yard, a, &m->sky, (int)w, (int)h, s->glow_now);
+    }
+    if (ret_truth)
+        for (size_t y = 0; y < h; y++)
+            memcpy(s->shown + y * w * 3, rgb + y * stride_bytes, w * 3);
+    scene_lens_apply(s->lens, &m->sky, i_frame, m->t_s, s->glow_now, c->map, depth_m, emit, rgb, stride_bytes);
+    if (ret_truth)
+        truth_fill(s, m, i_frame, emit, traces, ret_truth);
+}
+
+/* ---- as a scene ----------------------------------------------------------------------------------------------------------- */
+
+static int kind_open(uint64_t seed, int width_px, int height_px, void **ret_state, struct err *err)
+{
+    struct scene_yard *s = NULL;
+    int rc = scene_yard_open(seed, width_px, height_px, &s, err);
+    if (!rc)
+        *ret_state = s;
+    return rc;
+}
+
+static void kind_close(void *state)
+{
+    scene_yard_close(state);
+}
+
+static void kind_draw(void *state, uint64_t i_frame, double t_s, uint8_t *rgb, size_t stride_bytes,
+                      struct scene_truth *ret_truth)
+{
+    struct scene_yard *s = state;
+    struct yard_moment moment;
+    yard_at(&s->yard, t_s, &moment);
+    scene_yard_draw(s, &moment, i_frame, rgb, stride_bytes, ret_truth);
 }
 
 const struct scene_kind scene_yard = {
     .name = "yard",
-    .state_bytes = sizeof(struct yard),
-    .init = yard_init,
-    .draw = yard_draw,
+    .open = kind_open,
+    .close = kind_close,
+    .draw = kind_draw,
 };

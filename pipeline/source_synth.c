@@ -105,7 +105,9 @@ void pl_synth_get_info(const struct pl_synth *s, struct pl_synth_info *ret_info)
 
 int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
 {
-    scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, s->truth, sizeof s->truth);
+    struct scene_truth truth;
+    scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, &truth);
+    scene_truth_print(&truth, s->truth, sizeof s->truth);
     if (ret_truth)
         *ret_truth = s->truth;
     return synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, NULL);
@@ -189,7 +191,9 @@ static int synth_fill(struct source *source, struct pl_frame *frame, struct err 
     char *truth = frame_truth_buffer(frame);
     frame->capture_ns = s->picture_ns;
     frame->capture_wall_ns = clock_wall_ns_of(s->picture_ns);
-    scene_draw(s->scene, s->i_frame, (double)s->i_frame / s->url->fps, rgb, (size_t)s->width_px * 3, truth, FRAME_TRUTH_BYTES);
+    struct scene_truth seen;
+    scene_draw(s->scene, s->i_frame, (double)s->i_frame / s->url->fps, rgb, (size_t)s->width_px * 3, &seen);
+    scene_truth_print(&seen, truth, FRAME_TRUTH_BYTES);
     frame->truth = truth;
     return synth_codec_run(&s->codec, s->i_frame, rgb, (size_t)s->width_px * 3, err);
 }

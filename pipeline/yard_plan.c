@@ -72,15 +72,25 @@ static enum trouble worst(enum trouble a, enum trouble b)
     return a > b ? a : b;
 }
 
-/* With vehicles; only with the one that moves where is_brief. */
+/* Whether vehicle i, if it stands anywhere, may stand near a place. */
+static bool is_near_home(const struct yard *y, int i, double x, double z)
+{
+    if (i < y->n_bays)
+        return fabs(x - y->bay_x - i * y->bay_pitch_m) < 3 && z > y->bay_z0 - 2 && z < y->bay_z1 + 2;
+    if (i == y->n_bays)
+        return x < y->dock_x1 + 3 && z > y->bay_z1;
+    return x > y->fire_lane.x0 - 3 && x < y->fire_lane.x1 + 3 && z > y->bay_z1;
+}
+
+/* With vehicles; only with the one that moves and those that may stand near where is_brief. */
 static enum trouble trouble_with_traffic(const struct yard *y, double T, double x, double z, double tall_m, bool is_brief)
 {
     enum trouble sum = CLEAR;
-    int slot = (int)((uint64_t)(T / YARD_SLOT_S) % 8);
+    int slot = (int)((uint64_t)(fmax(T, 0) / YARD_SLOT_S) % 8);
     static const int bay_of[8] = {0, -1, 1, -1, -1, 2, -1, 3};
     for (int i = 0; i + 1 < yard_traffic_count(y); i++) { /* the last is on the road */
         bool may_move = i < y->n_bays ? bay_of[slot] == i : i == y->n_bays ? slot == 4 || slot == 6 : slot == 1 || slot == 3;
-        if (is_brief && !may_move)
+        if (is_brief && !may_move && !is_near_home(y, i, x, z))
             continue;
         struct yard_vehicle v;
         yard_traffic_get(y, i, T, &v);
@@ -235,8 +245,6 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
     double stay_s = w->from_s + walk_in_s(w);
     for (double T = w->from_s; T < w->to_s; T += LOOK_S, i++) {
         bool is_staying = T > stay_s + LOOK_S && T < stay_s + w->stay_s - LOOK_S;
-        if (is_staying && i % 4)
-            continue;
         struct yard_actor a;
         yard_walk_at(w, T, 1, &a);
         if (a.at.z > g->yard->fence_z)
@@ -409,7 +417,7 @@ static bool object_walks(const struct yard_stage *g, struct rng *r, struct yard_
             struct rng q = {.seed = rng_next(r)};
             enum end from = end_draw(y, &q, T - 10), to = end_draw(y, &q, T + 10);
             walk_make(y, &q, from, to, n->at.x + step, n->at.z + 0.5, 3, span(&q, 1.2, 1.5), w);
-            w->turn_x = -step;
+            w->turn_x = step > 0 ? -1 : 1;
             w->turn_z = 0;
             walk_begin(w, T - 1.5 - walk_in_s(w));
             if (w->from_s >= first_s && w->to_s <= last_s && walk_is_good(g, w, 1.75, n))
@@ -493,10 +501,10 @@ static void incident_init(const struct yard_stage *g, int64_t window, struct yar
         return; /* a vehicle is this window's incident */
     struct rng r = {.seed = rng_at(rng_at(y->seed, OF_INCIDENT), (uint64_t)window)};
     double u = rng_unit(&r);
-    enum scene_hazard hazard = u < 0.20   ? SCENE_HAZARD_FIRE
-                               : u < 0.41 ? SCENE_HAZARD_SMOKE
-                               : u < 0.67 ? SCENE_HAZARD_PERSON_DOWN
-                               : u < 0.77 ? SCENE_HAZARD_BLOCKED
+    enum scene_hazard hazard = u < 0.16   ? SCENE_HAZARD_FIRE
+                               : u < 0.32 ? SCENE_HAZARD_SMOKE
+                               : u < 0.57 ? SCENE_HAZARD_PERSON_DOWN
+                               : u < 0.66 ? SCENE_HAZARD_BLOCKED
                                           : SCENE_NO_HAZARD;
     for (int k = 0; k < 2 * TRIES && hazard != SCENE_NO_HAZARD; k++) {
         struct rng q = {.seed = rng_next(&r)};

@@ -12,12 +12,12 @@
 #define TURN_M       2.6 /* corners are rounded over this length */
 #define ROAD_END_M   31.0
 #define BRAKE_S      2.0
-#define OCCUPIED     0.46
+#define OCCUPIED     0.51
 #define LOOK_BACK    24 /* cycles that a vehicle stays at most */
 #define DOCK_SHARE   0.5
 #define PASS_SHARE   0.3
 #define GATE_MOVE_S  3.0
-#define GATE_AHEAD_S 6.0
+#define GATE_AHEAD_S 4.5
 #define GATE_AFTER_S 7.0
 
 /* Streams of random numbers. */
@@ -343,7 +343,7 @@ static void visit_get(const struct yard *y, uint64_t what, double T, int in, int
     vehicle_look(y, what, cycle, van_share, v);
     struct trip t;
     double x = is_dock ? (y->dock_x0 + y->dock_x1) / 2 : y->fire_lane.x0 + 2.3 + 0.7 * yard_draw_at(y, what, cycle, 3);
-    double z = is_dock ? y->fence_z - v->half_long_m - 0.4 : y->fire_lane.z0 + 1.9, side = side_of(y, what, cycle, 4);
+    double z = is_dock ? y->fence_z - v->half_long_m - 0.15 : y->fire_lane.z0 + 1.9, side = side_of(y, what, cycle, 4);
     if (tau >= out_s) {
         if (is_dock)
             trip_out(y, &t, side, x, z, false);
@@ -396,7 +396,7 @@ int yard_traffic_count(const struct yard *y)
 
 bool yard_traffic_blocks(const struct yard *y, uint64_t cycle)
 {
-    return yard_draw_at(y, OF_LANE, cycle, 0) < 0.3;
+    return yard_draw_at(y, OF_LANE, cycle, 0) < 0.25;
 }
 
 void yard_traffic_get(const struct yard *y, int i, double T, struct yard_vehicle *ret)

@@ -49,7 +49,7 @@ void yard_init(struct yard *y, uint64_t seed, int width_px, int height_px)
     y->bay_pitch_m = 2.9;
     y->bay_z0 = 13;
     y->bay_z1 = 18;
-    y->lane_z = 20;
+    y->lane_z = 19.6;
     y->lamp_post = (struct vec){6.2 + span_at(y, 9, -0.5, 0.5), 0, 16.5 + span_at(y, 10, -0.5, 0.5)};
     y->wall_look = (int)span_at(y, 11, 0, 4);
     y->door_look = (int)span_at(y, 12, 0, 4);

@@ -1,11 +1,14 @@
 #include "tests/support/test.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
 #include "pipeline/draw.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/scene.h"
+#include "pipeline/scene_yard.h"
 
 static struct pl_synth *synth_of(const char *source)
 {
@@ -135,110 +138,310 @@ static json_int_t whole(const json_t *o, const char *key)
     return json_integer_value(v);
 }
 
-/* The truth is JSON, agrees with itself, and over ten minutes tells of all that the scene can show. */
+/* The truth is JSON and agrees with itself. */
 static void truth(void **state)
 {
     enum { W = 320, H = 180 };
-    static const char *const kinds[] = {"person", "vehicle", "animal"}, *const counts[] = {"people", "vehicles", "animals"};
+    static const char *const types[] = {"person", "car", "van", "dog", "bird", "box", "bag", "fire", "smoke"};
     uint8_t *rgb = test_malloc(W * H * 3);
-    int most[3] = {0}, n_empty = 0, n_light[3] = {0};
-    for (int seed = 1; seed <= 3; seed++) {
-        char source[64];
-        snprintf(source, sizeof source, "synth:yard?seed=%d&size=320x180&fps=1", seed);
-        struct pl_synth *s = synth_of(source);
-        for (int i = 0; i < 600; i += 7) {
-            const char *text;
-            pl_synth_draw(s, (uint64_t)i, rgb, W * 3, &text);
-            json_error_t error;
-            json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-            if (!o)
-                fail_msg("%s: %s", error.text, text);
-            assert_int_equal(whole(o, "frame"), i);
-            assert_string_equal(json_string_value(json_object_get(o, "scene")), "yard");
-            assert_string_equal(json_string_value(json_object_get(o, "hazard")), "none");
-            const char *light = json_string_value(json_object_get(o, "light"));
-            n_light[strcmp(light, "day") == 0 ? 0 : strcmp(light, "dusk") == 0 ? 1 : 2]++;
-            int seen[3] = {0};
-            size_t k;
-            json_t *object;
-            json_array_foreach(json_object_get(o, "objects"), k, object)
-            {
-                const char *kind = json_string_value(json_object_get(object, "kind"));
-                for (int m = 0; m < 3; m++)
-                    seen[m] += strcmp(kind, kinds[m]) == 0;
-                double box[4];
-                for (size_t m = 0; m < 4; m++) {
-                    box[m] = json_number_value(json_array_get(json_object_get(object, "box"), m));
-                    assert_true(box[m] >= 0 && box[m] <= 1);
-                }
-                assert_true(box[0] < box[2] && box[1] < box[3]);
-                double visible = json_number_value(json_object_get(object, "visible"));
-                assert_true(visible >= 0.25 && visible <= 1);
-            }
-            int total = 0;
-            for (int m = 0; m < 3; m++) {
-                assert_int_equal(whole(o, counts[m]), seen[m]);
-                most[m] = seen[m] > most[m] ? seen[m] : most[m];
-                total += seen[m];
-            }
-            n_empty += total == 0;
-            json_decref(o);
+    struct pl_synth *s = synth_of("synth:yard?seed=3&size=320x180&fps=1");
+    for (int i = 0; i < 1500; i += 31) {
+        const char *text;
+        pl_synth_draw(s, (uint64_t)i, rgb, W * 3, &text);
+        json_error_t error;
+        json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+        if (!o)
+            fail_msg("%s: %s", error.text, text);
+        assert_int_equal(whole(o, "frame"), i);
+        assert_int_equal(whole(o, "width"), W);
+        assert_int_equal(whole(o, "height"), H);
+        assert_string_equal(json_string_value(json_object_get(o, "scene")), "yard");
+        assert_true(whole(o, "bays") >= 3 && whole(o, "bays_free") >= 0 && whole(o, "bays_free") <= whole(o, "bays"));
+        int n[9] = {0};
+        size_t k;
+        json_t *thing;
+        double before = 0;
+        json_array_foreach(json_object_get(o, "things"), k, thing)
+        {
+            const char *type = json_string_value(json_object_get(thing, "type"));
+            int t = 0;
+            while (t < 9 && strcmp(type, types[t]) != 0)
+                t++;
+            assert_true(t < 9);
+            n[t]++;
+            double box[4];
+            for (size_t m = 0; m < 4; m++)
+                box[m] = json_number_value(json_array_get(json_object_get(thing, "box"), m));
+            assert_true(box[0] >= 0 && box[0] < box[2] && box[2] <= 1 && box[1] >= 0 && box[1] < box[3] && box[3] <= 1);
+            assert_true(box[0] + box[2] >= before - 1e-3); /* from left to right */
+            before = box[0] + box[2];
+            double visible = json_number_value(json_object_get(thing, "visible"));
+            assert_true(visible <= 1 && (visible >= 0.4 || t >= 7));
+            assert_true(whole(thing, "id") > 0);
         }
-        pl_synth_close(s);
+        assert_int_equal(whole(o, "people"), n[0]);
+        assert_int_equal(whole(o, "vehicles"), n[1] + n[2]);
+        assert_int_equal(whole(o, "animals"), n[3] + n[4]);
+        const char *hazard = json_string_value(json_object_get(o, "hazard"));
+        assert_int_equal(strcmp(hazard, "fire") == 0, n[7] > 0);
+        json_decref(o);
     }
-    assert_true(most[0] >= 2 && most[1] >= 2 && most[2] >= 1);
-    assert_true(n_empty < 100);
-    assert_true(n_light[0] > 20 && n_light[2] > 5);
+    pl_synth_close(s);
     test_free(rgb);
 }
 
-/* What the truth calls a person is really drawn: the pixels in its box differ from the picture without it. */
-static void truth_is_in_the_picture(void **state)
+/* Whatever does not fit is left out at the end, and it stays JSON. */
+static void truth_in_little_room(void **state)
 {
-    enum { W = 320, H = 180 };
-    uint8_t *rgb = test_malloc(W * H * 3);
-    float *mean = calloc(W * H * 3, sizeof *mean);
-    struct pl_synth *s = synth_of("synth:yard?seed=42&size=320x180&fps=2");
-    /* the median is the empty yard; a mean over many instants is near enough to tell */
-    enum { N = 40 };
-    for (int i = 0; i < N; i++) {
-        pl_synth_draw(s, (uint64_t)i * 3, rgb, W * 3, NULL);
-        for (int k = 0; k < W * H * 3; k++)
-            mean[k] += (float)rgb[k] / N;
-    }
-    double inside = 0, outside = 0;
-    int n_inside = 0, n_outside = 0;
-    for (int i = 0; i < N; i++) {
-        const char *text;
-        pl_synth_draw(s, (uint64_t)i * 3, rgb, W * 3, &text);
-        json_t *o = json_loads(text, 0, NULL), *object;
-        size_t k;
-        json_array_foreach(json_object_get(o, "objects"), k, object)
-        {
-            if (strcmp(json_string_value(json_object_get(object, "kind")), "person") != 0)
-                continue;
-            double box[4];
-            for (size_t m = 0; m < 4; m++)
-                box[m] = json_number_value(json_array_get(json_object_get(object, "box"), m));
-            for (int y = (int)(box[1] * H); y < (int)(box[3] * H); y++)
-                for (int x = (int)(box[0] * W); x < (int)(box[2] * W); x++) {
-                    float d = (float)rgb[(y * W + x) * 3] - mean[(y * W + x) * 3];
-                    inside += d < 0 ? -d : d;
-                    n_inside++;
-                }
-        }
-        for (int x = 0; x < W; x += 3) { /* the sky, where nobody walks */
-            float d = (float)rgb[x * 3] - mean[x * 3];
-            outside += d < 0 ? -d : d;
-            n_outside++;
-        }
+    struct scene_truth t = {.scene = "yard", .width_px = 640, .height_px = 360, .n_bays = 4, .n_things = SCENE_MAX_THINGS};
+    for (int i = 0; i < t.n_things; i++)
+        t.thing[i] = (struct scene_thing){
+            .type = SCENE_PERSON, .colour = SCENE_RED, .pose = SCENE_WALKING, .id = i + 1, .x1_px = 9, .y1_px = 9};
+    char text[8192];
+    size_t whole_bytes = scene_truth_print(&t, text, sizeof text);
+    assert_int_equal(whole_bytes, strlen(text));
+    for (size_t room = 0; room <= whole_bytes + 1; room += 7) {
+        memset(text, 'x', sizeof text);
+        size_t n = scene_truth_print(&t, text, room);
+        assert_true(n < room || n == 0);
+        assert_int_equal(text[room], 'x');
+        if (n == 0)
+            continue;
+        json_t *o = json_loads(text, 0, NULL);
+        assert_non_null(o);
         json_decref(o);
     }
-    assert_true(n_inside > 500);
-    assert_true(inside / n_inside > 3 * outside / n_outside);
-    pl_synth_close(s);
-    free(mean);
+}
+
+/* Over some seeds and times everything occurs, nothing all the time. */
+static void all_of_it_occurs(void **state)
+{
+    enum { W = 341, H = 192, SEEDS = 24, TIMES = 16, N = SEEDS * TIMES };
+    uint8_t *rgb = test_malloc(W * H * 3);
+    int type[SCENE_N_TYPES] = {0}, colour[SCENE_N_COLOURS] = {0}, pose[SCENE_N_POSES] = {0}, place[SCENE_N_PLACES] = {0};
+    int light[SCENE_N_LIGHTS] = {0}, weather[SCENE_N_WEATHERS] = {0}, hazard[SCENE_N_HAZARDS] = {0}, gate = 0, dock = 0;
+    int n_empty = 0, most_people = 0, n_people = 0;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        struct scene *s = NULL;
+        struct err err = {0};
+        assert_ok(scene_open("yard", (uint64_t)seed, W, H, &s, &err), &err);
+        for (int i = 0; i < TIMES; i++) {
+            struct scene_truth t;
+            scene_draw(s, (uint64_t)i, i * 127.0, rgb, W * 3, &t);
+            light[t.light]++;
+            weather[t.weather]++;
+            hazard[t.hazard]++;
+            gate += t.is_gate_open;
+            dock += t.is_dock_open;
+            n_empty += t.people == 0;
+            n_people += t.people;
+            most_people = t.people > most_people ? t.people : most_people;
+            for (int k = 0; k < t.n_things; k++) {
+                type[t.thing[k].type]++;
+                colour[t.thing[k].colour]++;
+                pose[t.thing[k].pose]++;
+                place[t.thing[k].place]++;
+            }
+        }
+        scene_close(s);
+    }
+#define ALL_OCCUR(count_, from_, n_, name_)                                                                                    \
+    for (int i = (from_); i < (n_); i++)                                                                                       \
+        if ((count_)[i] == 0)                                                                                                  \
+    fail_msg("never: %s", name_(i))
+    ALL_OCCUR(type, 0, SCENE_N_TYPES, scene_type_name);
+    ALL_OCCUR(colour, 1, SCENE_N_COLOURS, scene_colour_name);
+    ALL_OCCUR(pose, 1, SCENE_N_POSES, scene_pose_name);
+    ALL_OCCUR(place, 0, SCENE_N_PLACES, scene_place_name);
+    ALL_OCCUR(light, 0, SCENE_N_LIGHTS, scene_light_name);
+    ALL_OCCUR(weather, 0, SCENE_N_WEATHERS, scene_weather_name);
+    ALL_OCCUR(hazard, 0, SCENE_N_HAZARDS, scene_hazard_name);
+#undef ALL_OCCUR
+    assert_true(gate > N / 10 && gate < N * 9 / 10 && dock > N / 10 && dock < N * 9 / 10);
+    assert_true(n_empty > N / 8 && n_empty < N / 2 && most_people >= 3 && n_people > N);
+    assert_true(light[SCENE_DAY] > N / 3 && light[SCENE_NIGHT] > N / 6 && hazard[SCENE_NO_HAZARD] > N / 2);
     test_free(rgb);
+}
+
+/* ---- what counts ---------------------------------------------------------------------------------------------------------- */
+
+enum { HAND_W = 341, HAND_H = 192, HAND_PX = HAND_W * HAND_H };
+
+struct hand {
+    struct scene_yard *s;
+    struct yard_moment m;
+    struct scene_truth truth;
+    uint8_t *rgb;
+};
+
+static void hand_open(struct hand *h)
+{
+    struct err err = {0};
+    assert_ok(scene_yard_open(12, HAND_W, HAND_H, &h->s, &err), &err);
+    h->m = (struct yard_moment){.sky = {.day = 1, .exposure = 1}, .n_bays_free = 3};
+    h->rgb = test_malloc(HAND_PX * 3);
+}
+
+static void hand_close(struct hand *h)
+{
+    scene_yard_close(h->s);
+    test_free(h->rgb);
+}
+
+static struct yard_actor *hand_add(struct hand *h, enum scene_type type, enum scene_colour colour, enum scene_pose pose,
+                                   double x, double z)
+{
+    struct yard_actor *a = &h->m.actor[h->m.n_actors++];
+    *a = (struct yard_actor){.type = type,
+                             .colour = colour,
+                             .pose = pose,
+                             .id = h->m.n_actors,
+                             .at = {x, 0, z},
+                             .dx = 1,
+                             .size = 1,
+                             .phase = 2,
+                             .look = 0x1234567};
+    return a;
+}
+
+static const struct scene_thing *hand_seen(struct hand *h, int id)
+{
+    scene_yard_draw(h->s, &h->m, 1, h->rgb, HAND_W * 3, &h->truth);
+    for (int i = 0; i < h->truth.n_things; i++)
+        if (h->truth.thing[i].id == id)
+            return &h->truth.thing[i];
+    return NULL;
+}
+
+/* Uncovered it counts, behind a van or beyond the picture's edge it does not. */
+static void covered_things_do_not_count(void **state)
+{
+    struct hand h;
+    hand_open(&h);
+    struct yard_actor *person = hand_add(&h, SCENE_PERSON, SCENE_RED, SCENE_STANDING, 0, 15);
+    const struct scene_thing *t = hand_seen(&h, 1);
+    assert_non_null(t);
+    assert_true(t->visible > 0.8 && t->contrast > 20 && h.truth.people == 1);
+    int alone_px = t->seen_px;
+    hand_add(&h, SCENE_VAN, SCENE_WHITE, SCENE_PARKED, 0, 13);
+    t = hand_seen(&h, 1);
+    assert_null(t);
+    assert_true(h.truth.people == 0 && h.truth.vehicles == 1);
+    person->at.z = 11.2; /* before it */
+    t = hand_seen(&h, 1);
+    assert_non_null(t);
+    assert_true(t->seen_px > alone_px && h.truth.vehicles == 1);
+    h.m.n_actors = 1;
+    person->at = (struct vec){0.625 * 16.2 + 1.2, 0, 15};
+    assert_null(hand_seen(&h, 1));
+    person->at.x = -person->at.x;
+    assert_null(hand_seen(&h, 1));
+    person->at = (struct vec){-3, 0, 36}; /* behind the building */
+    assert_null(hand_seen(&h, 1));
+    hand_close(&h);
+}
+
+/* Where a thing is, the picture differs from that without it; elsewhere it is the same byte for byte. */
+static void truth_is_in_the_picture(void **state)
+{
+    struct hand h;
+    hand_open(&h);
+    uint8_t *without = test_malloc(HAND_PX * 3);
+    for (int night = 0; night < 2; night++)
+        for (enum scene_type type = 0; type < SCENE_N_TYPES; type++) {
+            h.m.sky.day = night ? 0 : 1;
+            h.m.n_actors = 0;
+            scene_yard_draw(h.s, &h.m, 1, without, HAND_W * 3, NULL);
+            hand_add(&h, type,
+                     type == SCENE_DOG || type == SCENE_BOX ? SCENE_BROWN
+                     : type < SCENE_FIRE                    ? SCENE_WHITE
+                                                            : SCENE_NO_COLOUR,
+                     type < SCENE_CAR   ? SCENE_STANDING
+                     : type < SCENE_DOG ? SCENE_PARKED
+                     : type < SCENE_BOX ? SCENE_STANDING
+                                        : SCENE_NO_POSE,
+                     4, 14);
+            const struct scene_thing *t = hand_seen(&h, 1);
+            if (!t)
+                fail_msg("%s does not count", scene_type_name(type));
+            double inside = 0;
+            int far = 0;
+            for (int y = 0; y < HAND_H; y++)
+                for (int x = 0; x < HAND_W; x++) {
+                    const uint8_t *a = h.rgb + (y * HAND_W + x) * 3, *b = without + (y * HAND_W + x) * 3;
+                    int d = abs(a[0] - b[0]) + abs(a[1] - b[1]) + abs(a[2] - b[2]);
+                    bool is_inside = x >= t->x0_px && x < t->x1_px && y >= t->y0_px && y < t->y1_px;
+                    if (is_inside)
+                        inside += d / 3.0;
+                    /* shadows, and a fire's light by night, reach farther */
+                    bool is_far = x < t->x0_px - 60 || x > t->x1_px + 60 || y < t->y0_px - 40 || y > t->y1_px + 40;
+                    far += is_far && d > 0 && type != SCENE_FIRE;
+                }
+            inside /= (t->x1_px - t->x0_px) * (t->y1_px - t->y0_px);
+            if (inside < SCENE_MIN_CONTRAST / 3 || far > 0)
+                fail_msg("%s: %.1f steps in its box, %d pixels changed far from it", scene_type_name(type), inside, far);
+        }
+    test_free(without);
+    hand_close(&h);
+}
+
+/* The same thing in less light has less contrast. */
+static void contrast_is_of_the_moment(void **state)
+{
+    struct hand h;
+    hand_open(&h);
+    hand_add(&h, SCENE_PERSON, SCENE_WHITE, SCENE_STANDING, -3, 11);
+    const struct scene_thing *t = hand_seen(&h, 1);
+    assert_non_null(t);
+    double by_day = t->contrast;
+    h.m.sky.day = 0;
+    t = hand_seen(&h, 1);
+    assert_non_null(t);
+    assert_true(t->contrast < 0.8 * by_day && h.truth.light == SCENE_NIGHT);
+    h.m.sky.day = 1;
+    h.m.sky.fog = 1;
+    t = hand_seen(&h, 1);
+    assert_non_null(t);
+    assert_true(t->contrast < by_day && h.truth.weather == SCENE_FOG);
+    hand_close(&h);
+}
+
+/* Hazards are what is seen: a vehicle in the fire lane that stands, an object there, a person who lies; fire before all. */
+static void hazards(void **state)
+{
+    struct hand h;
+    hand_open(&h);
+    hand_seen(&h, 0);
+    assert_int_equal(h.truth.hazard, SCENE_NO_HAZARD);
+    struct yard_actor *car = hand_add(&h, SCENE_CAR, SCENE_RED, SCENE_PARKED, 2, 23.5);
+    assert_non_null(hand_seen(&h, 1));
+    assert_int_equal(h.truth.thing[0].place, SCENE_IN_FIRE_LANE);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_BLOCKED);
+    car->pose = SCENE_DRIVING;
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_NO_HAZARD);
+    car->type = SCENE_BOX;
+    car->colour = SCENE_BROWN;
+    car->pose = SCENE_NO_POSE;
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_BLOCKED);
+    car->at.x = 5.6;
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_NO_HAZARD);
+    struct yard_actor *person = hand_add(&h, SCENE_PERSON, SCENE_BLUE, SCENE_LYING, 2, 11);
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_PERSON_DOWN);
+    hand_add(&h, SCENE_FIRE, SCENE_NO_COLOUR, SCENE_NO_POSE, 5, 16);
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_FIRE);
+    person->pose = SCENE_STANDING;
+    h.m.actor[2].type = SCENE_SMOKE;
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_SMOKE);
+    person->pose = SCENE_LYING;
+    hand_seen(&h, 1);
+    assert_int_equal(h.truth.hazard, SCENE_HAZARD_PERSON_DOWN);
+    hand_close(&h);
 }
 
 static void refusals(void **state)
@@ -254,8 +457,17 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sine),     cmocka_unit_test(coverage), cmocka_unit_test(deterministic),
-        cmocka_unit_test(stride),   cmocka_unit_test(truth),    cmocka_unit_test(truth_is_in_the_picture),
+        cmocka_unit_test(sine),
+        cmocka_unit_test(coverage),
+        cmocka_unit_test(deterministic),
+        cmocka_unit_test(stride),
+        cmocka_unit_test(truth),
+        cmocka_unit_test(truth_in_little_room),
+        cmocka_unit_test(all_of_it_occurs),
+        cmocka_unit_test(covered_things_do_not_count),
+        cmocka_unit_test(truth_is_in_the_picture),
+        cmocka_unit_test(contrast_is_of_the_moment),
+        cmocka_unit_test(hazards),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
