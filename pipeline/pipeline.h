@@ -45,7 +45,7 @@ struct pl_frame {
     int64_t capture_ns;      /* monotonic: when the camera (or the network, for RTSP without a camera clock) gave the picture */
     int64_t capture_wall_ns; /* UNIX */
     uint64_t seq;            /* per camera, from 1 */
-    const char *truth;       /* what is in the picture, as JSON, of a synthetic camera; else NULL. Lives as long as the frame */
+    const char *truth; /* of a synthetic camera: what can be seen, as JSON (pl_synth_draw). NULL: none. As long as the frame */
 };
 
 /* One reference more; returns `frame`. */
@@ -204,7 +204,9 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  * camera gives, on one version of the encoder. Numbers may be skipped; one that is not above the last, or a multiple of key_frames
  * between them, starts a new key frame. The truth is the same with a codec and without.
  *
- * ret_truth gets the truth as JSON text, borrowed until the next call on `synth`; may be NULL.
+ * ret_truth gets the truth as one line of JSON, borrowed until the next call on `synth`; may be NULL. What can be seen, and no more:
+ * {"scene","frame","t_s","width","height","light","weather","gate","dock","bays","bays_free","people","vehicles","animals","hazard",
+ *  "things":[{"type","id","colour","pose","place","box":[x0,y0,x1,y1],"visible"}],"summary"}
  * Thread: one at a time per synth. Errors: none without a codec; ERR_IO, ERR_NOMEM: the codec failed, and rgb is the picture as drawn. Without
  * a text.
  */

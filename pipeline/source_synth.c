@@ -7,6 +7,7 @@
  * With codec=h264 a picture that was drawn goes through a codec_loop. Key frames lie on the frame numbers that are multiples of KEY_FRAME_S, so that where
  * drawing began makes no difference from the next of them on.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "pipeline/codec.h"
 #include "pipeline/frame.h"
 #include "pipeline/scene.h"
+#include "pipeline/scene_words.h"
 #include "pipeline/source.h"
 
 #define KEY_FRAME_S 2 /* from one key frame to the next, as cameras have it */
@@ -50,6 +52,20 @@ static int synth_codec_run(struct synth_codec *c, uint64_t i_frame, uint8_t *rgb
     c->is_broken = rc != 0;
     c->i_last = i_frame;
     return rc;
+}
+
+/* ---- the truth in words ----------------------------------------------------------------------------------------------------- */
+
+/* The JSON of a frame's truth with the summary as its last member. Texts of scene_words can stand in JSON as they are. */
+static void synth_print(const struct scene_truth *truth, char out[FRAME_TRUTH_BYTES])
+{
+    static const char head[] = ",\"summary\":\"", tail[] = "\"}";
+    enum { ROOM = SCENE_SUMMARY_MAX + sizeof head + sizeof tail };
+    char summary[SCENE_SUMMARY_MAX + 1];
+    scene_words_summary(truth, summary);
+    const size_t n = scene_truth_print(truth, out, FRAME_TRUTH_BYTES - ROOM);
+    assert(n > 0); /* counts and words need a few hundred bytes; things are left out where there are too many */
+    snprintf(out + n - 1, ROOM, "%s%s%s", head, summary, tail); /* over the closing brace */
 }
 
 /* ---- by hand ------------------------------------------------------------------------------------------------------------ */
@@ -107,7 +123,7 @@ int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t str
 {
     struct scene_truth truth;
     scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, &truth);
-    scene_truth_print(&truth, s->truth, sizeof s->truth);
+    synth_print(&truth, s->truth);
     if (ret_truth)
         *ret_truth = s->truth;
     return synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, NULL);
@@ -193,7 +209,7 @@ static int synth_fill(struct source *source, struct pl_frame *frame, struct err 
     frame->capture_wall_ns = clock_wall_ns_of(s->picture_ns);
     struct scene_truth seen;
     scene_draw(s->scene, s->i_frame, (double)s->i_frame / s->url->fps, rgb, (size_t)s->width_px * 3, &seen);
-    scene_truth_print(&seen, truth, FRAME_TRUTH_BYTES);
+    synth_print(&seen, truth);
     frame->truth = truth;
     return synth_codec_run(&s->codec, s->i_frame, rgb, (size_t)s->width_px * 3, err);
 }

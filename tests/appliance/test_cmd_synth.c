@@ -111,6 +111,8 @@ static void frames_with_their_truth(void **state)
     for (uint64_t i = 40; i < 43; i++) {
         json_t *truth = same_frame(folder, i, synth);
         assert_int_equal(json_integer_value(json_object_get(truth, "frame")), i);
+        const char *summary = json_string_value(json_object_get(truth, "summary"));
+        assert_true(summary && *summary && strlen(summary) <= 160);
         json_decref(truth);
     }
     pl_synth_close(synth);

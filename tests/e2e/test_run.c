@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "pipeline/pipeline.h"
 #include "tests/support/box.h"
 #include "tests/support/schema_judge.h"
 #include "tests/support/subscriber.h"
@@ -61,6 +62,23 @@ static void test_observations_arrive(void **state)
         parts += json_number_value(json_object_get(latency, *key));
     const double total = json_number_value(json_object_get(latency, "total"));
     assert_true(total > 0 && parts > total - 1 && parts < total + 1);
+    /* the truth is that of the very frame: its number says which, and who draws it again sees the same */
+    const json_t *truth = json_object_get(scene, "truth");
+    const char *drawn_text;
+    struct pl_synth *synth = NULL;
+    struct err err = {0};
+    static uint8_t rgb[320 * 180 * 3];
+    assert_ok(pl_synth_open("synth:yard?seed=7&size=320x180&fps=5", &synth, &err), &err);
+    assert_true(json_is_integer(json_object_get(truth, "frame")));
+    const json_int_t i_frame = json_integer_value(json_object_get(truth, "frame"));
+    assert_int_equal(pl_synth_draw(synth, (uint64_t)i_frame, rgb, 320 * 3, &drawn_text), 0);
+    json_t *drawn = json_loads(drawn_text, 0, NULL);
+    const char *word;
+    json_t *value;
+    assert_int_equal(json_object_size(truth), 8);
+    json_object_foreach((json_t *)truth, word, value) assert_true(json_equal(value, json_object_get(drawn, word)));
+    json_decref(drawn);
+    pl_synth_close(synth);
     json_decref(scene);
 }
 
