@@ -26,6 +26,7 @@ struct synth_args {
     const char *out, *size, *codec;
     int64_t frames, start, seed, quality; /* below 0: not given */
     double fps;                           /* NAN: not given */
+    bool has_questions;
 };
 
 /* Put an option behind a source; false: no room. */
@@ -121,7 +122,7 @@ static int write_frames(const struct synth_args *args, struct pl_synth *synth, c
         if (rc != 0)
             err_set(err, rc, "frame %llu did not come through the codec", (unsigned long long)i);
         else if (i >= start)
-            rc = write_frame(args->out, i, &view, truth, err);
+            rc = write_frame(args->out, i, &view, args->has_questions ? pl_synth_describe(synth) : truth, err);
     }
     free(rgb);
     return rc;
@@ -140,6 +141,8 @@ int cmd_synth(int argc, char **argv)
         {"fps", NULL, CLI_FLOAT, &args.fps, 0, 0, "X", "frames a second of the scene (5)"},
         {"codec", NULL, CLI_TEXT, &args.codec, 0, 0, "h264", "let each picture go through a real encoder and decoder"},
         {"quality", NULL, CLI_INT, &args.quality, 0, 99, "N", "of that codec, 18 (best) to 40 (28)"},
+        {"questions", NULL, CLI_FLAG, &args.has_questions, 0, 0, NULL,
+         "with each truth questions about the picture and their answers"},
     };
     struct cli_list words;
     int status = cli_parse(self, argc, argv, options, sizeof options / sizeof *options, &words);

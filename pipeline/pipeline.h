@@ -212,6 +212,14 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  */
 int pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth);
 
+/*
+ * The truth of the frame drawn last once more, with questions about it behind the summary: "questions":[{"topic","ask","answer"}], one of each topic that has a clear
+ * answer there, worded by seed and frame number. Answers are "yes", "no" or a word.
+ *
+ * Borrowed until the next call on `synth`; NULL: nothing was drawn yet. Thread: as pl_synth_draw.
+ */
+const char *pl_synth_describe(struct pl_synth *synth);
+
 /* ---- devices and probing (heron cameras) -------------------------------------------------------------------------------- */
 
 struct pl_format {

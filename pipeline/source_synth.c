@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/rng.h"
 #include "pipeline/codec.h"
 #include "pipeline/frame.h"
 #include "pipeline/scene.h"
@@ -68,13 +69,41 @@ static void synth_print(const struct scene_truth *truth, char out[FRAME_TRUTH_BY
     snprintf(out + n - 1, ROOM, "%s%s%s", head, summary, tail); /* over the closing brace */
 }
 
+#define QUESTION_BYTES (sizeof(struct scene_question) + 128) /* of one in JSON, its topic's name included */
+
+static size_t synth_words_bytes(void)
+{
+    return FRAME_TRUTH_BYTES + (size_t)scene_words_topics() * QUESTION_BYTES;
+}
+
+/* The text of synth_print with the questions that this frame can answer as its last member, in out [synth_words_bytes()]. */
+static void synth_print_questions(const struct scene_truth *truth, const char *text, uint64_t seed, char *out)
+{
+    const size_t room = synth_words_bytes();
+    size_t n = (size_t)snprintf(out, room, "%.*s,\"questions\":[", (int)strlen(text) - 1, text);
+    const char *comma = "";
+    for (int topic = 0; topic < scene_words_topics(); topic++) {
+        struct scene_question q;
+        if (!scene_words_question(truth, topic, rng_at(seed, truth->i_frame * (uint64_t)scene_words_topics() + (uint64_t)topic),
+                                  &q))
+            continue;
+        n += (size_t)snprintf(out + n, room - n, "%s{\"topic\":\"%s\",\"ask\":\"%s\",\"answer\":\"%s\"}", comma,
+                              scene_words_topic_name(topic), q.ask, q.answer);
+        comma = ",";
+    }
+    n += (size_t)snprintf(out + n, room - n, "]}");
+    assert(n < room);
+}
+
 /* ---- by hand ------------------------------------------------------------------------------------------------------------ */
 
 struct pl_synth {
     struct url url;
     struct scene *scene;
     struct synth_codec codec;
+    struct scene_truth seen; /* of the frame drawn last */
     char truth[FRAME_TRUTH_BYTES];
+    char *words; /* [synth_words_bytes()] */
 };
 
 int pl_synth_open(const char *source, struct pl_synth **ret_synth, struct err *err)
@@ -83,6 +112,8 @@ int pl_synth_open(const char *source, struct pl_synth **ret_synth, struct err *e
     if (!s)
         return err_set(err, ERR_NOMEM, "no memory for a synthetic camera");
     int rc = source_parse(source, &s->url, err);
+    if (!rc && !(s->words = malloc(synth_words_bytes())))
+        rc = err_set(err, ERR_NOMEM, "no memory for a synthetic camera");
     if (!rc && s->url.kind != URL_SYNTH)
         rc = err_set(err, ERR_INVAL, "expected a synth: source, such as synth:yard");
     if (!rc)
@@ -104,6 +135,7 @@ void pl_synth_close(struct pl_synth *s)
         return;
     codec_loop_close(s->codec.loop);
     scene_close(s->scene);
+    free(s->words);
     free(s);
 }
 
@@ -121,12 +153,19 @@ void pl_synth_get_info(const struct pl_synth *s, struct pl_synth_info *ret_info)
 
 int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
 {
-    struct scene_truth truth;
-    scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, &truth);
-    synth_print(&truth, s->truth);
+    scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, &s->seen);
+    synth_print(&s->seen, s->truth);
     if (ret_truth)
         *ret_truth = s->truth;
     return synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, NULL);
+}
+
+const char *pl_synth_describe(struct pl_synth *s)
+{
+    if (!s->truth[0])
+        return NULL;
+    synth_print_questions(&s->seen, s->truth, s->url.seed, s->words);
+    return s->words;
 }
 
 /* ---- as a camera -------------------------------------------------------------------------------------------------------- */

@@ -126,6 +126,52 @@ static void frames_with_their_truth(void **state)
     pl_synth_close(synth);
 }
 
+/* Questions stand behind the truth, which stays as it is; each topic once, and the same at every run. */
+static void questions(void **state)
+{
+    const char *folder = test_temp_dir();
+    size_t n, i, n_yes = 0, n_no = 0, n_asked = 0;
+    struct pl_synth *synth = synth_of("synth:yard?seed=7&size=64x48&fps=0.1");
+    static uint8_t rgb[64 * 48 * 3];
+    assert_null(pl_synth_describe(synth));
+    out_of(PROGRAM_ARGS("synth", "yard?seed=7&size=64x48&fps=0.1", "-o", folder, "-n", "12", "--questions"));
+    for (uint64_t i_frame = 0; i_frame < 12; i_frame++) {
+        const char *truth;
+        char name[32];
+        snprintf(name, sizeof name, "%06llu.json", (unsigned long long)i_frame);
+        char *text = test_read_file(in(folder, name), &n);
+        json_t *told = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *list = json_incref(json_object_get(told, "questions")),
+               *q;
+        assert_int_equal(pl_synth_draw(synth, i_frame, rgb, 64 * 3, &truth), 0);
+        text[n - 1] = '\0';
+        assert_string_equal(text, pl_synth_describe(synth));
+        assert_int_equal(strncmp(text, truth, strlen(truth) - 1), 0);
+        json_t *topics = json_object();
+        json_array_foreach(list, i, q)
+        {
+            const char *topic = json_string_value(json_object_get(q, "topic")),
+                       *ask = json_string_value(json_object_get(q, "ask")),
+                       *answer = json_string_value(json_object_get(q, "answer"));
+            assert_true(topic && ask && answer && *topic && *ask && *answer && json_object_size(q) == 3);
+            assert_null(json_object_get(topics, topic));
+            json_object_set_new(topics, topic, json_true());
+            n_yes += strcmp(answer, "yes") == 0;
+            n_no += strcmp(answer, "no") == 0;
+            n_asked++;
+        }
+        json_decref(topics);
+        json_decref(list);
+        json_object_del(told, "questions");
+        json_t *want = json_loads(truth, 0, NULL);
+        assert_true(json_equal(told, want));
+        json_decref(want);
+        json_decref(told);
+        free(text);
+    }
+    assert_true(n_asked >= 12 * 10 && n_yes > 0 && n_no > 0);
+    pl_synth_close(synth);
+}
+
 /* A source's own options hold unless the command's say otherwise. */
 static void options_of_a_source(void **state)
 {
@@ -215,9 +261,8 @@ static void is_in_the_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_with_their_truth), cmocka_unit_test(options_of_a_source),
-        cmocka_unit_test(through_a_codec),         cmocka_unit_test(refuses),
-        cmocka_unit_test(is_in_the_table),
+        cmocka_unit_test(frames_with_their_truth), cmocka_unit_test(questions), cmocka_unit_test(options_of_a_source),
+        cmocka_unit_test(through_a_codec),         cmocka_unit_test(refuses),   cmocka_unit_test(is_in_the_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
