@@ -56,25 +56,27 @@ class Dialogue:
         self.put(self.tokens.encode("\n"))
 
 
-def dialogue(tokens, lesson, n_image, rng):
-    """One dialogue about a lesson's last picture, or about what changed. The last turn's end is not learned twice."""
+KINDS = {"watch": 0.16, "talk": 0.84}  # of batches: dialogues of one kind are about equally long
+
+
+def dialogue(tokens, lesson, n_image, rng, kind):
+    """One dialogue about a lesson's last picture, or about what changed. watch: as the daemon asks, system text and all; talk: several turns."""
     w = lesson.words
     d = Dialogue(tokens, n_image)
     if len(lesson.pictures) == 2:
         d.user(rng.choice(CHANGED), 2)
         d.answer(w["change"])
         return d
-    turns = [form(q, rng) for q in w["questions"]]
-    rng.shuffle(turns)
-    kind = rng.random()
-    if kind < 0.22:  # as the daemon asks
+    if kind == "watch":
         d.system(system_text(rng.choice(WATCH_PROMPTS)))
         turns = [(WORKER_ASK, w["observation"])]
     else:
-        n = rng.randint(3, 5)
+        turns = [form(q, rng) for q in w["questions"]]
+        rng.shuffle(turns)
+        turns = turns[: rng.randint(3, 4)]
         describe = (rng.choice(DESCRIBE), w["observation"] if rng.random() < 0.75 else w["summary"])
-        turns = [describe] + turns[:n] if kind < 0.5 else turns[:n] + [describe]
-        if rng.random() < 0.15:
+        turns = [describe] + turns if rng.random() < 0.4 else turns + [describe]
+        if rng.random() < 0.1:
             d.system(rng.choice(WATCH_PROMPTS))
     for i, (ask, answer) in enumerate(turns):
         d.user(ask, 1 if i == 0 else 0)

@@ -62,7 +62,9 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--count", type=int, default=3000)
     args = parser.parse_args()
-    words = list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
+    root = pathlib.Path(__file__).parent.parent.parent  # words that users may use besides: the project's own prose
+    prose = [line for name in ("README.md", "CONTRIBUTING.md", "config/topics.md", "engine/MODEL.md") for line in (root / name).read_text().splitlines()]
+    words = prose + list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
     for lesson in lessons.stream(args.lessons, 0, 0, args.count, pairs=200):
         w = lesson.words
         words += [w["observation"], w["summary"], w.get("change", "")] + [t for q in w["questions"] for t in (q["ask"], q["answer"])]

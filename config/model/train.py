@@ -250,7 +250,8 @@ class Recipe:
 
     def make(self, batch, rng):
         """A batch of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
-        dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng) for x in batch]
+        kind = rng.choices(list(texts.KINDS), texts.KINDS.values())[0]
+        dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng, kind) for x in batch]
         ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
         positions = torch.stack([shape.positions(row, self.tokens.image, HEIGHT // shape.TILE, WIDTH // shape.TILE) for row in ids], 1)
         truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
