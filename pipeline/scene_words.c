@@ -312,38 +312,16 @@ size_t scene_words_observation(const struct scene_truth *truth, char *out, size_
 
 /* ---- what changed ---- */
 
-/* Two pictures as the things of one side that have, or have not, a counterpart on the other. */
+/* Two pictures, and which things of one have their like in the other. */
 struct change {
     const struct scene_truth *truth[2]; /* before, after */
-    int other[2][SCENE_MAX_THINGS];     /* index of the same thing on the other side, or -1 */
+    bool has_like[2][SCENE_MAX_THINGS];
 };
-
-static bool is_same(const struct scene_thing *a, const struct scene_thing *b)
-{
-    return a->id == b->id && a->type == b->type;
-}
-
-static bool looks_alike(const struct scene_thing *a, const struct scene_thing *b)
-{
-    return a->type == b->type && a->colour == b->colour;
-}
-
-static void pair(struct change *c, bool (*is_pair)(const struct scene_thing *, const struct scene_thing *))
-{
-    for (int i = 0; i < c->truth[0]->n_things; i++) {
-        for (int k = 0; k < c->truth[1]->n_things && c->other[0][i] < 0; k++) {
-            if (c->other[1][k] >= 0 || !is_pair(&c->truth[0]->thing[i], &c->truth[1]->thing[k]))
-                continue;
-            c->other[0][i] = k;
-            c->other[1][k] = i;
-        }
-    }
-}
 
 /* A thing on `side` that is told as come (side 1) or left (side 0). */
 static bool is_alone(const struct change *c, int side, int i, enum scene_class class)
 {
-    return c->other[side][i] < 0 && scene_class_of(c->truth[side]->thing[i].type) == class;
+    return !c->has_like[side][i] && scene_class_of(c->truth[side]->thing[i].type) == class;
 }
 
 static bool is_anybody_lying(const struct scene_truth *truth)
@@ -451,14 +429,17 @@ static struct text tell_change(const struct change *c, int tell)
     return t;
 }
 
+/* One that left and one that came are taken for the same when they look alike: two pictures do not show otherwise. */
 static void compare(struct change *c, const struct scene_truth *before, const struct scene_truth *after)
 {
-    c->truth[0] = before;
-    c->truth[1] = after;
-    for (int i = 0; i < SCENE_MAX_THINGS; i++)
-        c->other[0][i] = c->other[1][i] = -1;
-    pair(c, is_same);
-    pair(c, looks_alike);
+    *c = (struct change){.truth = {before, after}};
+    for (int i = 0; i < before->n_things; i++) {
+        for (int k = 0; k < after->n_things && !c->has_like[0][i]; k++) {
+            const struct scene_thing *a = &before->thing[i], *b = &after->thing[k];
+            if (!c->has_like[1][k] && a->type == b->type && a->colour == b->colour)
+                c->has_like[0][i] = c->has_like[1][k] = true;
+        }
+    }
 }
 
 void scene_words_change(const struct scene_truth *before, const struct scene_truth *after, char out[SCENE_SUMMARY_MAX + 1])

@@ -56,8 +56,8 @@ bool scene_words_question(const struct scene_truth *truth, int topic, uint64_t s
  * What changed from `before` to `after`, two frames of one scene, at most SCENE_SUMMARY_MAX characters: "A red car has left. A person in blue has come." or "Nothing has
  * changed." Told are hazards that have begun or ended, who and what has come or left, gate and dock opened or closed; not moving about, light and weather.
  *
- * A thing is the same when its id is; of the rest, one that left and one that came are taken for the same when they look alike (type and colour), because two pictures do
- * not show otherwise. The change from `after` to `before` tells the same things the other way round, in as much detail.
+ * A thing is the same when it looks alike (type and colour), whatever its id: two pictures do not show otherwise. The change from `after` to `before` tells the same things
+ * the other way round, in as much detail.
  */
 void scene_words_change(const struct scene_truth *before, const struct scene_truth *after, char out[SCENE_SUMMARY_MAX + 1]);
 
