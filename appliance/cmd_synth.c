@@ -128,6 +128,18 @@ static int write_frames(const struct synth_args *args, struct pl_synth *synth, c
     return rc;
 }
 
+static void print_done(const struct synth_args *args, const struct pl_synth_info *info)
+{
+    const long long n = args->frames, first = args->start;
+    if (n == 1)
+        printf("%s: 1 frame of %s, %06lld.png, with its truth (.json)", args->out, info->scene, first);
+    else
+        printf("%s: %lld frames of %s, %06lld.png to %06lld.png, each with its truth (.json)", args->out, n, info->scene, first,
+               first + n - 1);
+    printf("; seed %llu, %d x %d, %g a second%s\n", (unsigned long long)info->seed, info->width_px, info->height_px, info->fps,
+           info->key_frames ? ", through H.264" : "");
+}
+
 int cmd_synth(int argc, char **argv)
 {
     const struct cli_command *self = &cmd_synth_command;
@@ -168,10 +180,7 @@ int cmd_synth(int argc, char **argv)
     if (rc == 0 && status == 0)
         rc = write_frames(&args, synth, &info, &err);
     if (rc == 0 && status == 0)
-        printf(
-            "%s: %lld frames of %s, %06lld.png to %06lld.png, each with its truth (.json); seed %llu, %d x %d, %g a second%s\n",
-            args.out, (long long)args.frames, info.scene, (long long)args.start, (long long)(args.start + args.frames - 1),
-            (unsigned long long)info.seed, info.width_px, info.height_px, info.fps, info.key_frames ? ", through H.264" : "");
+        print_done(&args, &info);
     pl_synth_close(synth);
     return rc != 0 ? cli_error(self, &err) : status;
 }
