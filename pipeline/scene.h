@@ -10,7 +10,7 @@
  * was in that pixel before this thing was drawn (the still background, shadows, things farther away; smoke, fire, the fence and the lamp post are drawn into it as well).
  * A thing's contrast is the mean of |shown - behind| over its pixels and the three channels, both as the lens shows them: in the light and the fog of the moment, without
  * rain, vignette and noise. Its visible share is its pixels in the map by those it would have alone and uncut. Smoke and fire have no outline: they count with twice
- * the least pixels, whatever share and contrast that is.
+ * the least pixels, whatever share that is.
  *
  * New scene: one scene_<name>.c with its kind, one row in scene.c.
  */

@@ -11,7 +11,9 @@
 
 #define DAY_LIGHT   0.80 /* day above, night below; dusk between */
 #define NIGHT_LIGHT 0.15
-#define WEATHER     0.4 /* rain or fog from here on */
+#define RAIN        0.4 /* rain from here on */
+#define FOG         0.2
+#define SMOKE_EMIT  96 /* smoke scatters the lamps' light: darker than by day, but seen */
 
 struct scene_yard {
     struct yard yard;
@@ -246,7 +248,7 @@ static bool thing_counts(const struct scene_thing *g, int width_px, int height_p
 {
     double least = fmax(SCENE_MIN_SHARE * width_px * height_px, SCENE_MIN_PX);
     if (scene_class_of(g->type) == SCENE_CLASS_HAZARDS)
-        return g->seen_px >= 2 * least;
+        return g->seen_px >= 2 * least && g->contrast >= SCENE_MIN_CONTRAST;
     return g->seen_px >= least && g->visible >= SCENE_MIN_VISIBLE && g->contrast >= SCENE_MIN_CONTRAST;
 }
 
@@ -282,9 +284,9 @@ static void truth_fill(const struct scene_yard *s, const struct yard_moment *m, 
         .light = m->sky.day > DAY_LIGHT     ? SCENE_DAY
                  : m->sky.day < NIGHT_LIGHT ? SCENE_NIGHT
                                             : SCENE_DUSK,
-        .weather = m->sky.rain > WEATHER  ? SCENE_RAIN
-                   : m->sky.fog > WEATHER ? SCENE_FOG
-                                          : SCENE_CLEAR,
+        .weather = m->sky.rain > RAIN ? SCENE_RAIN
+                   : m->sky.fog > FOG ? SCENE_FOG
+                                      : SCENE_CLEAR,
         .is_gate_open = m->gate_open >= 0.5,
         .is_dock_open = m->dock_open >= 0.5,
         .n_bays = s->yard.n_bays,
@@ -339,7 +341,7 @@ void scene_yard_draw(struct scene_yard *s, const struct yard_moment *m, uint64_t
     for (int i = 0; i < m->n_actors; i++) {
         const struct yard_actor *a = &m->actor[i];
         depth_m[i + 1] = (float)scene_view_depth(&s->yard.view, a->at);
-        emit[i + 1] = a->type == SCENE_FIRE ? 255 : 0;
+        emit[i + 1] = a->type == SCENE_FIRE ? 255 : a->type == SCENE_SMOKE ? SMOKE_EMIT : 0;
         if (a->has_lights || a->type == SCENE_FIRE)
             yard_actor_glow(&s->yard, a, &m->sky, (int)w, (int)h, s->glow_now);
     }

@@ -6,7 +6,7 @@
 #include "base/rng.h"
 
 #define LOOK_S      0.8 /* how often a plan is held against what moves */
-#define TRIES       7
+#define TRIES       9
 #define HIDDEN      0.25 /* share of one that may be hidden */
 #define BENEATH_M   0.75 /* nearer to a vehicle than this nobody comes */
 #define SMOKE_REACH 1.7  /* metres to the side in which smoke hides */
@@ -65,6 +65,12 @@ static enum trouble trouble_with_incident(const struct yard_incident *n, double 
     if (is_high && z > n->at.z - 0.3 && fabs(x - n->at.x * z / n->at.z) < SMOKE_REACH * z / n->at.z)
         return HIDDEN_THERE;
     return CLEAR;
+}
+
+/* Whether the lamp post stands before it. */
+static bool is_behind_post(const struct yard *y, double x, double z)
+{
+    return z > y->lamp_post.z && fabs(x - y->lamp_post.x * z / y->lamp_post.z) < 0.6;
 }
 
 static enum trouble worst(enum trouble a, enum trouble b)
@@ -172,8 +178,9 @@ static int end_points(const struct yard *y, enum end end, struct rng *r, double 
     double side = end == END_LEFT ? -1 : 1;
     switch (end) {
     case END_GATE:
-        x[0] = 22, z[0] = span(r, 29.5, 31.5);
-        x[1] = span(r, y->gate_x0 + 0.9, y->gate_x1 - 0.9), z[1] = z[0] - 0.3;
+        /* from behind the building's corner: far off behind the fence nobody is seen well */
+        x[0] = y->building_x1 - 1.0, z[0] = y->fence_z + span(r, 2.0, 2.6);
+        x[1] = span(r, y->gate_x0 + 0.9, y->gate_x0 + 3), z[1] = z[0] - 0.2;
         x[2] = x[1] - span(r, 0, 0.5), z[2] = y->fence_z - 1.8;
         return 3;
     case END_DOOR:
@@ -247,15 +254,15 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
         bool is_staying = T > stay_s + LOOK_S && T < stay_s + w->stay_s - LOOK_S;
         struct yard_actor a;
         yard_walk_at(w, T, 1, &a);
-        if (a.at.z > g->yard->fence_z)
-            continue;
         enum trouble trouble = trouble_at(g, T, a.at.x, a.at.z, tall_m, i % 4 != 0, own);
+        if (is_staying && is_behind_post(g->yard, a.at.x, a.at.z))
+            return false;
         if (trouble == IN_THE_WAY || (trouble == HIDDEN_THERE && is_staying))
             return false;
         n++;
-        n_hidden += trouble == HIDDEN_THERE;
+        n_hidden += trouble == HIDDEN_THERE && a.at.z < g->yard->fence_z;
     }
-    return n_hidden * 12 <= n;
+    return n_hidden * 25 <= n;
 }
 
 /* ---- people and animals --------------------------------------------------------------------------------------------------- */
@@ -263,25 +270,33 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
 static enum end end_draw(const struct yard *y, struct rng *r, double T)
 {
     double u = rng_unit(r);
-    enum end end = u < 0.32 ? END_GATE : u < 0.52 ? END_DOOR : u < 0.64 ? END_DOCK : u < 0.79 ? END_LEFT : END_RIGHT;
+    enum end end = u < 0.24 ? END_GATE : u < 0.46 ? END_DOOR : u < 0.58 ? END_DOCK : u < 0.74 ? END_LEFT : END_RIGHT;
     return end == END_DOCK && yard_traffic_dock(y, T) < 0.9 ? END_RIGHT : end;
 }
 
-static void spot_draw(const struct yard *y, struct rng *r, double *ret_x, double *ret_z)
+/* Where one of the people goes. Each mostly has a part of the yard of its own, so that they seldom stand behind each other. */
+static void spot_draw(const struct yard *y, struct rng *r, int i_person, double *ret_x, double *ret_z)
 {
-    double u = rng_unit(r), right = bays_right(y);
-    if (u < 0.22) { /* at the gate */
+    double right = bays_right(y), u = rng_unit(r);
+    int part = u < 0.75 ? i_person : (int)rng_below(r, YARD_N_PEOPLE);
+    switch (part) {
+    case 0: /* at the gate */
         *ret_x = span(r, y->gate_x0 + 0.7, y->gate_x1 - 0.7), *ret_z = span(r, y->fence_z - 1.9, y->fence_z - 0.6);
-    } else if (u < 0.36) { /* at the emergency exit */
+        break;
+    case 1: /* at the emergency exit */
         *ret_x = span(r, y->door_x0 - 0.2, y->door_x1 + 0.2), *ret_z = span(r, y->fence_z - 1.5, y->fence_z - 0.6);
-    } else if (u < 0.48) { /* at the dock */
+        break;
+    case 2: /* at the dock */
         *ret_x = span(r, y->dock_x0 + 0.6, y->dock_x1 - 0.6), *ret_z = span(r, y->fence_z - 1.9, y->fence_z - 0.7);
-    } else if (u < 0.70) { /* near the camera */
-        *ret_x = span(r, -5.2, 5.2), *ret_z = span(r, 10.0, 12.1);
-    } else if (u < 0.88) { /* beside the bays */
-        *ret_z = span(r, 12.4, 18.5), *ret_x = span(r, right + 1.3, 0.5 * *ret_z);
-    } else { /* before the gate */
-        *ret_z = span(r, 20, 23.5), *ret_x = span(r, 5.2, 11);
+        break;
+    case 3: /* near the camera, to either side of its middle */
+        *ret_x = span(r, -5.2, -0.8), *ret_z = span(r, 10.0, 12.1);
+        break;
+    case 4: *ret_x = span(r, 0.8, 5.2), *ret_z = span(r, 10.0, 12.1); break;
+    case 5: /* beside the bays */
+        *ret_z = span(r, 13, 17), *ret_x = span(r, fmax(right + 1.3, 0.42 * *ret_z), 0.52 * *ret_z);
+        break;
+    default: /* between gate and exit */ *ret_z = span(r, 20, 24), *ret_x = span(r, 0.21 * *ret_z, 0.28 * *ret_z); break;
     }
 }
 
@@ -302,13 +317,13 @@ void yard_plan_person(const struct yard_stage *g, int i, double T, struct yard_w
     struct rng r = {.seed = rng_at(rng_at(y->seed, what), round)};
     *ret_round = round;
     *ret = (struct yard_walk){0};
-    if (begin < 0 || rng_unit(&r) >= 0.62 * busy_at(y, begin))
+    if (begin < 0 || rng_unit(&r) >= 0.78 * busy_at(y, begin))
         return;
     for (int k = 0; k < TRIES; k++) {
         struct rng q = {.seed = rng_next(&r)};
         double x, z, when = begin + 5;
         enum end from = end_draw(y, &q, when), to = end_draw(y, &q, begin + 50);
-        spot_draw(y, &q, &x, &z);
+        spot_draw(y, &q, i, &x, &z);
         double stay_s = rng_unit(&q) < 0.6 ? span(&q, 12, 40) : 0;
         walk_make(y, &q, from, to, x, z, stay_s, span(&q, 1.15, 1.5), ret);
         double free_s = YARD_PEOPLE_S - walk_lasts_s(ret);
@@ -398,6 +413,8 @@ static bool place_is_good(const struct yard_stage *g, const struct vec *at, doub
                           const struct yard_incident *own)
 {
     int i = 0;
+    if (is_behind_post(g->yard, at->x, at->z))
+        return false;
     for (double T = from_s; T < to_s; T += LOOK_S, i++)
         if (trouble_at(g, T, at->x, at->z, tall_m, i % 6 != 0, own) != CLEAR)
             return false;
@@ -442,7 +459,7 @@ static bool incident_fire(const struct yard_stage *g, struct rng *r, struct yard
     const struct yard *y = g->yard;
     double u = rng_unit(r), right = bays_right(y);
     bool is_smoke = n->hazard == SCENE_HAZARD_SMOKE;
-    n->size = is_smoke ? span(r, 0.85, 1.15) : span(r, 0.8, 1.15);
+    n->size = is_smoke ? span(r, 1.0, 1.3) : span(r, 0.9, 1.25);
     if (u < 0.25 && !is_smoke) { /* at a parked car's engine */
         struct yard_vehicle v, then;
         int i_bay = (int)rng_below(r, (uint64_t)y->n_bays);
@@ -471,12 +488,11 @@ static bool incident_down(const struct yard_stage *g, struct rng *r, struct yard
 {
     const struct yard *y = g->yard;
     double x, z, right = bays_right(y);
-    if (rng_unit(r) < 0.45)
+    /* not far off, where one who lies is a few pixels high */
+    if (rng_unit(r) < 0.5)
         x = span(r, -4.8, 4.8), z = span(r, 10.2, 12.0);
-    else if (rng_unit(r) < 0.75)
-        z = span(r, 12.4, 19), x = span(r, right + 1.5, 0.48 * z);
     else
-        z = span(r, 21, 24.8), x = span(r, y->fire_lane.x1 + 0.5, 11);
+        z = span(r, 12.4, 18.5), x = span(r, right + 1.5, 0.48 * z);
     n->at = (struct vec){x, 0, z};
     if (!place_is_good(g, &n->at, 0.5, n->from_s, n->to_s, n))
         return false;
@@ -521,6 +537,8 @@ static void incident_init(const struct yard_stage *g, int64_t window, struct yar
             n->at =
                 (struct vec){span(&q, 1.2, y->n_bays < 4 ? 3.9 : 1.7), 0, span(&q, y->fire_lane.z0 + 0.7, y->fence_z - 1.9)};
             object_look(&q, n);
+            n->type = SCENE_BOX; /* a bag would be too small to be told there */
+            n->colour = SCENE_BROWN;
             is_good = place_is_good(g, &n->at, 0.6, n->from_s, n->to_s, n) &&
                       object_walks(g, &q, n, begin - 20, begin + YARD_WINDOW_S + 20);
         } else {

@@ -74,7 +74,9 @@ static double weather_at(const struct yard *y, double T, int kind)
     int is_kind = u < 0.20 ? 1 : u < 0.29 ? 2 : 0;
     if (is_kind != kind)
         return 0;
-    double most = 0.65 + 0.35 * yard_draw_at(y, OF_SKY, round, 1);
+    double u_most = yard_draw_at(y, OF_SKY, round, 1);
+    /* fog leaves about half of the contrast at the fence */
+    double most = kind == 1 ? 0.65 + 0.35 * u_most : 0.38 + 0.14 * u_most;
     return most * smooth(0, TURN_S, tau) * smooth(0, TURN_S, WEATHER_S - tau);
 }
 
@@ -173,7 +175,7 @@ static void incident_add(const struct yard *y, const struct yard_incident *n, do
     if (n->hazard != SCENE_HAZARD_BLOCKED) {
         a->type = n->hazard == SCENE_HAZARD_FIRE ? SCENE_FIRE : SCENE_SMOKE;
         a->phase = T - n->from_s;
-        a->size = n->size * (0.45 + 0.55 * smooth(0, 4, T - n->from_s)) * (0.4 + 0.6 * smooth(0, 3, n->to_s - T));
+        a->size = n->size * (0.6 + 0.4 * smooth(0, 3, T - n->from_s)) * (0.6 + 0.4 * smooth(0, 2, n->to_s - T));
     }
     m->n_actors++;
 }
