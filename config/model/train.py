@@ -312,7 +312,7 @@ class Recipe:
         if block is not None:  # beside the model, under the names that the family's checkpoints have
             from safetensors.torch import save_file
 
-            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in block.named_parameters()}, folder / "mtp.safetensors")
+            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in block.named_parameters()}, folder / "model-mtp.safetensors")
         shutil.copy(self.out / "tokenizer.json", folder / "tokenizer.json")
         shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
         (folder / "preprocessor_config.json").write_text(json.dumps(dict(
