@@ -270,7 +270,7 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
 static enum end end_draw(const struct yard *y, struct rng *r, double T)
 {
     double u = rng_unit(r);
-    enum end end = u < 0.24 ? END_GATE : u < 0.46 ? END_DOOR : u < 0.58 ? END_DOCK : u < 0.74 ? END_LEFT : END_RIGHT;
+    enum end end = u < 0.14 ? END_GATE : u < 0.38 ? END_DOOR : u < 0.52 ? END_DOCK : u < 0.70 ? END_LEFT : END_RIGHT;
     return end == END_DOCK && yard_traffic_dock(y, T) < 0.9 ? END_RIGHT : end;
 }
 
@@ -317,7 +317,7 @@ void yard_plan_person(const struct yard_stage *g, int i, double T, struct yard_w
     struct rng r = {.seed = rng_at(rng_at(y->seed, what), round)};
     *ret_round = round;
     *ret = (struct yard_walk){0};
-    if (begin < 0 || rng_unit(&r) >= 0.78 * busy_at(y, begin))
+    if (begin < 0 || rng_unit(&r) >= 0.84 * busy_at(y, begin))
         return;
     for (int k = 0; k < TRIES; k++) {
         struct rng q = {.seed = rng_next(&r)};
