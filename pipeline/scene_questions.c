@@ -139,7 +139,7 @@ static bool is_close(enum scene_colour a, enum scene_colour b, enum scene_light 
 }
 
 /*
- * "Is there a % car?" A colour that is there in two thirds of the scenes that have such a thing, because there are scenes that have none; otherwise one that neither is
+ * "Is there a % car?" A colour that is there in three of five scenes that have such a thing, because there are scenes that have none; otherwise one that neither is
  * there nor is close to one that is. `palette`: colours that are asked for; `likes`: things whose colour would mislead.
  */
 static bool reply_colour(const struct scene_truth *truth, struct rng *rng, unsigned types, unsigned likes, unsigned palette,
@@ -157,7 +157,7 @@ static bool reply_colour(const struct scene_truth *truth, struct rng *rng, unsig
                 absent &= ~BIT(colour);
     }
     there &= palette;
-    ret->is_yes = there && (!absent || rng_below(rng, 3) < 2);
+    ret->is_yes = there && rng_below(rng, 5) < 3;
     const unsigned from = ret->is_yes ? there : absent;
     if (!from)
         return false;
