@@ -53,7 +53,7 @@ const char *scene_words_topic_name(int topic);
 bool scene_words_question(const struct scene_truth *truth, int topic, uint64_t seed, struct scene_question *ret_question);
 
 /*
- * What changed from `before` to `after`, two frames of one scene, at most SCENE_SUMMARY_MAX characters: "A red car has left. A person in blue has come." or "Nothing has
+ * What changed from `before` to `after`, two frames of one scene, at most SCENE_SUMMARY_MAX characters: "A person in blue has come. A red car has left." or "Nothing has
  * changed." Told are hazards that have begun or ended, who and what has come or left, gate and dock opened or closed; not moving about, light and weather.
  *
  * A thing is the same when it looks alike (type and colour), whatever its id: two pictures do not show otherwise. The change from `after` to `before` tells the same things
