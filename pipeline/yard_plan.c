@@ -496,8 +496,9 @@ static bool incident_down(const struct yard_stage *g, struct rng *r, struct yard
     n->at = (struct vec){x, 0, z};
     if (!place_is_good(g, &n->at, 0.5, n->from_s, n->to_s, n))
         return false;
-    walk_make(y, r, end_draw(y, r, n->from_s - 8), end_draw(y, r, n->to_s + 8), x, z, n->to_s - n->from_s, span(r, 1.15, 1.4),
-              &n->walk);
+    double mps = span(r, 1.15, 1.4);
+    enum end to = end_draw(y, r, n->to_s + 8), from = end_draw(y, r, n->from_s - 8);
+    walk_make(y, r, from, to, x, z, n->to_s - n->from_s, mps, &n->walk);
     walk_begin(&n->walk, n->from_s - walk_in_s(&n->walk));
     return walk_is_good(g, &n->walk, 1.75, n);
 }
@@ -534,8 +535,8 @@ static void incident_init(const struct yard_stage *g, int64_t window, struct yar
         if (hazard == SCENE_HAZARD_PERSON_DOWN) {
             is_good = incident_down(g, &q, n);
         } else if (hazard == SCENE_HAZARD_BLOCKED) {
-            n->at =
-                (struct vec){span(&q, 1.2, y->n_bays < 4 ? 3.9 : 1.7), 0, span(&q, y->fire_lane.z0 + 0.7, y->fence_z - 1.9)};
+            n->at.x = span(&q, 1.2, y->n_bays < 4 ? 3.9 : 1.7);
+            n->at.z = span(&q, y->fire_lane.z0 + 0.7, y->fence_z - 1.9);
             object_look(&q, n);
             n->type = SCENE_BOX; /* a bag would be too small to be told there */
             n->colour = SCENE_BROWN;
