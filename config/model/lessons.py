@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import queue
 import random
 import struct
@@ -110,20 +111,25 @@ class Shuffled:
 
 
 def labels(truths, width=320, height=192, tile=32):
-    """What the tower's merged tokens [B, K] are taught besides the words: which things have their middle there, and what they are like.
+    """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words: which things have their middle there, and what they are like.
 
-    count [B, K, types] 0..2; group attributes [B, K, 3] each for colour, pose, place, -1 where there is none or where it is not one thing; whole [B, 5] of the picture.
+    count [B, K, types] 0..2; group attributes [B, K, 3] each for colour, pose, place, -1 where there is none or where it is not one thing; whole [B, 5] of the picture;
+    patch [B, 4 K, 2 types]: touched by a thing, middle of a thing, in the tower's order of patches.
     """
     b, gh, gw = len(truths), height // tile, width // tile
     count = torch.zeros(b, gh * gw, len(TYPES))
     attributes = torch.full((b, gh * gw, 3, 3), -1, dtype=torch.long)
     seen = np.zeros((b, gh * gw, 3), np.int32)
     whole = torch.zeros(b, 5, dtype=torch.long)
+    touched = np.zeros((b, 2 * gh, 2 * gw, 2, len(TYPES)), np.float32)
     for i, truth in enumerate(truths):
         for thing in truth["things"]:
             x0, y0, x1, y1 = thing["box"]
             k = min(int((y0 + y1) / 2 * gh), gh - 1) * gw + min(int((x0 + x1) / 2 * gw), gw - 1)
             t = TYPES.index(thing["type"])
+            touched[i, int(y0 * 2 * gh + 0.15) : max(int(math.ceil(y1 * 2 * gh - 0.15)), int(y0 * 2 * gh + 0.15) + 1),
+                    int(x0 * 2 * gw + 0.15) : max(int(math.ceil(x1 * 2 * gw - 0.15)), int(x0 * 2 * gw + 0.15) + 1), 0, t] = 1
+            touched[i, min(int((y0 + y1) * gh), 2 * gh - 1), min(int((x0 + x1) * gw), 2 * gw - 1), 1, t] = 1
             count[i, k, t] = min(count[i, k, t] + 1, 2)
             group = GROUPS.get(thing["type"], 2)
             seen[i, k, group] += 1
@@ -134,4 +140,5 @@ def labels(truths, width=320, height=192, tile=32):
                         attributes[i, k, group, a] = words.index(thing[name])
         whole[i] = torch.tensor([LIGHTS.index(truth["light"]), WEATHERS.index(truth["weather"]), truth["gate"] == "open", truth["dock"] == "open",
                                  truth["bays_free"]])
-    return count, attributes, whole
+    patch = touched.reshape(b, gh, 2, gw, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(b, 4 * gh * gw, -1)
+    return count, attributes, whole, torch.from_numpy(np.ascontiguousarray(patch))

@@ -65,7 +65,7 @@ def turn(x, cos, sin):
 
 
 def see(tower, x, places):
-    """patches [B, P, 768] -> merged tokens [B, P / 4, E]: the official tower's arithmetic, batched."""
+    """patches [B, P, 768] -> merged tokens [B, P / 4, E], patches before the merger [B, P, C]: the official tower's arithmetic, batched."""
     b, p, _ = x.shape
     heads = tower.config.num_heads
     kernel = tower.patch_embed.proj.weight.sum(2).flatten(1)  # a still picture is two equal frames
@@ -77,7 +77,7 @@ def see(tower, x, places):
         a = F.scaled_dot_product_attention(turn(q, cos, sin), turn(k, cos, sin), v)
         x = x + block.attn.proj(a.transpose(1, 2).reshape(b, p, -1))
         x = x + block.mlp(block.norm2(x))
-    return tower.merger(x).view(b, p // 4, -1)
+    return tower.merger(x).view(b, p // 4, -1), x
 
 
 def check_see(model):
@@ -86,7 +86,7 @@ def check_see(model):
     pictures = torch.randint(0, 256, (3, 192, 320, 3), dtype=torch.uint8)
     with torch.no_grad():
         x = patches(pictures)
-        ours = see(tower, x, Places(tower, 192, 320))
+        ours, _ = see(tower, x, Places(tower, 192, 320))
         both = x.view(3, -1, 3, 1, 256).expand(-1, -1, -1, 2, -1).reshape(-1, 1536)
         theirs = tower(both, torch.tensor([[1, 12, 20]] * 3)).pooler_output.view_as(ours)
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()

@@ -127,7 +127,7 @@ class Recipe:
     def see_stage(self, model):
         """Only the tower, its merger and the heads."""
         plan = STAGES["see"]
-        heads = see.Heads(shape.TEXT["hidden_size"]).to(self.device)
+        heads = see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
         tower = model.model.visual
         places = self.places(tower)
         optimizer = Optimizer([(f"tower.{n}", p) for n, p in tower.named_parameters()] + [(f"heads.{n}", p) for n, p in heads.named_parameters()], plan)
@@ -150,7 +150,7 @@ class Recipe:
         while done < plan["lessons"] and time.monotonic() < self.until:
             pictures, truth, truths = next(feed)
             with self.autocast():
-                out = heads(look(tower, self.patches(pictures), places))
+                out = heads(*look(tower, self.patches(pictures), places))
             l = see.loss(out, [t.to(self.device) for t in truth])
             l.backward()
             optimizer.step(done)
@@ -166,7 +166,7 @@ class Recipe:
                 total, right_held = 0, torch.zeros(3)
                 with torch.no_grad(), self.autocast():
                     for pictures, truth, truths in held:
-                        right_held += see.score(heads(look(tower, self.patches(pictures), places)), truths)
+                        right_held += see.score(heads(*look(tower, self.patches(pictures), places)), truths)
                         total += len(truths)
                 self.tell(stage="see", done=done, held_out=[round(x, 4) for x in (right_held / total).tolist()])
                 t0 = time.monotonic()
@@ -207,13 +207,13 @@ class Recipe:
 
         def run(pictures, ids, labels, positions, truth):
             with self.autocast():
-                seen = look(tower, self.patches(pictures), places)
+                seen, patches = look(tower, self.patches(pictures), places)
                 x = text.embed_tokens(ids)
                 x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
                 hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
                 wanted = labels >= 0
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
-                out = heads(seen)
+                out = heads(seen, patches)
             said = F.cross_entropy(logits.float(), labels[wanted])
             return said, logits.argmax(-1) == labels[wanted], out
 
@@ -274,7 +274,7 @@ class Recipe:
 
         def run(pictures, ids, labels, positions):
             with torch.no_grad(), self.autocast():
-                seen = shape.see(tower, self.patches(pictures), places)
+                seen, _ = shape.see(tower, self.patches(pictures), places)
                 x = text.embed_tokens(ids)
                 x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
                 hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
@@ -331,7 +331,7 @@ class Recipe:
             heads = self.see_stage(model)
         if stage in ("all", "speak") and time.monotonic() < self.until:
             if heads is None:
-                heads = see.Heads(shape.TEXT["hidden_size"]).to(self.device)
+                heads = see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
                 state = self.load("see")
                 model.model.visual.load_state_dict(state["tower"])
                 heads.load_state_dict(state["heads"])
