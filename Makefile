@@ -74,7 +74,7 @@ TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
-        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines bench install uninstall clean help FORCE
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines eval-model bench install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: toolkit cpu                    ## the program and the tools
@@ -227,6 +227,11 @@ cppcheck:
 lines:
 	@rc=0; for f in $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh'); do n=$$(wc -l < $$f); [ $$n -le 1000 ] || { echo "$$f: $$n lines, 1000 is the most"; rc=1; }; done; \
 	 [ $$rc -eq 0 ] && echo "lines: no file over 1,000"; exit $$rc
+
+EVAL_SCENES ?= 2000
+eval-model: deps                    ## how often the shipped model is right on EVAL_SCENES rendered scenes that it was never trained on
+	$(again) $(O)/tools/eval_model
+	@$(O)/tools/eval_model -m config/model/heron.gguf -v config/model/mmproj-heron.gguf --scenes $(EVAL_SCENES)
 
 bench: deps                         ## prefill and decode of synthetic 0.8B shapes against the memory's read bandwidth
 	$(again) $(O)/heron
