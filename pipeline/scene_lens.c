@@ -1,7 +1,7 @@
 /*
  * scene_lens - light, fog, rain, exposure, vignette and noise, in one pass over the rows from top to bottom.
  *
- * What a frame's sky decides is put into tables first (light by glow, fog by row and by object); the pass itself is in integers, 16 bits after the point.
+ * What a frame's sky decides is put into tables first (light by glow, fog by row and by object); the pass itself is in 32-bit integers.
  * The pass goes downwards so that wet ground can mirror rows above it that are finished.
  */
 #include "pipeline/scene_lens.h"
@@ -12,9 +12,10 @@
 
 #include "base/rng.h"
 
-#define ONE         65536
-#define GROUND_M    26.0 /* where the yard's ground ends: building and fence hide what is behind */
-#define BACK_M      40.0 /* what stands there and behind, up to the horizon */
+#define ONE_BITS    12
+#define ONE         (1 << ONE_BITS) /* weights; light and pixels have 8 bits after the point, so that 32 bits hold every product */
+#define GROUND_M    26.0            /* where the yard's ground ends: building and fence hide what is behind */
+#define BACK_M      40.0            /* what stands there and behind, up to the horizon */
 #define SKY_M       90.0
 #define FOG_PER_M   0.05 /* at fog 1: 60 m leave 5 % */
 #define RAIN_MAX    420  /* streaks in 341x192 */
@@ -241,7 +242,7 @@ static inline void lens_tone(const struct scene_lens *lens, const uint8_t *px, c
     }
     if (fog)
         for (int k = 0; k < 3; k++)
-            ret_v[k] += (int32_t)((int64_t)((lens->fog_colour[k] << 8) - ret_v[k]) * fog >> 16);
+            ret_v[k] += ((lens->fog_colour[k] << 8) - ret_v[k]) * fog >> ONE_BITS;
 }
 
 /* What a row needs to know of its frame. */
@@ -252,7 +253,8 @@ struct lens_row {
     uint8_t *rgb;
     const int32_t *smear; /* [W, 3] what wet ground mirrors, 1/256 */
     int ripple_px;
-    int32_t dull, rain, dark, noise; /* 1/65536 */
+    int32_t dull, rain, dark; /* of ONE */
+    int32_t noise;            /* 1/65536 step for each of the three bytes' 128 */
     uint64_t seed;
 };
 
@@ -275,23 +277,23 @@ static inline void lens_apply_row(const struct scene_lens *lens, const struct le
         if (is_dull) {
             int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
             for (int k = 0; k < 3; k++)
-                v[k] += (int32_t)((int64_t)(grey - v[k]) * row->dull >> 16);
+                v[k] += (grey - v[k]) * row->dull >> ONE_BITS;
         }
         if (is_wet && !id) {
             int32_t shine = row->wet[x] * row->rain >> 9; /* at most half */
             int xm = x + row->ripple_px < 0 ? 0 : x + row->ripple_px >= w ? w - 1 : x + row->ripple_px;
             for (int k = 0; k < 3; k++) {
-                v[k] -= (int32_t)((int64_t)v[k] * row->dark >> 16);
-                v[k] += (int32_t)((int64_t)(row->smear[xm * 3 + k] - v[k]) * shine >> 16);
+                v[k] -= v[k] * row->dark >> ONE_BITS;
+                v[k] += (row->smear[xm * 3 + k] - v[k]) * shine >> ONE_BITS;
             }
         }
         int32_t keep = keep_row - lens->vignette_col[x];
         int32_t n = ((int32_t)(word & 255) + (int32_t)(word >> 8 & 255) + (int32_t)(word >> 16 & 255) - 382) * noise + 32768;
         int32_t warm = ((int32_t)(word >> 24 & 15) - 7) * noise * 4, cold = ((int32_t)(word >> 28 & 15) - 7) * noise * 4;
         word >>= 32;
-        px[0] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[0] * keep >> 8) + n + warm) >> 16);
-        px[1] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[1] * keep >> 8) + n) >> 16);
-        px[2] = (uint8_t)lens_clamp((int32_t)(((int64_t)v[2] * keep >> 8) + n + cold) >> 16);
+        px[0] = (uint8_t)lens_clamp(((v[0] * keep >> 4) + n + warm) >> 16);
+        px[1] = (uint8_t)lens_clamp(((v[1] * keep >> 4) + n) >> 16);
+        px[2] = (uint8_t)lens_clamp(((v[2] * keep >> 4) + n + cold) >> 16);
     }
 }
 
@@ -345,7 +347,7 @@ void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint6
     uint64_t frame_seed = rng_at(lens->seed, i_frame);
     /* three bytes less 382: standard deviation 128 */
     struct lens_row row = {
-        .emit = emit, .smear = lens->smear, .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * ONE / 128)};
+        .emit = emit, .smear = lens->smear, .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * 512)};
     row.rain = (int32_t)(ONE * rain);
     row.dark = (int32_t)(ONE * 0.30 * rain);
     int32_t sky_light[256][3];
@@ -357,7 +359,8 @@ void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint6
         if (y < lens->horizon_row) {
             lens_fill_sky_light(lens, sky, y, sky_light);
             row.light = (const int32_t(*)[3])sky_light;
-            row.dull = dull_sky;
+            double up = lens_unit((lens->horizon_row - y) / (0.12 * lens->height_px));
+            row.dull = dull + (int32_t)((dull_sky - dull) * up * up);
         }
         row.glow = glow + (size_t)y * w;
         row.map = map + (size_t)y * w;

@@ -251,7 +251,7 @@ static void set_draw_ground(const struct yard *y, struct canvas *c)
             double v = 116 + 0.35 * (at.z - 16) + 20 * broad + 11 * mid + 9 * fine * set_unit(0.06 / px_m) + 5 * grain;
             /* dark, oily places: where two noises are both high */
             double oil = set_bumps(salt + 6, at.x * 0.45 + 3, at.z * 0.4) * set_bumps(salt + 7, at.x * 1.3, at.z * 1.2);
-            v -= 46 * set_unit((oil - 0.5) * 3);
+            v -= 30 * set_unit((oil - 0.5) * 3);
             set_put(c, x, row, v, v + 0.5, v + 2.5 - 3 * broad);
         }
 }
