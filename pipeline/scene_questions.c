@@ -522,7 +522,7 @@ bool scene_words_question(const struct scene_truth *truth, int topic, uint64_t s
         n_wordings++;
     const char *ask = about->ask[rng_below(&rng, n_wordings)];
     const bool is_inverted = *ask == '!';
-    struct scene_question q = {.kind = about->kind, .topic = topic};
+    struct scene_question q = {.kind = about->kind, .topic = topic, .is_so = reply.is_yes};
     word(ask + is_inverted, &reply, q.ask);
     if (about->kind == SCENE_ANSWER_YES_NO)
         snprintf(q.answer, sizeof q.answer, "%s", reply.is_yes != is_inverted ? "yes" : "no");

@@ -22,7 +22,8 @@ struct scene_question {
     char ask[160];
     char answer[64]; /* "yes", "no", or the word, in lower case */
     enum scene_answer kind;
-    int topic; /* 0 .. scene_words_topics() - 1: which kind of question it is */
+    bool is_so; /* yes/no: what the topic is about is so; where the wording is inverted the answer is then "no" */
+    int topic;  /* 0 .. scene_words_topics() - 1: which kind of question it is */
 };
 
 /*

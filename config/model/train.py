@@ -27,7 +27,7 @@ import tokens
 HEIGHT, WIDTH = 192, 320
 N_IMAGE = (HEIGHT // shape.TILE) * (WIDTH // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on; the training's own seed is another
-LENGTHS = (256, 320, 384, 448)  # of dialogues: few, so that each is compiled once
+LENGTHS = (256, 384)  # of dialogues: few, so that each is compiled once
 
 STAGES = {  # lessons in all; batch; learning rate; share of it that warms up, and that cools down
     "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
