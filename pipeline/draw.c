@@ -125,6 +125,12 @@ static void draw_row(struct canvas *c, int y, int x_from, int x_to, struct colou
     c->row[x_to + 1] = 0;
 }
 
+/* From y_from to below y_to, through (x, y) with the slope dx / dy; 1/256 pixels. */
+struct draw_edge {
+    int32_t y_from, y_to, x, y;
+    double dx, dy;
+};
+
 /* Of a polygon without crossings, in pixels; its corners in 1/256. */
 static double draw_area(const int64_t *px, const int64_t *py, int n)
 {
@@ -159,15 +165,27 @@ void draw_polygon_shaded(struct canvas *c, const struct point *p, int n, struct 
     int x0 = x_min < 0 ? 0 : (int)(x_min / SUB_PX);
     int x1 = x_max / SUB_PX + 1 > c->width_px ? c->width_px : (int)(x_max / SUB_PX) + 1;
     bool is_flat = top.r == bottom.r && top.g == bottom.g && top.b == bottom.b && top.a == bottom.a;
+    /* Only edges that climb or fall cross a row of samples. */
+    struct draw_edge edge[DRAW_MAX_POINTS];
+    int n_edges = 0;
+    for (int i = 0, j = n - 1; i < n; j = i++)
+        if (py[i] != py[j])
+            edge[n_edges++] = (struct draw_edge){.y_from = (int32_t)(py[i] < py[j] ? py[i] : py[j]),
+                                                 .y_to = (int32_t)(py[i] < py[j] ? py[j] : py[i]),
+                                                 .x = (int32_t)px[j],
+                                                 .y = (int32_t)py[j],
+                                                 .dx = (double)(px[i] - px[j]),
+                                                 .dy = (double)(py[i] - py[j])};
     for (int y = y0; y < y1; y++) {
         for (int s = 0; s < SUB_ROWS; s++) {
-            int64_t yc = (int64_t)y * SUB_PX + s * SUB_PX / SUB_ROWS + SUB_PX / SUB_ROWS / 2;
-            int64_t cross[DRAW_MAX_POINTS] = {0};
+            int32_t yc = y * SUB_PX + s * SUB_PX / SUB_ROWS + SUB_PX / SUB_ROWS / 2;
+            int32_t cross[DRAW_MAX_POINTS];
             int n_cross = 0;
-            for (int i = 0, j = n - 1; i < n; j = i++) {
-                if ((py[i] <= yc) == (py[j] <= yc))
+            for (const struct draw_edge *e = edge; e < edge + n_edges; e++) {
+                if (yc < e->y_from || yc >= e->y_to)
                     continue;
-                int64_t x = px[j] + (yc - py[j]) * (px[i] - px[j]) / (py[i] - py[j]);
+                /* Below 2^52 / 2^26, so that the quotient in doubles truncates to the one in integers. */
+                int32_t x = e->x + (int32_t)((double)(yc - e->y) * e->dx / e->dy);
                 int k = n_cross++;
                 for (; k > 0 && cross[k - 1] > x; k--)
                     cross[k] = cross[k - 1];

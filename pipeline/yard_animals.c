@@ -168,7 +168,7 @@ static void bird_wing(const struct brush *b, const struct bird *k, int side, dou
                           V(-0.20, 0.03, side * z1)};
     brush_flat(b, inner, 4, shade);
     brush_flat(b, outer, 5, k->is_goose ? colour_mix(shade, k->tip, 0.4) : k->tip);
-    brush_flat(b, edge, 4, k->is_goose ? k->tip : k->tip);
+    brush_flat(b, edge, 4, k->tip);
     /* an arm thick enough to be seen when the wing is edge-on */
     brush_limb(b, V(0.17, 0.06, side * z1), 0.045, V(0.17, 0.06 + up2, side * z2), 0.032, shade);
     brush_limb(b, V(0.17, 0.06 + up2, side * z2), 0.032, V(-0.06, 0.05 + up3, side * z3), 0.014, k->is_goose ? shade : k->tip);

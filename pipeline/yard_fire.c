@@ -116,8 +116,7 @@ void yard_fire_draw(const struct brush *b, double wind)
     struct point o = brush_point(b, V(0, 0.06, 0));
     /* a burnt pile or a bin */
     if (r & 1) {
-        struct vec bin[4] = {V(0, 0.0, 0), V(0, 0, 0), V(0, 0.55, 0), V(0, 0.55, 0)};
-        struct point foot = brush_point(b, bin[0]), rim = brush_point(b, bin[2]);
+        struct point foot = brush_point(b, V(0, 0, 0)), rim = brush_point(b, V(0, 0.55, 0));
         struct point can[4] = {
             {foot.x - 0.30 * m, foot.y}, {foot.x + 0.30 * m, foot.y}, {rim.x + 0.36 * m, rim.y}, {rim.x - 0.36 * m, rim.y}};
         draw_polygon_shaded(b->c, can, 4, COLOUR(58, 52, 50), COLOUR(26, 25, 26));
