@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import random
+import signal
 import time
 
 import torch
@@ -30,8 +31,8 @@ HELD_OUT = 1_000_000  # lessons of this seed are never trained on; the training'
 LENGTHS = (256, 384)  # of dialogues: few, so that each is compiled once
 
 STAGES = {  # lessons in all; batch; learning rate; share of it that warms up, and that cools down
-    "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
-    "speak": dict(lessons=200_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3),
+    "see": dict(lessons=200_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
+    "speak": dict(lessons=160_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3),
     "draft": dict(lessons=24_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.4),
 }
 
@@ -85,6 +86,7 @@ class Recipe:
         torch.set_float32_matmul_precision("high")
         self.until = time.monotonic() + args.minutes * 60 if args.minutes else math.inf
         self.log = (self.out / "log.jsonl").open("a")
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "until", 0.0))  # save, then end
 
     # ---- shared ----
 
