@@ -74,7 +74,7 @@ TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
-        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines eval-model bench install uninstall clean help FORCE
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model eval-model bench install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: toolkit cpu                    ## the program and the tools
@@ -227,6 +227,14 @@ cppcheck:
 lines:
 	@rc=0; for f in $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh'); do n=$$(wc -l < $$f); [ $$n -le 1000 ] || { echo "$$f: $$n lines, 1000 is the most"; rc=1; }; done; \
 	 [ $$rc -eq 0 ] && echo "lines: no file over 1,000"; exit $$rc
+
+# The recipe of the shipped model: seeded, goes on where it stopped; config/model/README.md says what it needs.
+MODEL_OUT ?= $(O)/model
+HERON_PYTHON ?= python3
+model: deps                         ## train the shipped model anew (torch; a GPU for minutes, two CPU cores for a day)
+	$(again) $(O)/tools/lessons
+	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT)
+	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out config/model/heron.gguf --vision config/model/mmproj-heron.gguf
 
 EVAL_SCENES ?= 2000
 eval-model: deps                    ## how often the shipped model is right on EVAL_SCENES rendered scenes that it was never trained on
