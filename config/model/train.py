@@ -32,7 +32,7 @@ LENGTHS = (256, 384)  # of dialogues: few, so that each is compiled once
 
 STAGES = {  # lessons in all; batch; learning rate; share of it that warms up, and that cools down
     "see": dict(lessons=200_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
-    "speak": dict(lessons=160_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3),
+    "speak": dict(lessons=160_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3, alone=48_000),  # alone: the tower stands still at first
     "draft": dict(lessons=24_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.4),
 }
 
@@ -68,6 +68,10 @@ class Optimizer:
             part.step()
             part.zero_grad()
         return norm
+
+    def clear(self):
+        for part in self.parts:
+            part.zero_grad()
 
     def state_dict(self):
         return [p.state_dict() for p in self.parts]
@@ -209,7 +213,8 @@ class Recipe:
 
         def run(pictures, ids, labels, positions, truth):
             with self.autocast():
-                seen, patches = look(tower, self.patches(pictures), places)
+                with torch.set_grad_enabled(torch.is_grad_enabled() and done >= plan["alone"]):
+                    seen, patches = look(tower, self.patches(pictures), places)
                 x = text.embed_tokens(ids)
                 x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
                 hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
@@ -228,7 +233,10 @@ class Recipe:
             said, right, out = run(pictures, ids, labels, positions, truth)
             saw = see.loss(out, [t.to(self.device) for t in truth])
             (said + 0.1 * saw).backward()
-            slow.step(done)
+            if done >= plan["alone"]:
+                slow.step(done)
+            else:
+                slow.clear()
             fast.step(done)
             done += len(ids)
             sums += torch.tensor([said.item(), saw.item(), *(see.score(out, truths) / len(truths)).tolist()])
