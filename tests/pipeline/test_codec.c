@@ -75,7 +75,7 @@ static void marks_of_compression(void **state)
         const double other = i ? psnr_db(coded.rgb, before, plain.n_bytes) : 0;
         film_draw(&plain, i);
         const double db = psnr_db(coded.rgb, plain.rgb, plain.n_bytes);
-        if (db < 28 || db > 50 || db <= other)
+        if (db < 28 || db > 50 || db < other - 0.5) /* where hardly anything moves both are equally near */
             fail_msg("frame %d: %.2f dB from its own picture, %.2f dB from the one before", (int)i, db, other);
         assert_string_equal(coded.truth, plain.truth);
         assert_string_equal(poor.truth, plain.truth);
@@ -86,6 +86,7 @@ static void marks_of_compression(void **state)
     }
     print_message("quality 28: %.2f dB, 40: %.2f dB, to the frame before: %.2f dB\n", sum / 20, sum_poor / 20, sum_other / 19);
     assert_true(sum_poor / 20 < sum / 20 - 2);
+    assert_true(sum_other / 19 < sum / 20 - 0.3);
     free(before);
     film_close(&plain);
     film_close(&coded);
