@@ -79,7 +79,7 @@ enum scene_place {
 enum scene_light { SCENE_DAY, SCENE_DUSK, SCENE_NIGHT, SCENE_N_LIGHTS };
 enum scene_weather { SCENE_CLEAR, SCENE_RAIN, SCENE_FOG, SCENE_N_WEATHERS };
 
-/* The default schema's words, in the order in which one hides another: a scene with several says the first of fire, person_down, smoke, blocked. */
+/* The default schema's words, in its order. A scene with several hazards says the first of fire, person_down, smoke, blocked. */
 enum scene_hazard {
     SCENE_NO_HAZARD,
     SCENE_HAZARD_FIRE,
