@@ -1,6 +1,6 @@
 /*
  * heron demo: the whole way with nothing configured. A broker of its own on loopback, the daemon on rendered cameras, and a subscriber that
- * shows what arrives.
+ * shows what arrives: on a terminal of colours as a live screen (demo_screen), elsewhere line by line.
  *
  * Broker and daemon are children of this process, in process groups of their own, so that an interrupt reaches them in order: first the
  * daemon, which publishes `offline`, then the broker.
@@ -24,44 +24,41 @@
 #include <jansson.h>
 
 #include "appliance/commands.h"
+#include "appliance/demo_look.h"
+#include "appliance/demo_screen.h"
+#include "appliance/demo_show.h"
+#include "appliance/demo_terminal.h"
 #include "appliance/model_args.h"
 #include "appliance/mqtt_link.h"
-#include "appliance/watch.h"
 #include "base/clock.h"
 
-const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [-m MODEL -v VISION]",
+const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [--seed N] [-m MODEL -v VISION]",
                                              "a rendered camera, the engine and a broker, with nothing configured", cmd_demo};
 
 #define PREFIX        "heron"
-#define LATENCIES_MAX 4096
-#define SUMMARY_MAX   60
 #define CONNECT_NS    (10 * CLOCK_S) /* for the broker to answer */
 #define STOP_NS       (25 * CLOCK_S) /* for the daemon to end: it drains for 15 s */
+#define LOG_BYTES_MAX 8192           /* of what the daemon wrote meanwhile, shown at the end */
 
 struct demo {
     struct model_args args;
-    int64_t seconds, port, every_ms;
-    const char *source;
+    int64_t seconds, port, every_ms, seed; /* seed below 0: not given */
+    const char *source;                    /* NULL: not given */
+    char yard[64];                         /* the source then */
     char folder[64];
     pid_t broker, daemon;
     struct mqtt_link *link;
     int signal_fd;
-    bool is_colour, is_trying, is_up, is_offline;
+    bool is_trying, is_up, is_offline;
     char state[32], reason[400]; /* of P/status */
     char problem[300];           /* why it ends early */
-    uint64_t observations;
-    float latency_ms[LATENCIES_MAX]; /* of the first ones */
-    int n_latencies;
+    struct demo_tally tally;
+    struct demo_show *show; /* NULL: lines */
+    bool is_line_mode;      /* what arrives is told line by line */
+    bool is_ending;         /* the terminal is not taken again */
+    bool is_hung_up;        /* no more keys will come */
+    char hint[128];
 };
-
-static const char *colour(const struct demo *d, const char *code)
-{
-    return d->is_colour ? code : "";
-}
-
-#define DIM(d)  colour(d, "\033[2m")
-#define BOLD(d) colour(d, "\033[1m")
-#define OFF(d)  colour(d, "\033[0m")
 
 /* ---- children -------------------------------------------------------------------------------------------------------------- */
 
@@ -191,6 +188,7 @@ static int write_configuration(const struct demo *d)
 {
     char *text = NULL, *source = quoted(d->source), *engine = NULL;
     char model[2 * 4096 + 64] = "";
+    const int64_t deadline_ms = d->every_ms < 15000 ? 30000 : d->every_ms < 1800000 ? 2 * d->every_ms : 3600000;
     int status = EX_OSERR;
     if (d->args.model) {
         char *m = quoted_path(d->args.model), *v = d->args.vision ? quoted_path(d->args.vision) : NULL;
@@ -208,8 +206,7 @@ static int write_configuration(const struct demo *d)
                            "log:\n  level: warning\n"
                            "cameras:\n  yard:\n    source: %s\n"
                            "    watch: { every: %lldms, deadline: %lldms, max_pixels: 65536, max_tokens: 128 }\n",
-                           engine, (long long)d->port, source, (long long)d->every_ms,
-                           (long long)(d->every_ms < 15000 ? 30000 : 2 * d->every_ms)) < 0)
+                           engine, (long long)d->port, source, (long long)d->every_ms, (long long)deadline_ms) < 0)
         text = NULL;
     if (text)
         status = write_file(d, "heron.yaml", text);
@@ -256,7 +253,10 @@ static int start_daemon(struct demo *d)
                     "--socket", (char *)in_folder(d, "heron.sock", socket_path),
                     "--state",  (char *)in_folder(d, "state", state),
                     NULL};
-    d->daemon = start_child(argv, NULL);
+    /* what it writes to the terminal would tear the screen */
+    char log[128];
+    in_folder(d, "daemon.log", log);
+    d->daemon = start_child(argv, d->show && isatty(STDERR_FILENO) ? log : NULL);
     return d->daemon > 0 ? 0 : cli_fail(&cmd_demo_command, EX_OSERR, "cannot start a process: %s", strerror(errno));
 }
 
@@ -282,54 +282,18 @@ static void print_clock(void)
     printf("%s  ", text);
 }
 
-/* Fields of the answer behind its summary: "people 1, vehicles 0, hazard none". */
-static void print_fields(const json_t *result)
+static void take_scene(struct demo *d, const json_t *scene)
 {
-    const char *key, *between = "";
-    json_t *value;
-    json_object_foreach((json_t *)result, key, value)
-    {
-        if (strcmp(key, "summary") == 0)
-            continue;
-        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        printf("%s%s %s", between, key, text ? text : json_string_value(value));
-        free(text);
-        between = ", ";
-    }
+    struct demo_look look;
+    demo_look_read(scene, clock_wall_ns(), &look);
+    demo_tally_add(&d->tally, &look);
+    if (d->show)
+        demo_show_look(d->show, &look);
+    if (d->is_line_mode)
+        demo_look_print(&look, stdout);
 }
 
-/* Bytes of the first SUMMARY_MAX characters of a text: a line of the screen has room for no more. */
-static int clip(const char *text)
-{
-    int n = 0, characters = 0;
-    while (text[n] && (characters += ((unsigned char)text[n] & 0xc0) != 0x80) <= SUMMARY_MAX)
-        n++;
-    return n;
-}
-
-static void show_scene(struct demo *d, const json_t *scene)
-{
-    const json_t *latency = json_object_get(scene, "latency_ms"), *result = json_object_get(scene, "result");
-    const double total = json_number_value(json_object_get(latency, "total"));
-    const char *summary = json_string_value(json_object_get(result, "summary"));
-    if (d->n_latencies < LATENCIES_MAX)
-        d->latency_ms[d->n_latencies++] = (float)total;
-    d->observations++;
-    print_clock();
-    printf("%s%s%s  %s%.2f s%s  ", BOLD(d), json_string_value(json_object_get(scene, "camera")), OFF(d), DIM(d), total / 1e3,
-           OFF(d));
-    if (summary)
-        printf("\"%.*s%s\"%s  ", clip(summary), summary, summary[clip(summary)] ? "…" : "",
-               json_is_true(json_object_get(scene, "untrained")) ? " (untrained)" : "");
-    printf("%s", DIM(d));
-    print_fields(result);
-    printf("  (queue %.0f, vision %.0f, prefill %.0f, decode %.0f ms)%s\n",
-           json_number_value(json_object_get(latency, "queue")), json_number_value(json_object_get(latency, "vision")),
-           json_number_value(json_object_get(latency, "prefill")), json_number_value(json_object_get(latency, "decode")),
-           OFF(d));
-}
-
-static void show_status(struct demo *d, const json_t *status)
+static void take_status(struct demo *d, const json_t *status)
 {
     const char *state = json_string_value(json_object_get(status, "state"));
     const char *reason = json_string_value(json_array_get(json_object_get(status, "reasons"), 0));
@@ -340,8 +304,12 @@ static void show_status(struct demo *d, const json_t *status)
         return;
     snprintf(d->state, sizeof d->state, "%s", state);
     snprintf(d->reason, sizeof d->reason, "%s", reason);
+    if (d->show)
+        demo_show_status(d->show, d->state, d->reason);
+    if (!d->is_line_mode)
+        return;
     print_clock();
-    printf("%s%s%s%s%s\n", BOLD(d), state, OFF(d), is_told ? "" : ": ", is_told ? "" : reason);
+    printf("%s%s%s\n", state, is_told ? "" : ": ", is_told ? "" : reason);
 }
 
 static void on_message(void *ctx, const char *topic, const void *payload, size_t n_bytes, bool is_retained)
@@ -354,9 +322,9 @@ static void on_message(void *ctx, const char *topic, const void *payload, size_t
     }
     json_t *root = json_loadb(payload, n_bytes, 0, NULL);
     if (root && strcmp(topic, PREFIX "/status") == 0)
-        show_status(d, root);
+        take_status(d, root);
     else if (root && n_topic > 6 && strcmp(topic + n_topic - 6, "/scene") == 0)
-        show_scene(d, root);
+        take_scene(d, root);
     json_decref(root);
     fflush(stdout);
 }
@@ -381,16 +349,50 @@ static void on_down(void *ctx, const char *cause)
 
 /* ---- the run -------------------------------------------------------------------------------------------------------------- */
 
+/* Take the terminal if it can be had now; otherwise lines tell what arrives. */
+static void fit_show(struct demo *d)
+{
+    const bool was_line_mode = d->is_line_mode;
+    d->is_line_mode = !demo_show_fit(d->show);
+    if (d->is_line_mode && !was_line_mode)
+        printf("(line by line: the live screen needs a terminal of %d x %d in the foreground)\n", DEMO_SCREEN_COLS_MIN,
+               DEMO_SCREEN_ROWS_MIN);
+    fflush(stdout);
+}
+
+/* What the signals say. False: to stop. */
+static bool heed_signals(struct demo *d)
+{
+    struct signalfd_siginfo info;
+    while (read(d->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo != SIGWINCH && info.ssi_signo != SIGCONT && info.ssi_signo != SIGTSTP)
+            return false;
+        if (!d->show || d->is_ending)
+            continue;
+        if (info.ssi_signo == SIGTSTP) { /* the shell gets its terminal back before it gets its turn */
+            demo_show_leave(d->show);
+            raise(SIGSTOP);
+        }
+        fit_show(d);
+    }
+    return true;
+}
+
 /* Wait for the link, at most until `until_ns`. False: told to stop. */
 static bool step(struct demo *d, int64_t until_ns)
 {
-    const int64_t left_ms = (until_ns - clock_now_ns()) / CLOCK_MS;
+    const int64_t draw_ns = d->show ? demo_show_draw(d->show) : INT64_MAX, now = clock_now_ns();
+    const int64_t left_ms = ((draw_ns < until_ns ? draw_ns : until_ns) - now + CLOCK_MS - 1) / CLOCK_MS;
     struct pollfd fds[] = {{.fd = d->signal_fd, .events = POLLIN},
-                           {.fd = mqtt_link_fd(d->link), .events = mqtt_link_events(d->link)}};
-    poll(fds, 2, left_ms < 0 ? 0 : left_ms > 200 ? 200 : (int)left_ms);
+                           {.fd = mqtt_link_fd(d->link), .events = mqtt_link_events(d->link)},
+                           {.fd = d->is_hung_up ? -1 : demo_terminal_fd(), .events = POLLIN}};
+    poll(fds, 3, left_ms < 0 ? 0 : left_ms > 200 ? 200 : (int)left_ms);
     mqtt_link_step(d->link, fds[1].revents);
-    struct signalfd_siginfo info;
-    return read(d->signal_fd, &info, sizeof info) != (ssize_t)sizeof info;
+    d->is_hung_up = d->is_hung_up || (fds[2].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+    bool is_quit = false;
+    for (char key; !d->is_hung_up && (key = demo_terminal_key()) != 0;)
+        is_quit = is_quit || key == 'q' || key == 'Q';
+    return heed_signals(d) && !is_quit;
 }
 
 /* The last line that the broker has written. */
@@ -446,25 +448,47 @@ static int connect_link(struct demo *d)
 static void print_head(const struct demo *d)
 {
     char config[128];
-    printf("%sHeron demo%s\n"
+    printf("Heron demo\n"
            "  camera   %s\n"
            "  model    %s\n"
            "  broker   127.0.0.1:%lld, for the time of the demo: mosquitto_sub -p %lld -t '" PREFIX "/#' -v\n"
            "  config   %s\n"
            "  end      %s\n\n",
-           BOLD(d), OFF(d), d->source, d->args.model ? d->args.model : model_args_default_model(), (long long)d->port,
-           (long long)d->port, in_folder(d, "heron.yaml", config), d->seconds ? "by itself" : "Ctrl-C");
+           d->source, d->args.model ? d->args.model : model_args_default_model(), (long long)d->port, (long long)d->port,
+           in_folder(d, "heron.yaml", config), d->seconds ? "by itself" : "Ctrl-C");
     fflush(stdout);
 }
 
-static void print_end(struct demo *d)
+/* The screen is given back; then what the daemon had to say meanwhile, the end of it if it was much. */
+static void end_show(struct demo *d)
 {
-    printf("\n%llu observations arrived", (unsigned long long)d->observations);
-    if (d->n_latencies)
-        printf("; capture to publish: median %.2f s, slowest tenth above %.2f s",
-               watch_quantile(d->latency_ms, d->n_latencies, 0.5) / 1e3,
-               watch_quantile(d->latency_ms, d->n_latencies, 0.9) / 1e3);
-    printf("\n");
+    if (!d->show)
+        return;
+    demo_show_close(d->show);
+    d->show = NULL;
+    char path[128], text[LOG_BYTES_MAX + 1];
+    FILE *f = fopen(in_folder(d, "daemon.log", path), "re");
+    if (!f)
+        return;
+    if (fseek(f, -LOG_BYTES_MAX, SEEK_END) != 0)
+        rewind(f);
+    text[fread(text, 1, LOG_BYTES_MAX, f)] = 0;
+    fclose(f);
+    fputs(text, stderr);
+}
+
+static void open_show(struct demo *d)
+{
+    const struct demo_show_options options = {
+        .source = d->source,
+        .hint = d->hint,
+        .end_ns = d->seconds * CLOCK_S,
+        .tally = &d->tally,
+    };
+    d->is_line_mode = true;
+    snprintf(d->hint, sizeof d->hint, "q ends   mosquitto_sub -p %lld -t '" PREFIX "/#' -v   tells it all", (long long)d->port);
+    if (demo_show_open(&options, &d->show, NULL) == 0)
+        d->is_line_mode = !demo_show_fit(d->show);
 }
 
 static int run_demo(struct demo *d)
@@ -473,12 +497,16 @@ static int run_demo(struct demo *d)
     if (status != 0 || (status = connect_link(d)) != 0 || (status = write_configuration(d)) != 0)
         return status;
     print_head(d);
+    open_show(d);
     if ((status = start_daemon(d)) != 0)
         return status;
     const int64_t end = d->seconds ? clock_now_ns() + d->seconds * CLOCK_S : INT64_MAX;
     while (clock_now_ns() < end && !d->problem[0] && step(d, end))
         if (has_ended(&d->daemon))
             snprintf(d->problem, sizeof d->problem, "the daemon ended by itself");
+    d->is_ending = true;
+    if (d->show && !d->is_line_mode)
+        demo_show_leave(d->show); /* what still comes is only counted */
     const bool was_running = d->daemon > 0;
     if (was_running)
         kill(d->daemon, SIGTERM);
@@ -487,12 +515,14 @@ static int run_demo(struct demo *d)
            step(d, patience))
         ;
     const int daemon_status = stop_child(&d->daemon, STOP_NS);
-    print_end(d);
+    end_show(d);
+    demo_tally_print(&d->tally, stdout);
+    fflush(stdout);
     if (d->problem[0])
         return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "%s", d->problem);
     if (daemon_status != 0 && daemon_status != 128 + SIGTERM) /* ended by that it had hardly begun */
         return cli_fail(&cmd_demo_command, EX_SOFTWARE, "the daemon ended with status %d", daemon_status);
-    if (d->observations == 0)
+    if (d->tally.n_looks == 0)
         return cli_fail(&cmd_demo_command, EX_UNAVAILABLE, "nothing was observed%s%s", d->reason[0] ? ": " : "", d->reason);
     return 0;
 }
@@ -502,12 +532,13 @@ int cmd_demo(int argc, char **argv)
     struct demo *d = calloc(1, sizeof *d);
     if (!d)
         return cli_fail(&cmd_demo_command, EX_OSERR, "out of memory");
-    d->source = "synth:yard?seed=7&size=640x360&fps=5";
+    d->seed = -1;
     d->every_ms = 2000;
     const struct cli_option table[] = {
         MODEL_ARGS_OPTIONS(&d->args),
         {"seconds", NULL, CLI_INT, &d->seconds, 1, 31536000, "N",
          "end by itself; the exit status says whether observations arrived"},
+        {"seed", NULL, CLI_INT, &d->seed, 0, INT64_MAX, "N", "another yard: seed of the rendered camera; 7 without it"},
         {"camera", NULL, CLI_TEXT, &d->source, 0, 0, "SOURCE", "another camera than the rendered one"},
         {"every", NULL, CLI_INT, &d->every_ms, 100, 3600000, "MS", "milliseconds from one look to the next"},
         {"port", NULL, CLI_INT, &d->port, 1, 65535, "N", "of the broker; any free one without it"},
@@ -517,6 +548,12 @@ int cmd_demo(int argc, char **argv)
     int status = cli_parse(&cmd_demo_command, argc, argv, table, sizeof table / sizeof *table, &words);
     if (status == 0 && words.n > 0)
         status = cli_fail(&cmd_demo_command, EX_USAGE, "what is \"%s\"?", words.items[0]);
+    if (status == 0 && d->source && d->seed >= 0)
+        status = cli_fail(&cmd_demo_command, EX_USAGE,
+                          "--seed is of the rendered yard: write it into the source, synth:yard?seed=N");
+    snprintf(d->yard, sizeof d->yard, "synth:yard?seed=%lld&size=640x360&fps=5", (long long)(d->seed >= 0 ? d->seed : 7));
+    if (!d->source)
+        d->source = d->yard;
     if (status == 0)
         status = model_args_apply(&cmd_demo_command, &d->args, &options);
     if (status == 0 && !options.vision_path)
@@ -532,7 +569,6 @@ int cmd_demo(int argc, char **argv)
         free(d);
         return status;
     }
-    d->is_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
@@ -540,11 +576,17 @@ int cmd_demo(int argc, char **argv)
     struct sigaction hangup; /* a terminal that closes ends it like Ctrl-C; nohup is heeded */
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
         sigaddset(&set, SIGHUP);
+    if (demo_terminal_is_able()) { /* they find the screen, and would leave it as it is */
+        const int more[] = {SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+        for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+            sigaddset(&set, more[i]);
+    }
     sigaddset(&set, SIGPIPE);
     sigprocmask(SIG_BLOCK, &set, NULL);
     sigdelset(&set, SIGPIPE);
     d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     status = run_demo(d);
+    end_show(d);
     stop_child(&d->daemon, STOP_NS);
     mqtt_link_close(d->link);
     stop_child(&d->broker, 5 * CLOCK_S);
