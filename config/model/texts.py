@@ -6,7 +6,7 @@ import random
 import torch
 
 SCHEMA = (pathlib.Path(__file__).parent.parent / "schemas" / "observation-default.json").read_text()
-# As appliance/worker.c puts the question of a watch: keep both alike (tests/appliance/test_worker.c holds the other side).
+# As appliance/worker.c puts the question of a watch (tests/appliance/test_worker.c sees that both stay alike).
 WORKER_ASK = "Describe this picture."
 WATCH_PROMPTS = ["Describe what this camera sees.", "You watch a loading dock.", "You watch a yard.", "You watch the yard of a warehouse.",
                  "This is a security camera.", "Say what you see.", "You look after a yard with a gate, a dock and a fire lane."]
