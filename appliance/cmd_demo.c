@@ -486,9 +486,8 @@ static void open_show(struct demo *d)
         .tally = &d->tally,
     };
     d->is_line_mode = true;
-    snprintf(d->hint, sizeof d->hint, "q ends   mosquitto_sub -p %lld -t '" PREFIX "/#' -v   tells it all", (long long)d->port);
-    if (demo_show_open(&options, &d->show, NULL) == 0)
-        d->is_line_mode = !demo_show_fit(d->show);
+    snprintf(d->hint, sizeof d->hint, "mosquitto_sub -p %lld -t '" PREFIX "/#' -v   tells all", (long long)d->port);
+    demo_show_open(&options, &d->show, NULL);
 }
 
 static int run_demo(struct demo *d)
@@ -500,6 +499,8 @@ static int run_demo(struct demo *d)
     open_show(d);
     if ((status = start_daemon(d)) != 0)
         return status;
+    if (d->show)
+        d->is_line_mode = !demo_show_fit(d->show);
     const int64_t end = d->seconds ? clock_now_ns() + d->seconds * CLOCK_S : INT64_MAX;
     while (clock_now_ns() < end && !d->problem[0] && step(d, end))
         if (has_ended(&d->daemon))

@@ -187,7 +187,7 @@ void demo_grid_fill(struct demo_grid *g, int x, int y, int n, const struct demo_
 static uint32_t for_256(const uint8_t *p, int x, int y)
 {
     static const int order[4][4] = {{0, 8, 2, 10}, {12, 4, 14, 6}, {3, 11, 1, 9}, {15, 7, 13, 5}};
-    const int grey = (p[0] * 2 + p[1] * 5 + p[2]) / 8, turn = order[y % 4][x % 4] * 2 - 15;
+    const int grey = (p[0] * 2 + p[1] * 5 + p[2]) / 8, turn = (order[y % 4][x % 4] * 2 - 15) / 3;
     uint32_t rgb = 0;
     for (int c = 0; c < 3; c++) {
         const int value = grey + (p[c] - grey) * 9 / 5 + turn;

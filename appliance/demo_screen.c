@@ -14,6 +14,8 @@
 #define HISTORY_ROWS_MIN 4
 #define BODY_ROWS_MIN    11 /* what stands in the answer at least */
 #define OTHER_ROWS       13 /* of the screen, beside the body: four of them for the history */
+#define BAR              0x2501u
+#define STOPS_COLS_MIN   96 /* from here on the fields of the history stand in columns */
 #define SEEN_ROWS_MIN    9  /* a smaller picture shows nothing */
 
 #define INK     ((struct demo_style){DEMO_PLAIN, DEMO_PLAIN, DEMO_NORMAL})
@@ -48,7 +50,7 @@ void demo_screen_lay_out(int cols, int rows, double aspect, struct demo_layout *
     struct demo_layout l = {.body_y = 3, .answer_x = MARGIN, .answer_cols = cols - 2 * MARGIN, .body_rows = BODY_ROWS_MIN};
     const int body_max = most(rows - OTHER_ROWS, BODY_ROWS_MIN);
     if (aspect > 0) {
-        int answer = least(most(ANSWER_COLS_MIN, (cols - 2 * MARGIN - GAP) * 38 / 100), ANSWER_COLS_MAX);
+        int answer = least(most(ANSWER_COLS_MIN, (cols - 2 * MARGIN - GAP) * 35 / 100), ANSWER_COLS_MAX);
         l.scene_x = MARGIN;
         l.scene_cols = cols - 2 * MARGIN - GAP - answer;
         if (rows_of(l.scene_cols, aspect) > body_max)
@@ -118,9 +120,15 @@ static void put_scene(struct demo_grid *g, const struct demo_layout *l, const st
     const struct demo_style quiet = QUIET;
     char words[48] = "";
     if (v->scene.rgb)
-        snprintf(words, sizeof words, "%s  frame %llu", v->is_seen ? "◆ looked at" : "● live",
+        snprintf(words, sizeof words, "%s  frame %llu",
+                 v->n_looks == 0 ? "○ the first"
+                 : v->is_seen    ? "◆ looked at"
+                                 : "● live",
                  (unsigned long long)v->scene.i_frame);
-    put_title(g, l->scene_x, l->body_y - 1, l->scene_cols, "scene", words, v->is_seen ? ACCENT : RIGHT);
+    put_title(g, l->scene_x, l->body_y - 1, l->scene_cols, "scene", words,
+              v->n_looks == 0 ? QUIET
+              : v->is_seen    ? ACCENT
+                              : RIGHT);
     if (v->scene.rgb)
         demo_grid_picture(g, l->scene_x, l->body_y, v->scene.rgb, v->scene.width_px, v->scene.height_px);
     else
@@ -151,7 +159,7 @@ static void put_fields(struct demo_grid *g, int x, int y, int cols, const struct
         if (f == DEMO_HAZARD && look->hazard_score >= 0) {
             const int x_score = x + (look->has_truth ? 34 : 21);
             char text[32];
-            snprintf(text, sizeof text, cols - (x_score - x) >= 11 ? " %3.0f %% sure" : "%3.0f%%",
+            snprintf(text, sizeof text, cols - (x_score - x) >= 10 ? "%3.0f %% sure" : "%3.0f%%",
                      floor(100 * look->hazard_score));
             demo_grid_text(g, x_score, row, cols - (x_score - x), &quiet, text);
         }
@@ -218,7 +226,7 @@ static void put_latency(struct demo_grid *g, const struct demo_layout *l, const 
             so_far += fmax(look->latency_ms[p], 0);
             const int until = x_bar + (int)lround(n_bar * so_far / sum);
             const struct demo_style style = {part_inks[p], DEMO_PLAIN, DEMO_NORMAL};
-            demo_grid_fill(g, x, y, until - x, &style, 0x2588);
+            demo_grid_fill(g, x, y, until - x, &style, BAR);
             x = until;
         }
         x = x_bar + n_bar;
@@ -250,8 +258,8 @@ static void put_tally(struct demo_grid *g, const struct demo_layout *l, const st
     snprintf(text, sizeof text, "in %llu of %llu answers (%.1f %%)", (unsigned long long)t->n_right, n, pct);
     const int x = MARGIN + 9 + demo_grid_text(g, MARGIN + 9, y, 50, &strong, text) + 2;
     const int n_bar = least(g->cols - MARGIN - x, 40), n_full = (int)(n_bar * pct / 100);
-    demo_grid_fill(g, x, y, n_full, &good, 0x2501);
-    demo_grid_fill(g, x + n_full, y, n_bar - n_full, &rule, 0x2501);
+    demo_grid_fill(g, x, y, n_full, &good, BAR);
+    demo_grid_fill(g, x + n_full, y, n_bar - n_full, &rule, BAR);
     int at = MARGIN + 9;
     for (enum demo_field f = 0; f < DEMO_FIELD_COUNT; f++) {
         const bool is_all = t->n_right_in[f] == n;
@@ -266,6 +274,7 @@ static void put_tally(struct demo_grid *g, const struct demo_layout *l, const st
 static void put_past(struct demo_grid *g, int y, const struct demo_look *look)
 {
     const struct demo_style quiet = QUIET, wrong = WRONG, warning = WARNING;
+    static const int stops[DEMO_FIELD_COUNT] = {14, 16, 15, 0}; /* "vehicles 1 (2)" */
     const bool is_right = demo_look_is_right(look);
     const struct demo_style mark = is_right ? RIGHT : WRONG;
     const time_t at = (time_t)(look->arrived_ns / CLOCK_S);
@@ -284,7 +293,14 @@ static void put_past(struct demo_grid *g, int y, const struct demo_look *look)
             snprintf(text, sizeof text, "%s%s%s", is_plain ? "" : demo_field_name(f), is_plain ? "" : " ", look->answer[f]);
         if (is_wrong)
             snprintf(text + n, sizeof text - (size_t)n, " (%s)", look->truth[f]);
-        x += demo_grid_text(g, x, y, end - x, is_wrong ? &wrong : is_plain ? &warning : &quiet, text) + 2;
+        const bool is_red = is_wrong && !look->is_untrained;
+        const int used = demo_grid_text(g, x, y, end - x,
+                                        is_red                            ? &wrong
+                                        : is_plain && !look->is_untrained ? &warning
+                                                                          : &quiet,
+                                        text) +
+                         2;
+        x += g->cols < STOPS_COLS_MIN ? used : most(used, stops[f]);
     }
     snprintf(text, sizeof text, "%.2f s", look->latency_ms[DEMO_TOTAL] / 1e3);
     const int n_text = demo_grid_columns(text);
@@ -298,10 +314,18 @@ static void put_past(struct demo_grid *g, int y, const struct demo_look *look)
     }
 }
 
+/* How to end at the left; behind it what is not as it should be, or else more of the hint. */
+static void put_footer(struct demo_grid *g, const struct demo_view *v)
+{
+    const struct demo_style quiet = QUIET, warning = WARNING, strong = STRONG;
+    const int y = g->rows - 1, end = g->cols - MARGIN;
+    const int x = MARGIN + demo_grid_text(g, MARGIN, y, end - MARGIN, &strong, "q ends") + 3;
+    demo_grid_text(g, x, y, end - x, v->reason[0] ? &warning : &quiet, v->reason[0] ? v->reason : v->hint);
+}
+
 void demo_screen_compose(struct demo_grid *g, const struct demo_layout *l, const struct demo_view *v)
 {
     const struct demo_look *look = v->n_looks > 0 ? v->looks + v->i_newest : NULL;
-    const struct demo_style quiet = QUIET, warning = WARNING;
     demo_grid_begin(g);
     put_header(g, v, look);
     if (l->scene_cols > 0)
@@ -311,6 +335,5 @@ void demo_screen_compose(struct demo_grid *g, const struct demo_layout *l, const
     put_tally(g, l, v->tally);
     for (int i = 0; i < l->history_rows && i < v->n_looks; i++)
         put_past(g, l->history_y + i, v->looks + (v->i_newest + v->n_ring - i) % v->n_ring);
-    demo_grid_text(g, MARGIN, g->rows - 1, g->cols - 2 * MARGIN, v->reason[0] ? &warning : &quiet,
-                   v->reason[0] ? v->reason : v->hint);
+    put_footer(g, v);
 }

@@ -6,7 +6,7 @@
  *    latency             where the time of the newest observation went
  *    right               how often the answers were right
  *    before              the newest observations, one a line
- *    footer              why something is not as it should be, or how to end
+ *    footer              how to end; why something is not as it should be, or a hint
  *
  * Pure: what is to be seen comes in a struct demo_view, and nothing else is asked. Threads: any. Memory: none of its own.
  * Invariants: fits every grid of at least DEMO_SCREEN_COLS_MIN x DEMO_SCREEN_ROWS_MIN; nothing overlaps.
@@ -44,7 +44,7 @@ struct demo_pane {
 };
 
 struct demo_view {
-    const char *name, *state, *reason, *hint; /* of the camera; P/status: state and first reason; how to end */
+    const char *name, *state, *reason, *hint; /* of the camera; P/status: state and first reason */
     int64_t run_ns, end_ns;                   /* since the start; when it ends by itself, 0: it does not */
     struct demo_pane scene, seen;             /* now (or is_seen: the frame that was looked at); the small one */
     bool is_seen;

@@ -166,7 +166,9 @@ int64_t demo_show_draw(struct demo_show *s)
     const struct demo_look *look = s->n_looks > 0 ? s->looks + s->i_newest : NULL;
     const double fps = s->picture ? fmin(demo_picture_fps(s->picture), FPS_MAX) : 0;
     bool is_seen = true;
-    if (s->picture && look && look->has_truth) {
+    if (s->picture && !look)
+        draw_canvas(s, &s->scene, 0);
+    else if (s->picture && look->has_truth) {
         is_seen = fps <= 0 || (!s->seen.rgb && now < s->flash_until_ns);
         draw_canvas(s, &s->scene, is_seen ? look->i_frame : frame_now(look, demo_picture_fps(s->picture)));
         draw_canvas(s, &s->seen, look->i_frame);
