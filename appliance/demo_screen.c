@@ -247,7 +247,7 @@ static void put_tally(struct demo_grid *g, const struct demo_layout *l, const st
     char text[96];
     if (t->n_judged == 0) {
         demo_grid_text(g, MARGIN, y, 8, &quiet, "seen");
-        snprintf(text, sizeof text, "%llu observations", (unsigned long long)t->n_looks);
+        snprintf(text, sizeof text, "%llu observation%s", (unsigned long long)t->n_looks, t->n_looks == 1 ? "" : "s");
         demo_grid_text(g, MARGIN + 9, y, 40, &ink, text);
         return;
     }

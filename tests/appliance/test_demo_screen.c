@@ -147,9 +147,9 @@ static void without_truth(void **state)
     };
     static const char *const below[] = {
         " latency  0.70 s   ━━━━━━━━━━  queue 10  vision 80  prefill 200  decode 410 ms",
-        " seen     1 observations",
+        " seen     1 observation",
         "",
-        " 20:02:40 people 0  vehicles -  animals 0  hazard none  “Nobody is here.” 0.70 s",
+        " 20:02:40 people 0  vehicles -  animals 0  hazard none                   0.70 s",
     };
     struct demo_view v = view_of();
     struct demo_layout l;
