@@ -130,6 +130,7 @@ void demo_look_print(const struct demo_look *look, FILE *out)
 void demo_tally_add(struct demo_tally *tally, const struct demo_look *look)
 {
     tally->n_looks++;
+    tally->n_untrained += look->is_untrained;
     if (look->has_truth) {
         tally->n_judged++;
         tally->n_right += demo_look_is_right(look);
@@ -163,6 +164,8 @@ void demo_tally_print(struct demo_tally *tally, FILE *out)
                 watch_quantile(tally->latency_ms[DEMO_TOTAL], n, 0.5) / 1e3,
                 watch_quantile(tally->latency_ms[DEMO_TOTAL], n, 0.9) / 1e3);
     fputs("\n", out);
+    if (tally->n_untrained > 0)
+        fputs("the model is untrained: its answers mean nothing\n", out);
     if (tally->n_judged > 0) {
         fputs("\n  against the truth   right\n", out);
         for (enum demo_field f = 0; f < DEMO_FIELD_COUNT; f++)

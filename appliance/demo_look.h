@@ -51,6 +51,7 @@ void demo_look_print(const struct demo_look *look, FILE *out);
 
 struct demo_tally {
     uint64_t n_looks, n_judged; /* observations; those with a truth */
+    uint64_t n_untrained;       /* of a model that says it is */
     uint64_t n_right, n_right_in[DEMO_FIELD_COUNT];
     float latency_ms[DEMO_PART_COUNT][DEMO_LATENCIES_MAX]; /* of the first observations */
     int n_latencies;

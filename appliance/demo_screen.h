@@ -44,9 +44,11 @@ struct demo_pane {
 };
 
 struct demo_view {
-    const char *name, *state, *reason, *hint; /* of the camera; P/status: state and first reason */
-    int64_t run_ns, end_ns;                   /* since the start; when it ends by itself, 0: it does not */
-    struct demo_pane scene, seen;             /* now (or is_seen: the frame that was looked at); the small one */
+    const char *name;             /* of the camera */
+    const char *state, *reason;   /* of P/status, the first reason */
+    const char *hint;             /* what stands in the last row while there is no reason */
+    int64_t run_ns, end_ns;       /* since the start; when it ends by itself, 0: it does not */
+    struct demo_pane scene, seen; /* now (or is_seen: the frame that was looked at); the small one */
     bool is_seen;
     const struct demo_look *looks; /* [n_looks] a ring */
     int n_looks, i_newest;         /* how many of it are filled; where the newest is */

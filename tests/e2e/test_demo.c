@@ -9,6 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
+#include "pipeline/pipeline.h"
 #include "tests/support/box.h"
 
 static char folder[300], tmpdir[320];
@@ -65,6 +68,118 @@ static void test_ends_by_itself(void **state)
     assert_true(test_contains(out, "observations arrived; capture to publish: median"));
     free(out);
     free(err);
+    program_release(&p);
+    assert_tidy();
+}
+
+/* How often `words` stand in a text. */
+static int count(const char *text, const char *words)
+{
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, words)); at += strlen(words))
+        n++;
+    return n;
+}
+
+/* A row of the table at the end: "  people   47 of    48". */
+static void assert_share(const char *table, const char *name, int n, int of)
+{
+    char row[64];
+    const char *at;
+    snprintf(row, sizeof row, "\n  %-16s %5d of %5d ", name, n, of);
+    at = strstr(table, row);
+    if (!at)
+        fail_msg("not \"%s\": %s", row + 1, table);
+}
+
+/* Line by line: each answer beside the truth, and the table counts those lines. */
+static void test_tally(void **state)
+{
+    static const char *const fields[] = {"people", "vehicles", "animals", "hazard"};
+    struct program p;
+    start_demo(&p, PROGRAM_ARGS("demo", "--seconds", "6", "--every", "300", "-m", box_model(), "-v", box_vision()));
+    assert_int_equal(program_await(&p, 2 * BOX_PATIENCE_MS), 0);
+    char *out = out_of(&p), *table = strstr(out, " observations arrived");
+    assert_non_null(table);
+    assert_null(strchr(out, '\033')); /* no terminal: plain text */
+    int n_lines = 0, n_right = 0, n_ok[4] = {0};
+    char *save = NULL;
+    char *lines = strndup(out, (size_t)(table - out));
+    for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        if (!strstr(line, ", hazard "))
+            continue;
+        n_lines++;
+        int n = 0;
+        char *fields_at = strstr(line, "  people ");
+        assert_non_null(fields_at);
+        for (size_t f = 0; f < 4; f++) {
+            char *at = strstr(fields_at, fields[f]), *end = at + strcspn(at, f < 3 ? "," : "  ");
+            end = f < 3 ? end : strstr(at, "  (queue");
+            assert_non_null(end);
+            char answer[32], mark[64] = "", truth[32] = "";
+            char said[128];
+            snprintf(said, sizeof said, "%.*s", (int)(end - at), at);
+            assert_true(sscanf(said + strlen(fields[f]), " %31s %63[^\n]", answer, mark) == 2);
+            const bool is_ok = strcmp(mark, "ok") == 0;
+            if (!is_ok && (sscanf(mark, "(truth %31[^)])", truth) != 1 || strcmp(truth, answer) == 0))
+                fail_msg("%s", line);
+            n_ok[f] += is_ok;
+            n += is_ok;
+        }
+        n_right += n == 4;
+        assert_non_null(strstr(line, n == 4 ? " s  right  " : " s  wrong  "));
+    }
+    free(lines);
+    assert_true(n_lines >= 2 && n_lines == count(out, "  (queue "));
+    assert_int_equal(n_lines, atoi(strrchr(strndupa(out, (size_t)(table - out)), '\n') + 1));
+    for (size_t f = 0; f < 4; f++)
+        assert_share(table, fields[f], n_ok[f], n_lines);
+    assert_share(table, "all four", n_right, n_lines);
+    free(out);
+    program_release(&p);
+    assert_tidy();
+}
+
+/* The seed is that of the camera: the frame that an observation names, drawn here, is what its truth says. */
+static void test_seed(void **state)
+{
+    struct program p;
+    struct broker broker = {0};
+    struct subscriber s = {0};
+    struct pl_synth *synth;
+    struct err err = {0};
+    char port[16];
+    static uint8_t rgb[640 * 360 * 3];
+    if (!broker_is_there())
+        skip_because("mosquitto is not installed");
+    broker.port = broker_free_port();
+    snprintf(port, sizeof port, "%d", broker.port);
+    start_demo(&p,
+               PROGRAM_ARGS("demo", "--seed", "4711", "--every", "500", "--port", port, "-m", box_model(), "-v", box_vision()));
+    assert_true(program_await_text(&p, false, "seed=4711", BOX_PATIENCE_MS));
+    subscriber_start(&s, &broker, "heron/#");
+    const struct subscriber_message *m = subscriber_await(&s, 0, "heron/yard/scene", NULL);
+    json_t *scene = json_loads(m->payload, 0, NULL), *said = json_object_get(scene, "truth");
+    assert_true(json_is_integer(json_object_get(said, "frame")));
+    const char *text = NULL, *key;
+    assert_ok(pl_synth_open("synth:yard?seed=4711&size=640x360&fps=5", &synth, &err), &err);
+    assert_int_equal(pl_synth_draw(synth, (uint64_t)json_integer_value(json_object_get(said, "frame")), rgb, 640 * 3, &text),
+                     0);
+    json_t *truth = json_loads(text, 0, NULL), *value;
+    json_object_foreach(said, key, value) if (strcmp(key, "frame") != 0)
+        assert_true(json_equal(value, json_object_get(truth, key)));
+    json_decref(truth);
+    json_decref(scene);
+    pl_synth_close(synth);
+    subscriber_release(&s);
+    assert_true(program_await_text(&p, false, "hazard", BOX_PATIENCE_MS));
+    program_signal(&p, SIGINT);
+    assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 0);
+    program_release(&p);
+    assert_tidy();
+
+    start_demo(&p, PROGRAM_ARGS("demo", "--seed", "5", "--camera", "synth:yard", "-m", box_model(), "-v", box_vision()));
+    assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 64);
     program_release(&p);
     assert_tidy();
 }
@@ -155,8 +270,14 @@ static void test_nothing_to_observe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends_by_itself), cmocka_unit_test(test_interrupted),   cmocka_unit_test(test_interrupted_at_once),
-        cmocka_unit_test(test_hung_up),        cmocka_unit_test(test_port_is_taken), cmocka_unit_test(test_nothing_to_observe),
+        cmocka_unit_test(test_ends_by_itself),
+        cmocka_unit_test(test_tally),
+        cmocka_unit_test(test_seed),
+        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_interrupted_at_once),
+        cmocka_unit_test(test_hung_up),
+        cmocka_unit_test(test_port_is_taken),
+        cmocka_unit_test(test_nothing_to_observe),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);
 }
