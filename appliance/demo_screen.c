@@ -16,6 +16,7 @@
 #define OTHER_ROWS       13 /* of the screen, beside the body: four of them for the history */
 #define BAR              0x2501u
 #define STOPS_COLS_MIN   96 /* from here on the fields of the history stand in columns */
+#define WORDS_ROWS       14 /* the same where there is room: a long answer and a long truth are whole */
 #define SEEN_ROWS_MIN    9  /* a smaller picture shows nothing */
 
 #define INK     ((struct demo_style){DEMO_PLAIN, DEMO_PLAIN, DEMO_NORMAL})
@@ -60,7 +61,7 @@ void demo_screen_lay_out(int cols, int rows, double aspect, struct demo_layout *
         l.answer_x = l.scene_x + l.scene_cols + GAP;
         l.answer_cols = cols - MARGIN - l.answer_x;
         /* the frame that was looked at, where it fits above the words */
-        const int room = l.body_rows - BODY_ROWS_MIN - 2;
+        const int room = l.body_rows - WORDS_ROWS - 1;
         l.seen_rows = least(room, rows_of(l.answer_cols, aspect));
         l.seen_cols = least(l.answer_cols, (int)(l.seen_rows * 2 * aspect));
         if (l.seen_rows < SEEN_ROWS_MIN)
@@ -184,7 +185,7 @@ static void put_answer(struct demo_grid *g, const struct demo_layout *l, const s
     }
     if (l->seen_cols > 0) {
         if (v->seen.rgb)
-            demo_grid_picture(g, x + (cols - l->seen_cols) / 2, y, v->seen.rgb, v->seen.width_px, v->seen.height_px);
+            demo_grid_picture(g, x, y, v->seen.rgb, v->seen.width_px, v->seen.height_px);
         y += l->seen_rows + 1;
     }
     /* five rows of fields and a blank one on each side; the rest is for what is said, the larger half for the answer */

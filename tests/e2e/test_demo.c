@@ -103,23 +103,22 @@ static void test_tally(void **state)
     assert_non_null(table);
     assert_null(strchr(out, '\033')); /* no terminal: plain text */
     int n_lines = 0, n_right = 0, n_ok[4] = {0};
-    char *save = NULL;
-    char *lines = strndup(out, (size_t)(table - out));
+    char *save = NULL, *lines = strndup(out, (size_t)(table - out));
+    assert_non_null(lines);
+    const int n_said = atoi(strrchr(lines, '\n') + 1);
     for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         if (!strstr(line, ", hazard "))
             continue;
         n_lines++;
         int n = 0;
-        char *fields_at = strstr(line, "  people ");
+        const char *quote = strrchr(line, '"'), *fields_at = strstr(quote ? quote : line, "  people "); /* behind the summary */
         assert_non_null(fields_at);
         for (size_t f = 0; f < 4; f++) {
-            char *at = strstr(fields_at, fields[f]), *end = at + strcspn(at, f < 3 ? "," : "  ");
-            end = f < 3 ? end : strstr(at, "  (queue");
+            const char *at = strstr(fields_at, fields[f]), *end = strstr(at, f < 3 ? ", " : "  (queue");
+            char said[128], answer[32], mark[64], truth[32];
             assert_non_null(end);
-            char answer[32], mark[64] = "", truth[32] = "";
-            char said[128];
             snprintf(said, sizeof said, "%.*s", (int)(end - at), at);
-            assert_true(sscanf(said + strlen(fields[f]), " %31s %63[^\n]", answer, mark) == 2);
+            assert_int_equal(sscanf(said + strlen(fields[f]), " %31s %63[^\n]", answer, mark), 2);
             const bool is_ok = strcmp(mark, "ok") == 0;
             if (!is_ok && (sscanf(mark, "(truth %31[^)])", truth) != 1 || strcmp(truth, answer) == 0))
                 fail_msg("%s", line);
@@ -130,8 +129,8 @@ static void test_tally(void **state)
         assert_non_null(strstr(line, n == 4 ? " s  right  " : " s  wrong  "));
     }
     free(lines);
-    assert_true(n_lines >= 2 && n_lines == count(out, "  (queue "));
-    assert_int_equal(n_lines, atoi(strrchr(strndupa(out, (size_t)(table - out)), '\n') + 1));
+    assert_true(n_lines >= 1 && n_lines == count(out, "  (queue "));
+    assert_int_equal(n_lines, n_said);
     for (size_t f = 0; f < 4; f++)
         assert_share(table, fields[f], n_ok[f], n_lines);
     assert_share(table, "all four", n_right, n_lines);
