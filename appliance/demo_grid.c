@@ -325,6 +325,7 @@ const char *demo_grid_encode(struct demo_grid *g, size_t *ret_n)
     g->n_bytes = 0;
     g->has_failed = false;
     struct demo_style pen = {DEMO_PLAIN, DEMO_PLAIN, DEMO_NORMAL};
+    bool is_news = !g->is_known;
     emit(g, "\033[?2026h\033[0m%s",
          g->is_known ? "" : "\033[2J"); /* a terminal that can holds the frame back until it is whole */
     for (int y = 0; y < g->rows; y++) {
@@ -334,6 +335,7 @@ const char *demo_grid_encode(struct demo_grid *g, size_t *ret_n)
             const struct demo_cell *cell = g->cells + i;
             if (cell->glyph == 0 || (g->is_known && is_same(cell, g->shown + i)))
                 continue;
+            is_news = true;
             if (cursor != x)
                 emit(g, "\033[%d;%dH", y + 1, x + 1);
             emit_style(g, &pen, &cell->style);
@@ -350,6 +352,6 @@ const char *demo_grid_encode(struct demo_grid *g, size_t *ret_n)
     }
     memcpy(g->shown, g->cells, n_cells * sizeof *g->cells);
     g->is_known = true;
-    *ret_n = g->n_bytes;
+    *ret_n = is_news ? g->n_bytes : 0;
     return g->bytes;
 }

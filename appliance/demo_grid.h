@@ -72,7 +72,7 @@ void demo_grid_fill(struct demo_grid *grid, int x, int y, int n, const struct de
 void demo_grid_picture(struct demo_grid *grid, int x, int y, const uint8_t *rgb, int width_px, int height_px);
 
 /*
- * What a terminal needs to show the sheet, from what it shows; at most one frame of escapes and UTF-8. Returns the bytes, borrowed until the next call; they
+ * What a terminal needs to show the sheet, from what it shows; one frame of escapes and UTF-8, or no bytes at all. Returns the bytes, borrowed until the next call; they
  * count as shown. NULL: no memory.
  */
 const char *demo_grid_encode(struct demo_grid *grid, size_t *ret_n);

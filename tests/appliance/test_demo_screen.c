@@ -171,22 +171,10 @@ static void without_truth(void **state)
 /* Words that a model may say: long ones, wide and combining characters, what could steer a terminal, and bytes that are no UTF-8. */
 static void any_words(struct rng *rng, char *out, size_t cap)
 {
-    static const char *const words[] = {"a",
-                                        "person",
-                                        "stands",
-                                        "at",
-                                        "Donaudampfschifffahrtsgesellschaft",
-                                        "駐車場",
-                                        "e\xcc\x81te",
-                                        "\033[2J",
-                                        "\x9b\x31J",
-                                        "\xc2\x9b"
-                                        "31m",
-                                        "🚚",
-                                        "\xff\xfe",
-                                        "\t",
-                                        "\xe2\x80\xae",
-                                        "“quoted”"};
+    static const char *const words[] = {
+        "a",      "person",      "stands",  "at",           "Donaudampfschifffahrtsgesellschaft",
+        "駐車場", "e\xcc\x81te", "\033[2J", "\x9b\x31J",    "\xc2\x9b\x33\x31m",
+        "🚚",      "\xff\xfe",    "\t",      "\xe2\x80\xae", "“quoted”"};
     size_t n = 0;
     out[0] = 0;
     for (int left = (int)(rng_next(rng) % 40); left > 0; left--) {
@@ -376,9 +364,9 @@ static void any_sheet(void **state)
             show_bytes(g, bytes, n);
             assert_shown(g);
         }
-        size_t n = 0; /* nothing changes: next to nothing is sent */
+        size_t n = 1; /* nothing changes: nothing is sent */
         assert_non_null(demo_grid_encode(g, &n));
-        assert_true(n < 32);
+        assert_int_equal(n, 0);
         demo_grid_free(g);
     }
 }
