@@ -12,6 +12,8 @@
  * "before" and "change" are there where there are two pictures: the first is the earlier one. --size: of the pictures handed out (320x192: what 16:9
  * cameras become under the model's limit of 65,536 pixels). Pictures are drawn at the sizes that cameras have and resized by the engine's own resizer.
  */
+#include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -25,11 +27,16 @@
 #include "pipeline/scene.h"
 #include "pipeline/scene_words.h"
 
-#define BLOCK      16
-#define QUESTIONS  6
-#define TEXT_MAX   16384
-#define SURVEYED   400 /* frames that tell how often what a topic is about is so */
-#define TOPICS_MAX 64
+#define BLOCK            16
+#define QUESTIONS        6
+#define TEXT_MAX         16384
+#define SURVEY_SCENES    400 /* whose frames tell how often what a topic is about is so; those of one scene are much alike */
+#define SURVEY_FRAMES    4   /* of each */
+#define SURVEY_WIDTH_PX  341
+#define SURVEY_HEIGHT_PX 192
+#define SURVEY_SEED      UINT64_C(0x5eed5a1e)
+#define RAREST           0.08 /* a topic that is accepted less often than this is not drawn more often still */
+#define TOPICS_MAX       64
 
 struct lessons {
     uint64_t seed, start, count;
@@ -37,11 +44,14 @@ struct lessons {
     struct image_resizer *resizer;
     uint8_t *drawn, *picture[2];
     double keep[TOPICS_MAX][2]; /* [topic][is_so]: how many of such questions are asked */
+    double upto[TOPICS_MAX];    /* [topic]: how often topics 0 .. topic are drawn, of upto[the last] times */
 };
 
 static int number(const char *text, uint64_t *ret_value)
 {
     char *end;
+    if (!isdigit((unsigned char)*text)) /* strtoull takes "-1" */
+        return -1;
     errno = 0;
     *ret_value = strtoull(text, &end, 10);
     return errno || end == text || *end ? -1 : 0;
@@ -95,43 +105,71 @@ static json_t *truth_json(const struct scene_truth *truth)
 
 /*
  * Fire is rare, parked cars are not: what is seldom so, or seldom not, is asked about more often where it is, so that either answer is the right one
- * in at least about one of four questions of a topic. Measured on frames that depend on nothing else.
+ * in at least about one of four questions of a topic; and a topic whose questions are seldom accepted for that is drawn the more often, so that what
+ * matters most is not asked least. Measured on frames that depend on nothing else.
  */
 static int survey(struct lessons *l, struct err *err)
 {
     int n[TOPICS_MAX][2] = {{0}};
-    struct scene *scene = NULL;
-    int rc = 0;
-    for (int i = 0; rc == 0 && i < SURVEYED; i++) {
-        struct rng r = {rng_hash(&i, sizeof i), 0};
+    bool is_word[TOPICS_MAX] = {false};
+    const int n_topics = scene_words_topics();
+    assert(n_topics <= TOPICS_MAX);
+    for (int i = 0; i < SURVEY_SCENES; i++) {
+        struct rng r = {rng_at(SURVEY_SEED, (uint64_t)i), 0};
+        struct scene *scene;
         struct scene_truth truth;
         struct scene_question q;
-        if (i % BLOCK == 0) {
-            scene_close(scene);
-            scene = NULL;
-            if ((rc = scene_open("yard", rng_next(&r) >> 16, 341, 192, &scene, err)) != 0)
-                break;
+        const int rc = scene_open("yard", rng_next(&r) >> 16, SURVEY_WIDTH_PX, SURVEY_HEIGHT_PX, &scene, err);
+        if (rc != 0)
+            return rc;
+        for (int k = 0; k < SURVEY_FRAMES; k++) {
+            const double t_s = rng_unit(&r) * 86400;
+            scene_draw(scene, rng_next(&r) >> 32, t_s, l->drawn, SURVEY_WIDTH_PX * 3, &truth);
+            for (int t = 0; t < n_topics; t++)
+                if (scene_words_question(&truth, t, rng_next(&r), &q)) {
+                    is_word[t] = q.kind == SCENE_ANSWER_WORD;
+                    n[t][q.is_so]++;
+                }
         }
-        scene_draw(scene, (uint64_t)i, rng_unit(&r) * 86400, l->drawn, 341 * 3, &truth);
-        for (int t = 0; t < scene_words_topics() && t < TOPICS_MAX; t++)
-            if (scene_words_question(&truth, t, rng_next(&r), &q))
-                n[t][q.is_so]++;
+        scene_close(scene);
     }
-    scene_close(scene);
-    for (int t = 0; t < TOPICS_MAX; t++)
-        for (int so = 0; so < 2; so++)
-            l->keep[t][so] = fmin(1, fmax(0.04, 3.0 * (n[t][!so] + 1) / (n[t][so] + 1)));
-    return rc;
+    double sum = 0;
+    for (int t = 0; t < n_topics; t++) {
+        double accepted = 0;
+        for (int so = 0; so < 2; so++) {
+            l->keep[t][so] = is_word[t] ? 1 : fmin(1, 3.0 * (n[t][!so] + 1) / (n[t][so] + 1));
+            accepted += l->keep[t][so] * n[t][so] / (SURVEY_SCENES * SURVEY_FRAMES);
+        }
+        sum += 1 / fmax(accepted, RAREST);
+        l->upto[t] = sum;
+    }
+    return 0;
+}
+
+static bool is_asked(const json_t *questions, const char *ask)
+{
+    size_t i;
+    const json_t *q;
+    json_array_foreach(questions, i, q)
+    {
+        if (strcmp(json_string_value(json_object_get(q, "ask")), ask) == 0)
+            return true;
+    }
+    return false;
 }
 
 static json_t *questions_json(const struct lessons *l, const struct scene_truth *truth, struct rng *r)
 {
     json_t *list = json_array();
+    const int last = scene_words_topics() - 1;
     for (int tries = 0; tries < 24 * QUESTIONS && (int)json_array_size(list) < QUESTIONS; tries++) {
         struct scene_question q;
-        const int topic = (int)rng_below(r, (uint64_t)scene_words_topics());
-        if (scene_words_question(truth, topic, rng_next(r), &q) &&
-            (q.kind != SCENE_ANSWER_YES_NO || rng_unit(r) < l->keep[topic][q.is_so]))
+        const double place = rng_unit(r) * l->upto[last];
+        int topic = 0;
+        while (topic < last && l->upto[topic] <= place)
+            topic++;
+        if (scene_words_question(truth, topic, rng_next(r), &q) && rng_unit(r) < l->keep[topic][q.is_so] &&
+            !is_asked(list, q.ask))
             json_array_append_new(list,
                                   json_pack("{s:s,s:s,s:s,s:s}", "topic", scene_words_topic_name(topic), "ask", q.ask, "answer",
                                             q.answer, "kind", q.kind == SCENE_ANSWER_YES_NO ? "yes_no" : "word"));
@@ -139,9 +177,11 @@ static json_t *questions_json(const struct lessons *l, const struct scene_truth 
     return list;
 }
 
-static int write_lesson(struct lessons *l, const struct scene_truth *before, const struct scene_truth *truth, struct rng *r)
+/* Where the reader has gone, SIGPIPE ends the program here. */
+static int write_lesson(struct lessons *l, const struct scene_truth *before, const struct scene_truth *truth, struct rng *r,
+                        struct err *err)
 {
-    char summary[SCENE_SUMMARY_MAX + 1], change[SCENE_SUMMARY_MAX + 1], observation[512];
+    char summary[SCENE_SUMMARY_MAX + 1], change[SCENE_SUMMARY_MAX + 1], observation[SCENE_OBSERVATION_MAX + 1];
     scene_words_summary(truth, summary);
     scene_words_observation(truth, observation, sizeof observation);
     json_t *root = json_pack("{s:o,s:s,s:s,s:o}", "truth", truth_json(truth), "summary", summary, "observation", observation,
@@ -154,15 +194,16 @@ static int write_lesson(struct lessons *l, const struct scene_truth *before, con
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text)
-        return -1;
+        return err_set(err, ERR_NOMEM, "out of memory for the words of a lesson");
     const uint32_t head[4] = {before ? 2 : 1, (uint32_t)l->width_px, (uint32_t)l->height_px, (uint32_t)strlen(text)};
     const size_t n_bytes = (size_t)l->width_px * (size_t)l->height_px * 3;
     bool ok = fwrite(head, sizeof head, 1, stdout) == 1;
     if (before)
         ok = ok && fwrite(l->picture[0], n_bytes, 1, stdout) == 1;
     ok = ok && fwrite(l->picture[1], n_bytes, 1, stdout) == 1 && fwrite(text, strlen(text), 1, stdout) == 1;
+    const int rc = ok ? 0 : err_set_errno(err, ERR_IO, "cannot write a lesson");
     free(text);
-    return ok ? 0 : -1;
+    return rc;
 }
 
 /* The sizes that cameras have in this training; the first is what a synthetic camera draws for a watch of 65,536 pixels. */
@@ -177,7 +218,8 @@ static int run(struct lessons *l, struct err *err)
     if (rc == 0)
         rc = survey(l, err);
     uint64_t block = UINT64_MAX;
-    for (uint64_t i = l->start; rc == 0 && i < l->start + l->count; i++) {
+    for (uint64_t n = 0; rc == 0 && n < l->count; n++) {
+        const uint64_t i = l->start + n;
         struct rng r = {rng_at(l->seed, 2 * i), 0};
         struct scene_truth truth, before;
         if (i / BLOCK != block) {
@@ -201,12 +243,12 @@ static int run(struct lessons *l, struct err *err)
                       &before, err);
         if (rc == 0)
             rc = take(l, scene, w, h, i_frame, t_s, l->picture[1], &truth, err);
-        if (rc == 0 && write_lesson(l, is_pair ? &before : NULL, &truth, &r) != 0) {
-            rc = errno == EPIPE ? 1 : err_set(err, ERR_IO, "cannot write a lesson: %s", strerror(errno));
-            break;
-        }
+        if (rc == 0)
+            rc = write_lesson(l, is_pair ? &before : NULL, &truth, &r, err);
     }
     scene_close(scene);
+    if (rc == 0 && fflush(stdout) != 0)
+        rc = err_set_errno(err, ERR_IO, "cannot write the last lessons");
     return rc;
 }
 
