@@ -134,7 +134,7 @@ int demo_picture_draw(struct demo_picture *p, uint64_t i_frame, uint8_t *rgb, in
     const int rc = prepare(p, width_px, n, err);
     if (rc != 0)
         return rc;
-    pl_synth_draw(p->synth, i_frame, p->rgb, (size_t)p->width_px * 3, NULL); /* without a codec it cannot fail */
+    pl_synth_draw(p->synth, i_frame, p->rgb, (size_t)p->width_px * 3, NULL, NULL); /* without a codec it cannot fail */
     for (int y = 0; y < height_px; y++)
         for (int x = 0; x < width_px; x++)
             average(p, x, y, width_px, height_px, p->small + ((size_t)y * (size_t)width_px + (size_t)x) * 3);

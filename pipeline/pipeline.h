@@ -189,16 +189,18 @@ struct pl_synth_info {
     int key_frames; /* codec=h264: every so many frames one stands alone; 0: all do */
 };
 
-/* Open a `synth:` source. Errors: those of pl_source_check; ERR_NOMEM. */
+/* Open a `synth:` source. The caller closes it. Errors: those of pl_source_check; ERR_NOMEM. */
 int pl_synth_open(const char *source, struct pl_synth **ret_synth, struct err *err);
 
+/* Takes NULL. Truths and names that were borrowed end with it. */
 void pl_synth_close(struct pl_synth *synth);
 
+/* What the source asked for, defaults filled in. `scene` is borrowed until the close. No errors. */
 void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_info);
 
 /*
  * Draw frame number i_frame (time i_frame / fps) into rgb [height_px, width_px, 3] with rows of stride_bytes. The same (scene,
- * seed, size, fps, i_frame) gives the same bytes on every machine of one floating-point arithmetic, in any order of calls.
+ * seed, size, fps, i_frame) gives the same bytes on every machine with doubles of IEEE 754, in any order of calls.
  *
  * With codec=h264 the bytes depend on the frames before as well: drawn one after the other from a multiple of key_frames on, they are what the
  * camera gives, on one version of the encoder. Numbers may be skipped; one that is not above the last, or a multiple of key_frames
@@ -207,10 +209,11 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  * ret_truth gets the truth as one line of JSON, borrowed until the next call on `synth`; may be NULL. What can be seen, and no more:
  * {"scene","frame","t_s","width","height","light","weather","gate","dock","bays","bays_free","people","vehicles","animals","hazard",
  *  "things":[{"type","id","colour","pose","place","box":[x0,y0,x1,y1],"visible"}],"summary"}
- * Thread: one at a time per synth. Errors: none without a codec; ERR_IO, ERR_NOMEM: the codec failed, and rgb is the picture as drawn. Without
- * a text.
+ * Thread: one at a time per synth. Errors: none without a codec; ERR_IO, ERR_NOMEM: the codec failed, in its words, and rgb is the picture as drawn. The
+ * next frame stands alone.
  */
-int pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth);
+int pl_synth_draw(struct pl_synth *synth, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth,
+                  struct err *err);
 
 /*
  * The truth of the frame drawn last once more, with questions about it behind the summary: "questions":[{"topic","ask","answer"}], one of each topic that has a clear

@@ -4,8 +4,9 @@
  * Frame numbers follow the monotonic clock from the moment the source was opened: a supervisor that comes late skips numbers, as a
  * real camera's viewer misses pictures. With pace=fast every number is drawn, as fast as they are asked for.
  *
- * With codec=h264 a picture that was drawn goes through a codec_loop. Key frames lie on the frame numbers that are multiples of KEY_FRAME_S, so that where
- * drawing began makes no difference from the next of them on.
+ * With codec=h264 a picture that was drawn goes through a codec_loop. Key frames lie on the multiples of key_frames (KEY_FRAME_S in frames), so that where drawing
+ * began makes no difference from the next of them on. Only where each number is drawn, though: the first one drawn behind a multiple becomes the key frame, so a camera
+ * that skips numbers, because it comes late or for its rate cap, gives other bytes than one that does not.
  */
 #include <assert.h>
 #include <math.h>
@@ -25,22 +26,51 @@
 
 /* ---- the way through a codec ------------------------------------------------------------------------------------------------ */
 
+/* Pictures one after the other, as a viewer of the stream would count them. */
+struct synth_stream {
+    uint64_t n_pictures, n_keys;
+    uint64_t i_last, i_key; /* frame numbers of the last picture and of the last key frame */
+    uint64_t n_since_key;   /* pictures behind the last key frame */
+    uint64_t gop_frames;    /* largest distance of key frames in pictures; 0: fewer than two came */
+    uint64_t gop_numbers;   /* that distance in frame numbers */
+};
+
+static bool synth_stream_is_key(const struct synth_stream *s, uint64_t i_frame, uint64_t key_frames)
+{
+    return s->n_pictures == 0 || i_frame <= s->i_last || i_frame / key_frames != s->i_last / key_frames;
+}
+
+static void synth_stream_count(struct synth_stream *s, uint64_t i_frame, bool is_key)
+{
+    s->n_pictures++;
+    s->n_since_key++;
+    s->i_last = i_frame;
+    if (!is_key)
+        return;
+    if (s->n_keys++ > 0 && i_frame > s->i_key && s->n_since_key > s->gop_frames) {
+        s->gop_frames = s->n_since_key;
+        s->gop_numbers = i_frame - s->i_key;
+    }
+    s->n_since_key = 0;
+    s->i_key = i_frame;
+}
+
 struct synth_codec {
-    struct codec_loop *loop; /* NULL: pictures are handed out as they are drawn */
-    uint64_t key_frames;     /* from one to the next */
-    uint64_t i_last;
-    bool is_broken; /* nothing can be built on what went through before */
+    struct codec_loop *loop;    /* NULL: pictures are handed out as they are drawn */
+    uint64_t key_frames;        /* from one to the next */
+    struct synth_stream stream; /* what came through */
+    bool is_broken;             /* nothing can be built on what went through before */
 };
 
 static uint64_t synth_key_frames(const struct url *url)
 {
-    return url->fps > 1 ? (uint64_t)llround(url->fps * KEY_FRAME_S) : 1;
+    const long long n = llround(url->fps * KEY_FRAME_S);
+    return n > 1 ? (uint64_t)n : 1;
 }
 
 static int synth_codec_open(struct synth_codec *c, const struct url *url, int width_px, int height_px, struct err *err)
 {
     c->key_frames = synth_key_frames(url);
-    c->is_broken = true;
     return url->is_h264 ? codec_loop_open(width_px, height_px, url->fps, url->quality, &c->loop, err) : 0;
 }
 
@@ -48,11 +78,13 @@ static int synth_codec_run(struct synth_codec *c, uint64_t i_frame, uint8_t *rgb
 {
     if (!c->loop)
         return 0;
-    const bool is_key = c->is_broken || i_frame <= c->i_last || i_frame / c->key_frames != c->i_last / c->key_frames;
+    const bool is_key = c->is_broken || synth_stream_is_key(&c->stream, i_frame, c->key_frames);
     const int rc = codec_loop_run(c->loop, is_key, rgb, stride_bytes, err);
     c->is_broken = rc != 0;
-    c->i_last = i_frame;
-    return rc;
+    if (rc != 0)
+        return err_prefix(err, "frame %llu", (unsigned long long)i_frame), rc;
+    synth_stream_count(&c->stream, i_frame, is_key);
+    return 0;
 }
 
 /* ---- the truth in words ----------------------------------------------------------------------------------------------------- */
@@ -151,13 +183,15 @@ void pl_synth_get_info(const struct pl_synth *s, struct pl_synth_info *ret_info)
     };
 }
 
-int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth)
+int pl_synth_draw(struct pl_synth *s, uint64_t i_frame, uint8_t *rgb, size_t stride_bytes, const char **ret_truth,
+                  struct err *err)
 {
     scene_draw(s->scene, i_frame, (double)i_frame / s->url.fps, rgb, stride_bytes, &s->seen);
     synth_print(&s->seen, s->truth);
-    if (ret_truth)
+    const int rc = synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, err);
+    if (rc == 0 && ret_truth)
         *ret_truth = s->truth;
-    return synth_codec_run(&s->codec, i_frame, rgb, stride_bytes, NULL);
+    return rc;
 }
 
 const char *pl_synth_describe(struct pl_synth *s)
@@ -176,11 +210,12 @@ struct synth {
     struct synth_codec codec;
     int width_px, height_px;
     int64_t start_ns;
-    int64_t period_ns;  /* between two frames */
-    uint64_t step;      /* every step-th number is drawn, to stay under the rate cap */
-    uint64_t i_frame;   /* of the waiting frame, or the next */
-    uint64_t n_waited;  /* frames that wait reported */
-    int64_t picture_ns; /* when it reported the last */
+    int64_t period_ns;          /* between two frames */
+    uint64_t step;              /* every step-th number is drawn, to stay under the rate cap */
+    uint64_t i_frame;           /* of the waiting frame, or the next */
+    uint64_t n_waited;          /* frames that wait reported */
+    int64_t picture_ns;         /* when it reported the last */
+    struct synth_stream waited; /* they, had each gone through the codec: for who only listens */
 };
 
 static bool synth_close(struct source *source)
@@ -235,6 +270,7 @@ static enum source_event synth_wait(struct source *source, int64_t until_ns, str
     }
     s->i_frame = i;
     s->n_waited++;
+    synth_stream_count(&s->waited, i, synth_stream_is_key(&s->waited, i, s->codec.key_frames));
     s->picture_ns = clock_now_ns();
     return SOURCE_FRAME;
 }
@@ -269,9 +305,11 @@ static void synth_get_info(struct source *source, struct source_info *ret_info)
     if (s->codec.loop) {
         snprintf(ret_info->codec, sizeof ret_info->codec, "h264");
         snprintf(ret_info->decoder, sizeof ret_info->decoder, "libavcodec h264");
-        ret_info->key_frames = s->n_waited ? 1 + s->i_frame / s->codec.key_frames : 0;
-        ret_info->gop_frames = ret_info->key_frames > 1 ? (int)s->codec.key_frames : 0;
-        ret_info->gop_ns = ret_info->gop_frames * s->period_ns;
+        const struct synth_stream *stream = s->codec.stream.n_pictures > 0 ? &s->codec.stream : &s->waited;
+        ret_info->coded_frames = stream->n_pictures;
+        ret_info->key_frames = stream->n_keys;
+        ret_info->gop_frames = (int)stream->gop_frames;
+        ret_info->gop_ns = (int64_t)stream->gop_numbers * s->period_ns;
     }
 }
 

@@ -77,7 +77,7 @@ static json_t *same_frame(const char *folder, uint64_t i_frame, struct pl_synth 
     const size_t row = (size_t)info.width_px * 3;
     uint8_t *rgb = malloc(row * (size_t)info.height_px);
     assert_non_null(rgb);
-    assert_int_equal(pl_synth_draw(synth, i_frame, rgb, row, &truth), 0);
+    assert_int_equal(pl_synth_draw(synth, i_frame, rgb, row, &truth, NULL), 0);
 
     snprintf(name, sizeof name, "%06llu.png", (unsigned long long)i_frame);
     assert_ok(en_picture_read(in(folder, name), &picture, &err), &err);
@@ -142,7 +142,7 @@ static void questions(void **state)
         char *text = test_read_file(in(folder, name), &n);
         json_t *told = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *list = json_incref(json_object_get(told, "questions")),
                *q;
-        assert_int_equal(pl_synth_draw(synth, i_frame, rgb, 64 * 3, &truth), 0);
+        assert_int_equal(pl_synth_draw(synth, i_frame, rgb, 64 * 3, &truth, NULL), 0);
         text[n - 1] = '\0';
         assert_string_equal(text, pl_synth_describe(synth));
         assert_int_equal(strncmp(text, truth, strlen(truth) - 1), 0);
@@ -198,17 +198,17 @@ static void through_a_codec(void **state)
     static uint8_t a[160 * 90 * 3], b[160 * 90 * 3];
     const char *truth;
     for (uint64_t i = 0; i < 23; i++)
-        assert_int_equal(pl_synth_draw(coded, i, a, 160 * 3, NULL), 0);
+        assert_int_equal(pl_synth_draw(coded, i, a, 160 * 3, NULL, NULL), 0);
     for (uint64_t i = 23; i < 25; i++) {
         json_t *told = same_frame(folder, i, coded);
-        assert_int_equal(pl_synth_draw(plain, i, b, 160 * 3, &truth), 0);
+        assert_int_equal(pl_synth_draw(plain, i, b, 160 * 3, &truth, NULL), 0);
         json_t *want = json_loads(truth, 0, NULL);
         assert_true(json_equal(told, want));
         json_decref(told);
         json_decref(want);
     }
-    assert_int_equal(pl_synth_draw(coded, 25, a, 160 * 3, NULL), 0);
-    assert_int_equal(pl_synth_draw(plain, 25, b, 160 * 3, NULL), 0);
+    assert_int_equal(pl_synth_draw(coded, 25, a, 160 * 3, NULL, NULL), 0);
+    assert_int_equal(pl_synth_draw(plain, 25, b, 160 * 3, NULL, NULL), 0);
     assert_memory_not_equal(a, b, sizeof a);
     pl_synth_close(coded);
     pl_synth_close(plain);

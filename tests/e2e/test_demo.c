@@ -162,8 +162,8 @@ static void test_seed(void **state)
     assert_true(json_is_integer(json_object_get(said, "frame")));
     const char *text = NULL, *key;
     assert_ok(pl_synth_open("synth:yard?seed=4711&size=640x360&fps=5", &synth, &err), &err);
-    assert_int_equal(pl_synth_draw(synth, (uint64_t)json_integer_value(json_object_get(said, "frame")), rgb, 640 * 3, &text),
-                     0);
+    assert_int_equal(
+        pl_synth_draw(synth, (uint64_t)json_integer_value(json_object_get(said, "frame")), rgb, 640 * 3, &text, NULL), 0);
     json_t *truth = json_loads(text, 0, NULL), *value;
     json_object_foreach(said, key, value) if (strcmp(key, "frame") != 0)
         assert_true(json_equal(value, json_object_get(truth, key)));

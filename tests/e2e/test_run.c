@@ -71,7 +71,7 @@ static void test_observations_arrive(void **state)
     assert_ok(pl_synth_open("synth:yard?seed=7&size=320x180&fps=5", &synth, &err), &err);
     assert_true(json_is_integer(json_object_get(truth, "frame")));
     const json_int_t i_frame = json_integer_value(json_object_get(truth, "frame"));
-    assert_int_equal(pl_synth_draw(synth, (uint64_t)i_frame, rgb, 320 * 3, &drawn_text), 0);
+    assert_int_equal(pl_synth_draw(synth, (uint64_t)i_frame, rgb, 320 * 3, &drawn_text, NULL), 0);
     json_t *drawn = json_loads(drawn_text, 0, NULL);
     const char *word;
     json_t *value;

@@ -37,7 +37,7 @@ static void compare(struct pl_synth *synth, const json_t *scene, struct tally *t
     bool is_right = true;
     assert_true(json_is_integer(frame));
     assert_false(json_is_true(json_object_get(scene, "untrained")));
-    assert_int_equal(pl_synth_draw(synth, (uint64_t)json_integer_value(frame), rgb, WIDTH_PX * 3, &text), 0);
+    assert_int_equal(pl_synth_draw(synth, (uint64_t)json_integer_value(frame), rgb, WIDTH_PX * 3, &text, NULL), 0);
     json_t *truth = json_loads(text, 0, NULL);
     for (size_t i = 0; i < N_FIELDS; i++) {
         assert_non_null(json_object_get(truth, fields[i]));

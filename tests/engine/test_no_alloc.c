@@ -413,7 +413,7 @@ static void frames_to_answers_allocate_nothing(void **state)
         struct pl_frame *frame = frame_pool_take(pool);
         assert_non_null(frame);
         uint8_t *rgb = frame_set_size(frame, 320, 180);
-        pl_synth_draw(synth, i * 30, rgb, 320 * 3, NULL);
+        pl_synth_draw(synth, i * 30, rgb, 320 * 3, NULL, NULL);
         const struct en_part part[2] = {{.view = &frame->image}, {.text = "What is there?"}};
         const struct en_message message = {EN_USER, part, 2};
         const struct en_job job = {

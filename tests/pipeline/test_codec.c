@@ -41,7 +41,7 @@ static struct film film_open(const char *source)
 
 static const uint8_t *film_draw(struct film *f, uint64_t i_frame)
 {
-    assert_int_equal(pl_synth_draw(f->synth, i_frame, f->rgb, (size_t)f->width_px * 3, &f->truth), 0);
+    assert_int_equal(pl_synth_draw(f->synth, i_frame, f->rgb, (size_t)f->width_px * 3, &f->truth, NULL), 0);
     return f->rgb;
 }
 
@@ -160,7 +160,7 @@ static void odd_sizes(void **state)
     for (int x = 0; x < W; x++)
         sum += abs(coded.rgb[((H - 1) * W + x) * 3 + 1] - plain.rgb[((H - 1) * W + x) * 3 + 1]);
     assert_true(sum / (W + H) < 12);
-    assert_int_equal(pl_synth_draw(coded.synth, 0, wide, STRIDE, NULL), 0);
+    assert_int_equal(pl_synth_draw(coded.synth, 0, wide, STRIDE, NULL, NULL), 0);
     for (int y = 0; y < H; y++) {
         assert_memory_equal(wide + y * STRIDE, coded.rgb + y * W * 3, W * 3);
         for (int x = W * 3; x < STRIDE; x++)

@@ -89,17 +89,17 @@ static void deterministic(void **state)
     char kept[4096];
     struct pl_synth *s = synth_of("synth:yard?seed=7&size=320x180&fps=5"),
                     *t = synth_of("synth:yard?seed=7&size=320x180&fps=5");
-    pl_synth_draw(s, 41, a, W * 3, &truth_a);
+    pl_synth_draw(s, 41, a, W * 3, &truth_a, NULL);
     snprintf(kept, sizeof kept, "%s", truth_a);
-    pl_synth_draw(t, 1000, b, W * 3, NULL);
-    pl_synth_draw(t, 3, b, W * 3, NULL);
+    pl_synth_draw(t, 1000, b, W * 3, NULL, NULL);
+    pl_synth_draw(t, 3, b, W * 3, NULL, NULL);
     assert_memory_not_equal(a, b, N);
-    pl_synth_draw(t, 41, b, W * 3, &truth_b);
+    pl_synth_draw(t, 41, b, W * 3, &truth_b, NULL);
     assert_memory_equal(a, b, N);
     assert_string_equal(kept, truth_b);
     pl_synth_close(t);
     t = synth_of("synth:yard?seed=8&size=320x180&fps=5");
-    pl_synth_draw(t, 41, b, W * 3, NULL);
+    pl_synth_draw(t, 41, b, W * 3, NULL, NULL);
     assert_memory_not_equal(a, b, N);
     struct pl_synth_info info;
     pl_synth_get_info(t, &info);
@@ -119,8 +119,8 @@ static void stride(void **state)
     uint8_t *a = test_malloc(W * H * 3), *b = test_malloc(STRIDE * H);
     memset(b, 0xEE, STRIDE * H);
     struct pl_synth *s = synth_of("synth:yard?size=64x48");
-    pl_synth_draw(s, 5, a, W * 3, NULL);
-    pl_synth_draw(s, 5, b, STRIDE, NULL);
+    pl_synth_draw(s, 5, a, W * 3, NULL, NULL);
+    pl_synth_draw(s, 5, b, STRIDE, NULL, NULL);
     for (int y = 0; y < H; y++) {
         assert_memory_equal(a + y * W * 3, b + y * STRIDE, W * 3);
         for (int x = W * 3; x < STRIDE; x++)
@@ -147,7 +147,7 @@ static void truth(void **state)
     struct pl_synth *s = synth_of("synth:yard?seed=3&size=320x180&fps=1");
     for (int i = 0; i < 1500; i += 31) {
         const char *text;
-        pl_synth_draw(s, (uint64_t)i, rgb, W * 3, &text);
+        pl_synth_draw(s, (uint64_t)i, rgb, W * 3, &text, NULL);
         json_error_t error;
         json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, &error);
         if (!o)
@@ -459,7 +459,7 @@ static void as_the_model_knows_it(void **state)
         struct pl_synth *s = synth_of(source);
         for (uint64_t i = 0; i < 6; i++) {
             const char *text = NULL;
-            assert_int_equal(pl_synth_draw(s, 211 * i, rgb, (size_t)W * 3, &text), 0);
+            assert_int_equal(pl_synth_draw(s, 211 * i, rgb, (size_t)W * 3, &text, NULL), 0);
             sum = rng_at(sum ^ rng_hash(rgb, sizeof rgb), rng_hash(text, strlen(text)));
         }
         pl_synth_close(s);
