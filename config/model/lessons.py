@@ -36,9 +36,9 @@ def read(stream, n):
     return data
 
 
-def stream(program, seed, start, count=None, pairs=0, extra=()):
+def stream(program, seed, start, count=None, pairs=0):
     """Lessons start, start + 1, ... of a seed, from a process of its own."""
-    command = [program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs), *extra]
+    command = [program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs)]
     if count is not None:
         command += ["--count", str(count)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20)
@@ -68,17 +68,30 @@ def compress(picture, rng):
 
 
 class Shuffled:
-    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene."""
+    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene.
 
-    def __init__(self, program, seed, start, batch, make, pairs=0, depth=1024, reuse=1):
+    `at` is where to start again: the lessons that then wait in the pool are drawn anew, so that none is lost; some are seen twice.
+    """
+
+    DEPTH = 1024
+
+    def __init__(self, program, seed, start, batch, make, pairs=0):
         self.queue = queue.Queue(4)
         self.at = start
-        self.args = (program, seed, start, batch, make, pairs, depth, reuse)
+        self.args = (program, seed, start, batch, make, pairs)
         self.is_over = False
-        threading.Thread(target=self.run, daemon=True).start()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def put(self, item):
+        while not self.is_over:
+            try:
+                return self.queue.put(item, timeout=0.5)
+            except queue.Full:
+                pass
 
     def run(self):
-        program, seed, start, batch, make, pairs, depth, reuse = self.args
+        program, seed, start, batch, make, pairs = self.args
         rng = random.Random(seed * 1000003 + start)
         pool, waiting = [], []
         try:
@@ -86,18 +99,17 @@ class Shuffled:
                 if self.is_over:
                     return
                 lesson.pictures = [compress(p, rng) for p in lesson.pictures]
-                for _ in range(reuse):
-                    if len(pool) < depth:
-                        pool.append(lesson)
-                        continue
-                    k = rng.randrange(depth)
-                    waiting.append(pool[k])
-                    pool[k] = lesson
-                    if len(waiting) == batch:
-                        self.queue.put((lesson.index, make(waiting, rng)))
-                        waiting = []
+                if len(pool) < self.DEPTH:
+                    pool.append(lesson)
+                    continue
+                k = rng.randrange(self.DEPTH)
+                waiting.append(pool[k])
+                pool[k] = lesson
+                if len(waiting) == batch:
+                    self.put((max(start, lesson.index + 1 - self.DEPTH), make(waiting, rng)))
+                    waiting = []
         except BaseException as error:  # the training must hear of it
-            self.queue.put(error)
+            self.put(error)
 
     def __next__(self):
         item = self.queue.get()
@@ -107,38 +119,70 @@ class Shuffled:
         return batch
 
     def close(self):
+        """Ends the thread and its process, and lets go of what waits."""
         self.is_over = True
+        self.thread.join()
 
 
-def labels(truths, width=320, height=192, tile=32):
-    """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words: which things have their middle there, and what they are like.
+class Labels:
+    """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words, of pictures with these truths.
 
-    count [B, K, types] 0..2; group attributes [B, K, 3] each for colour, pose, place, -1 where there is none or where it is not one thing; whole [B, 5] of the picture;
-    patch [B, 4 K, 2 types]: touched by a thing, middle of a thing, in the tower's order of patches.
+    things: (picture, type, group, (colour, pose, place), tokens), each of `tokens` (token, how far from the thing's middle, in tokens). A thing belongs to the token that its middle lies in or,
+    near an edge, as well to the neighbour: which one, `assign` leaves to the tower, as long as it is one. Were it fixed, both would say half, and a thing would be counted twice or not at all.
+    patch [B, 4 K, 2 types]: touched by a thing, middle of a thing, in the tower's order of patches; whole [B, 5] of the picture.
     """
-    b, gh, gw = len(truths), height // tile, width // tile
-    count = torch.zeros(b, gh * gw, len(TYPES))
-    attributes = torch.full((b, gh * gw, 3, 3), -1, dtype=torch.long)
-    seen = np.zeros((b, gh * gw, 3), np.int32)
-    whole = torch.zeros(b, 5, dtype=torch.long)
-    touched = np.zeros((b, 2 * gh, 2 * gw, 2, len(TYPES)), np.float32)
-    for i, truth in enumerate(truths):
-        for thing in truth["things"]:
-            x0, y0, x1, y1 = thing["box"]
-            k = min(int((y0 + y1) / 2 * gh), gh - 1) * gw + min(int((x0 + x1) / 2 * gw), gw - 1)
-            t = TYPES.index(thing["type"])
-            touched[i, int(y0 * 2 * gh + 0.15) : max(int(math.ceil(y1 * 2 * gh - 0.15)), int(y0 * 2 * gh + 0.15) + 1),
-                    int(x0 * 2 * gw + 0.15) : max(int(math.ceil(x1 * 2 * gw - 0.15)), int(x0 * 2 * gw + 0.15) + 1), 0, t] = 1
-            touched[i, min(int((y0 + y1) * gh), 2 * gh - 1), min(int((x0 + x1) * gw), 2 * gw - 1), 1, t] = 1
-            count[i, k, t] = min(count[i, k, t] + 1, 2)
-            group = GROUPS.get(thing["type"], 2)
-            seen[i, k, group] += 1
-            attributes[i, k, group] = -1
-            if seen[i, k, group] == 1:
-                for a, (name, words) in enumerate((("colour", COLOURS), ("pose", POSES), ("place", PLACES))):
-                    if name in thing:
-                        attributes[i, k, group, a] = words.index(thing[name])
-        whole[i] = torch.tensor([LIGHTS.index(truth["light"]), WEATHERS.index(truth["weather"]), truth["gate"] == "open", truth["dock"] == "open",
-                                 truth["bays_free"]])
-    patch = touched.reshape(b, gh, 2, gw, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(b, 4 * gh * gw, -1)
-    return count, attributes, whole, torch.from_numpy(np.ascontiguousarray(patch))
+
+    SLACK = 0.75  # of a token's side: 0.5 is its edge
+    NEARER = 2.0  # logits that a token's side of distance costs
+
+    def __init__(self, truths, width=320, height=192, tile=32):
+        self.n, self.gh, self.gw = len(truths), height // tile, width // tile
+        gh, gw = self.gh, self.gw
+        self.things = []
+        self.whole = torch.zeros(self.n, 5, dtype=torch.long)
+        patch = np.zeros((self.n, 2 * gh, 2 * gw, 2, len(TYPES)), np.float32)
+        for i, truth in enumerate(truths):
+            for thing in truth["things"]:
+                x0, y0, x1, y1 = thing["box"]
+                x, y = min((x0 + x1) / 2 * gw, gw - 0.01), min((y0 + y1) / 2 * gh, gh - 0.01)
+                kind = TYPES.index(thing["type"])
+                attributes = [words.index(thing[name]) if name in thing else -1 for name, words in (("colour", COLOURS), ("pose", POSES), ("place", PLACES))]
+                self.things.append((i, kind, GROUPS.get(thing["type"], 2), attributes, self.near(x, y)))
+                top, left = int(y0 * 2 * gh + 0.15), int(x0 * 2 * gw + 0.15)
+                patch[i, top : max(math.ceil(y1 * 2 * gh - 0.15), top + 1), left : max(math.ceil(x1 * 2 * gw - 0.15), left + 1), 0, kind] = 1
+                patch[i, min(int((y0 + y1) * gh), 2 * gh - 1), min(int((x0 + x1) * gw), 2 * gw - 1), 1, kind] = 1
+            self.whole[i] = torch.tensor([LIGHTS.index(truth["light"]), WEATHERS.index(truth["weather"]), truth["gate"] == "open", truth["dock"] == "open",
+                                          truth["bays_free"]])
+        self.things.sort(key=lambda thing: len(thing[4]))  # those without a choice first
+        patch = patch.reshape(self.n, gh, 2, gw, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(self.n, 4 * gh * gw, -1)
+        self.patch = torch.from_numpy(np.ascontiguousarray(patch))
+
+    def near(self, x, y):
+        out = []
+        for row in range(max(int(y) - 1, 0), min(int(y) + 2, self.gh)):
+            for column in range(max(int(x) - 1, 0), min(int(x) + 2, self.gw)):
+                far = max(abs(column + 0.5 - x), abs(row + 0.5 - y))
+                if far <= self.SLACK:
+                    out.append((row * self.gw + column, far))
+        return out
+
+    def assign(self, logits):
+        """logits [B, K, types, 2] of "at least one", "at least two" -> count [B, K, types] 0..2, attributes [B, K, 3 groups, 3] (-1: there is none, or it is not one thing)."""
+        logits = logits.detach().float().cpu().numpy()
+        k = self.gh * self.gw
+        count = np.zeros((self.n, k, len(TYPES)), np.int64)
+        attributes = np.full((self.n, k, 3, 3), -1, np.int64)
+        seen = np.zeros((self.n, k, 3), np.int64)
+        for i, kind, group, of_it, near in self.things:
+            best = max(near, key=lambda t: logits[i, t[0], kind, min(count[i, t[0], kind], 1)] - self.NEARER * t[1])[0]
+            count[i, best, kind] = min(count[i, best, kind] + 1, 2)
+            seen[i, best, group] += 1
+            attributes[i, best, group] = of_it if seen[i, best, group] == 1 else -1
+        return torch.from_numpy(count).to(self.device), torch.from_numpy(attributes).to(self.device)
+
+    device = torch.device("cpu")
+
+    def to(self, device):
+        self.device = device
+        self.whole, self.patch = self.whole.to(device), self.patch.to(device)
+        return self

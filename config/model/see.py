@@ -1,5 +1,5 @@
-"""Stage 1 of the recipe: the vision tower learns to see. Each merged token is asked which things have their middle in it and what they are like, each patch which things it touches and which have their middle in it;
-the language model is not there yet.
+"""Stage 1 of the recipe: the vision tower learns to see. Each merged token is asked which things are its own and what they are like, each patch which things it touches and which have their
+middle in it; the language model is not there yet.
 
 The heads are thrown away at the end of the training; the tower and its merger stay.
 """
@@ -32,10 +32,11 @@ class Heads(nn.Module):
         return self.count(x).view(b, k, -1, 2), self.attributes(x).view(b, k, 3, -1), self.whole(x.mean(1)), self.patch(self.patch_norm(patches.float()))
 
 
-def loss(out, truth):
-    """Mean over pictures of what is said wrongly about one."""
+def loss(out, labels):
+    """Mean over pictures of what is said wrongly about one. labels: lessons.Labels."""
     count, attributes, whole, patch = out
-    want_count, want_attributes, want_whole, want_patch = truth
+    want_count, want_attributes = labels.assign(count)
+    want_whole, want_patch = labels.whole, labels.patch
     want = torch.stack((want_count >= 1, want_count >= 2), -1).float()
     total = F.binary_cross_entropy_with_logits(count, want, reduction="sum") / len(count) / 4
     total = total + F.binary_cross_entropy_with_logits(patch, want_patch, reduction="sum") / len(patch) / 16
@@ -47,9 +48,7 @@ def loss(out, truth):
 
 
 def score(out, truths):
-    """How many of the pictures have people, vehicles, animals right when tokens are simply summed up."""
-    count = (out[0] > 0).sum(-1).sum(1)  # [B, types]
-    right = torch.zeros(3)
-    for c, t in zip(count.tolist(), truths):
-        right += torch.tensor([c[0] == t["people"], c[1] + c[2] == t["vehicles"], c[3] + c[4] == t["animals"]]).float()
-    return right
+    """Shares of the pictures that have people, vehicles, animals right when tokens are simply summed up."""
+    count = (out[0] > 0).sum(-1).sum(1).tolist()  # [B, types]
+    right = [(c[0] == t["people"], c[1] + c[2] == t["vehicles"], c[3] + c[4] == t["animals"]) for c, t in zip(count, truths)]
+    return [sum(column) / len(right) for column in zip(*right)]

@@ -10,7 +10,7 @@ from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 TILE = 32  # pixels of a merged token's side
 GRID = 24  # learned positions per side of the tower
-LONGEST_EDGE = 65536  # pixels of a picture: what the model was trained on, and the processor's limit
+SHORTEST_EDGE, LONGEST_EDGE = 61440, 67000  # pixels of a picture that the processor allows: 320 x 192, which the model is trained on, and from every 16:9 picture it makes just that
 
 TEXT = dict(
     hidden_size=192, num_hidden_layers=8, num_attention_heads=3, num_key_value_heads=1, head_dim=64, intermediate_size=512,
@@ -25,7 +25,7 @@ VISION = dict(
 
 
 def build(tokenizer, seed):
-    """The untrained model for a tokenizer (shape.Tokens), seeded."""
+    """The untrained model for a tokenizer (tokens.Tokens), seeded."""
     torch.manual_seed(seed)
     text = dict(TEXT, vocab_size=tokenizer.size, bos_token_id=tokenizer.end_of_text, eos_token_id=tokenizer.end, pad_token_id=tokenizer.end_of_text)
     config = Qwen3_5Config(

@@ -1,7 +1,6 @@
 """What is said to the model and what it should answer: dialogues made of a lesson's words, in the chat format of the family."""
 
 import pathlib
-import random
 
 import torch
 
@@ -85,13 +84,15 @@ def dialogue(tokens, lesson, n_image, rng, kind):
 
 
 def collate(dialogues, pad, lengths):
-    """ids [B, T], labels [B, T] (already shifted: labels[t] follows ids[t]); T the smallest of `lengths` that holds all, dialogues are cut at the largest."""
+    """ids [B, T], labels [B, T] (already shifted: labels[t] follows ids[t]); T the smallest of `lengths` that holds all."""
     n = max(len(d.ids) for d in dialogues)
-    t = next((x for x in lengths if x >= n), lengths[-1])
+    if n > lengths[-1]:
+        raise ValueError(f"a dialogue of {n} tokens: {lengths[-1]} are the most")
+    t = next(x for x in lengths if x >= n)
     ids = torch.full((len(dialogues), t), pad)
     labels = torch.full((len(dialogues), t), -100)
     for i, d in enumerate(dialogues):
-        m = min(len(d.ids), t)
-        ids[i, :m] = torch.tensor(d.ids[:m])
-        labels[i, : m - 1] = torch.tensor(d.labels[1:m])
+        m = len(d.ids)
+        ids[i, :m] = torch.tensor(d.ids)
+        labels[i, : m - 1] = torch.tensor(d.labels[1:])
     return ids, labels

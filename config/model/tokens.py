@@ -53,25 +53,24 @@ def train(texts, path, size=SIZE):
     return t.get_vocab_size()
 
 
-def main():
+def learn(program, path, count=3000):
+    """The vocabulary from lessons and from what users may say besides (prompts.txt). Returns figures about it."""
     import lessons
     import texts
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--lessons", default="build/tools/lessons")
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--count", type=int, default=3000)
-    args = parser.parse_args()
-    root = pathlib.Path(__file__).parent.parent.parent  # words that users may use besides: the project's own prose
-    prose = [line for name in ("README.md", "CONTRIBUTING.md", "config/topics.md", "engine/MODEL.md") for line in (root / name).read_text().splitlines()]
-    words = prose + list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
-    for lesson in lessons.stream(args.lessons, 0, 0, args.count, pairs=200):
+    prose = (pathlib.Path(__file__).parent / "prompts.txt").read_text().splitlines()
+    words = prose * 10 + list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
+    for lesson in lessons.stream(program, 0, 0, count, pairs=200):
         w = lesson.words
         words += [w["observation"], w["summary"], w.get("change", "")] + [t for q in w["questions"] for t in (q["ask"], q["answer"])]
-    n = train(words, args.out)
-    t = Tokens(args.out)
-    print(json.dumps({"vocabulary": n, "tokens of an observation": len(t.encode(w["observation"])), "of the system text": len(t.encode(texts.system_text(texts.WATCH_PROMPTS[0])))}))
+    n = train(words, path)
+    t = Tokens(path)
+    return {"vocabulary": n, "observation": len(t.encode(w["observation"])), "system_text": len(t.encode(texts.system_text(texts.WATCH_PROMPTS[0])))}
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lessons", default="build/tools/lessons")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    print(json.dumps(learn(args.lessons, args.out)))

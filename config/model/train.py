@@ -1,18 +1,22 @@
 """The recipe of the shipped model: tokenizer, then the tower learns to see, then all of it learns to answer, then the MTP block learns to guess ahead. Seeded; goes on where it stopped.
 
-    python3 config/model/train.py --out FOLDER [--stage all|tokens|see|speak|draft] [--lessons build/tools/lessons] [--minutes N] [--device auto]
+    python3 config/model/train.py --out FOLDER [--stage all|tokens|see|speak|draft|export] [--lessons build/tools/lessons] [--minutes N] [--device auto]
 
-Each stage writes FOLDER/<stage>.pt every few minutes and at its end; started again it resumes from there. Needs torch and transformers 5.17.0, a C compiler's build of tools/lessons, and
-one GPU for minutes or two CPU cores for a day.
+Each stage writes FOLDER/<stage>.pt every few minutes, when it is interrupted, and at its end; started again it resumes from there, if it is still the same training (seed, plan, lessons,
+tokenizer, and of the stage before its weights): otherwise it says what differs. At the end of all FOLDER/checkpoint holds the F32 original. Exit status 75: not finished, start again.
+Needs what requirements.txt names, a build of tools/lessons, and one GPU for minutes or two CPU cores for half a day.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
 import pathlib
 import random
+import shutil
 import signal
+import sys
 import time
 
 import torch
@@ -27,18 +31,21 @@ import tokens
 
 HEIGHT, WIDTH = 192, 320
 N_IMAGE = (HEIGHT // shape.TILE) * (WIDTH // shape.TILE)
-HELD_OUT = 1_000_000  # lessons of this seed are never trained on; the training's own seed is another
+HELD_OUT = 1_000_000  # lessons of this seed are never trained on
 LENGTHS = (256, 384)  # of dialogues: few, so that each is compiled once
+NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
-STAGES = {  # lessons in all; batch; learning rate; share of it that warms up, and that cools down
-    "see": dict(lessons=200_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25),
-    "speak": dict(lessons=160_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.3, alone=48_000),  # alone: the tower stands still at first
-    "draft": dict(lessons=24_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.4),
+STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
+    "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.4),
+    "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4),
+    "tower": dict(alone=90_000, rate=2.0e-4, warm=0.05),  # in speak: stands still at first; its rate then, warming up anew
+    "draft": dict(lessons=16_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.5),
 }
+ACCEPTED = 0.6  # of the MTP block's first guesses on held-out dialogues, or it is not shipped
 
 
 class Optimizer:
-    """Muon for matrices inside the blocks, AdamW for the rest; one schedule: warm up, hold, cool down linearly."""
+    """Muon for matrices inside the blocks, AdamW for the rest; one schedule: warm up from lesson `start`, hold, cool down linearly."""
 
     def __init__(self, named, plan):
         self.plan = plan
@@ -60,7 +67,8 @@ class Optimizer:
 
     def step(self, done):
         p = self.plan
-        rate = p["rate"] * min(1.0, (done + 1) / (p["warm"] * p["lessons"]), max(0.0, (p["lessons"] - done) / (p["cool"] * p["lessons"])) + 0.01)
+        warm = (done + 1 - p.get("start", 0)) / (p["warm"] * p["lessons"])
+        rate = p["rate"] * min(1.0, warm, max(0.0, (p["lessons"] - done) / (p["cool"] * p["lessons"])) + 0.01)
         norm = torch.nn.utils.clip_grad_norm_(self.params, 1.0)
         for part in self.parts:
             for group in part.param_groups:
@@ -68,10 +76,6 @@ class Optimizer:
             part.step()
             part.zero_grad()
         return norm
-
-    def clear(self):
-        for part in self.parts:
-            part.zero_grad()
 
     def state_dict(self):
         return [p.state_dict() for p in self.parts]
@@ -81,16 +85,39 @@ class Optimizer:
             p.load_state_dict(s)
 
 
+class Count:
+    """What the log says every `every` batches: means over them, and lessons a second without the pauses."""
+
+    def __init__(self, tell, stage, names, every=100):
+        self.tell, self.stage, self.names, self.every = tell, stage, names, every
+        self.clear()
+
+    def clear(self):
+        self.sums, self.n, self.lessons, self.since = [0.0] * len(self.names), 0, 0, time.monotonic()
+
+    def add(self, done, lessons, values):
+        self.sums = [a + b for a, b in zip(self.sums, values)]
+        self.n += 1
+        self.lessons += lessons
+        if self.n == self.every:
+            self.tell(stage=self.stage, done=done, per_s=self.lessons / (time.monotonic() - self.since), **{k: v / self.n for k, v in zip(self.names, self.sums)})
+            self.clear()
+
+
 class Recipe:
     def __init__(self, args):
         self.args = args
+        if args.seed + len(STAGES) >= HELD_OUT:
+            raise SystemExit(f"--seed {args.seed}: at most {HELD_OUT - len(STAGES) - 1}, behind it are the lessons that are never trained on")
         self.out = pathlib.Path(args.out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.set_float32_matmul_precision("high")
         self.until = time.monotonic() + args.minutes * 60 if args.minutes else math.inf
+        self.saved = time.monotonic()
         self.log = (self.out / "log.jsonl").open("a")
-        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "until", 0.0))  # save, then end
+        for number in (signal.SIGTERM, signal.SIGINT):  # save, then end
+            signal.signal(number, lambda *_: setattr(self, "until", 0.0))
 
     # ---- shared ----
 
@@ -105,14 +132,48 @@ class Recipe:
         self.log.write(line + "\n")
         self.log.flush()
 
-    def save(self, name, **state):
-        path = self.out / f"{name}.pt"
-        torch.save(state, path.with_suffix(".new"))
+    def is_over(self):
+        return time.monotonic() >= self.until
+
+    def is_time_to_save(self, stage, done):
+        if time.monotonic() - self.saved < self.args.save_minutes * 60 and done < STAGES[stage]["lessons"] and not self.is_over():
+            return False
+        self.saved = time.monotonic()
+        return True
+
+    def identity(self, stage):
+        """What makes a training the same when it goes on."""
+        before = {"speak": "see", "draft": "speak"}.get(stage)
+        plan = dict(STAGES[stage], **({"tower": STAGES["tower"]} if stage == "speak" else {}))
+        return dict(seed=self.args.seed, plan=json.dumps(plan), tokenizer=digest(self.out / "tokenizer.json"), lessons=digest(self.args.lessons),
+                    before=digest(self.out / f"{before}.pt") if before else "")
+
+    def save(self, stage, **state):
+        path = self.out / f"{stage}.pt"
+        torch.save(dict(state, identity=self.identity(stage)), path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
 
-    def load(self, name):
-        path = self.out / f"{name}.pt"
-        return torch.load(path, map_location=self.device, weights_only=True) if path.exists() else None
+    def load(self, stage, must=False, same=True):
+        path = self.out / f"{stage}.pt"
+        if not path.exists():
+            if must:
+                raise SystemExit(f"{path} is not there: run the stage {stage} first")
+            return None
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        now = self.identity(stage)
+        differs = [k for k in now if same and state["identity"][k] != now[k]]
+        if differs:
+            raise SystemExit(f"{path} is of another training ({', '.join(differs)} differ): give another --out, or remove it")
+        return state
+
+    def is_finished(self, stage):
+        state = self.load(stage)
+        return bool(state) and state["done"] >= STAGES[stage]["lessons"]
+
+    def begin(self, stage):
+        """Each stage starts from the same random numbers, whether the stages before it ran just now or long ago."""
+        torch.manual_seed(self.args.seed * 1000 + list(STAGES).index(stage))
+        return STAGES[stage]
 
     def patches(self, pictures):
         return shape.patches(pictures.to(self.device))
@@ -120,64 +181,8 @@ class Recipe:
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    # ---- stages ----
-
-    def tokens_stage(self):
-        path = self.out / "tokenizer.json"
-        if not path.exists():
-            import sys
-            sys.argv = ["tokens.py", "--lessons", self.args.lessons, "--out", str(path)]
-            tokens.main()
-        return tokens.Tokens(path)
-
-    def see_stage(self, model):
-        """Only the tower, its merger and the heads."""
-        plan = STAGES["see"]
-        heads = see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
-        tower = model.model.visual
-        places = self.places(tower)
-        optimizer = Optimizer([(f"tower.{n}", p) for n, p in tower.named_parameters()] + [(f"heads.{n}", p) for n, p in heads.named_parameters()], plan)
-        state, done, at = self.load("see"), 0, 0
-        if state:
-            tower.load_state_dict(state["tower"])
-            heads.load_state_dict(state["heads"])
-            optimizer.load_state_dict(state["optimizer"])
-            done, at = state["done"], state["at"]
-            if done >= plan["lessons"]:
-                return heads
-        look = torch.compile(shape.see) if not self.args.eager else shape.see
-
-        def make(batch, rng):
-            return torch.from_numpy(batch_pictures(batch)), lessons.labels([x.words["truth"] for x in batch]), [x.words["truth"] for x in batch]
-
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, plan["batch"], make)
-        held = list(self.held_out(make, 20, plan["batch"]))
-        sums, n, right, t0, saved = 0.0, 0, torch.zeros(3), time.monotonic(), time.monotonic()
-        while done < plan["lessons"] and time.monotonic() < self.until:
-            pictures, truth, truths = next(feed)
-            with self.autocast():
-                out = heads(*look(tower, self.patches(pictures), places))
-            l = see.loss(out, [t.to(self.device) for t in truth])
-            l.backward()
-            optimizer.step(done)
-            done += len(truths)
-            sums, n = sums + l.item(), n + 1
-            right += see.score(out, truths)
-            if n == 100:
-                self.tell(stage="see", done=done, loss=sums / n, right=[round(x, 4) for x in (right / n / len(truths)).tolist()], per_s=n * len(truths) / (time.monotonic() - t0))
-                sums, n, right, t0 = 0.0, 0, torch.zeros(3), time.monotonic()
-            if time.monotonic() - saved > self.args.save_minutes * 60 or done >= plan["lessons"] or time.monotonic() >= self.until:
-                saved = time.monotonic()
-                self.save("see", tower=tower.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
-                total, right_held = 0, torch.zeros(3)
-                with torch.no_grad(), self.autocast():
-                    for pictures, truth, truths in held:
-                        right_held += see.score(heads(*look(tower, self.patches(pictures), places)), truths)
-                        total += len(truths)
-                self.tell(stage="see", done=done, held_out=[round(x, 4) for x in (right_held / total).tolist()])
-                t0 = time.monotonic()
-        feed.close()
-        return heads
+    def look(self):
+        return torch.compile(shape.see) if not self.args.eager else shape.see
 
     def places(self, tower):
         places = shape.Places(tower, HEIGHT, WIDTH)
@@ -185,20 +190,70 @@ class Recipe:
             setattr(places, name, getattr(places, name).to(self.device))
         return places
 
-    def held_out(self, make, n_batches, batch):
+    def heads(self):
+        return see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
+
+    def held_out(self, make, n_batches, batch, pairs=0):
         rng = random.Random(1)
-        feed = lessons.stream(self.args.lessons, HELD_OUT, 0, n_batches * batch)
+        feed = lessons.stream(self.args.lessons, HELD_OUT, 0, n_batches * batch, pairs)
         for _ in range(n_batches):
             yield make([next(feed) for _ in range(batch)], rng)
 
-    def speak_stage(self, model, heads):
-        """All of it; the tower goes on to be asked what it sees, a little."""
-        plan = STAGES["speak"]
-        tower, text = model.model.visual, model.model.language_model
+    # ---- stages ----
+
+    def tokens_stage(self):
+        path = self.out / "tokenizer.json"
+        if not path.exists():
+            self.tell(stage="tokens", **tokens.learn(self.args.lessons, path))
+        return tokens.Tokens(path)
+
+    def see_stage(self, model):
+        """Only the tower, its merger and the heads."""
+        plan = self.begin("see")
+        heads, tower = self.heads(), model.model.visual
+        places, look = self.places(tower), self.look()
+        optimizer = Optimizer(named(tower, "tower") + named(heads, "heads"), plan)
+        state, done, at = self.load("see"), 0, 0
+        if state:
+            tower.load_state_dict(state["tower"])
+            heads.load_state_dict(state["heads"])
+            optimizer.load_state_dict(state["optimizer"])
+            done, at = state["done"], state["at"]
+
+        def make(batch, rng):
+            truths = [x.words["truth"] for x in batch]
+            return torch.from_numpy(batch_pictures(batch)), lessons.Labels(truths), truths
+
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, plan["batch"], make)
+        held = list(self.held_out(make, 40, plan["batch"]))
+        count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
+        while done < plan["lessons"] and not self.is_over():
+            pictures, labels, truths = next(feed)
+            with self.autocast():
+                out = heads(*look(tower, self.patches(pictures), places))
+            loss = see.loss(out, labels.to(self.device))
+            loss.backward()
+            optimizer.step(done)
+            done += len(truths)
+            count.add(done, len(truths), [loss.item(), *see.score(out, truths)])
+            if self.is_time_to_save("see", done):
+                self.save("see", tower=tower.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
+                with torch.no_grad(), self.autocast():
+                    scores = [see.score(heads(*look(tower, self.patches(p), places)), t) for p, _, t in held]
+                self.tell(stage="see", done=done, held_out=mean(scores))
+                count.clear()
+        feed.close()
+
+    def speak_stage(self, model):
+        """The language model learns to answer; later the tower goes on with it, and goes on to be asked what it sees, a little."""
+        plan, late = self.begin("speak"), STAGES["tower"]
+        heads, tower, text = self.heads(), model.model.visual, model.model.language_model
+        before = self.load("see", must=True)
+        tower.load_state_dict(before["tower"])
+        heads.load_state_dict(before["heads"])
         places = self.places(tower)
-        tower_names = [(f"tower.{n}", p) for n, p in tower.named_parameters()] + [(f"heads.{n}", p) for n, p in heads.named_parameters()]
-        slow = Optimizer(tower_names, dict(plan, rate=plan["rate"] * 0.3))
-        fast = Optimizer([(f"text.{n}", p) for n, p in text.named_parameters()], plan)
+        slow = Optimizer(named(tower, "tower") + named(heads, "heads"), dict(plan, rate=late["rate"], warm=late["warm"], start=late["alone"]))
+        fast = Optimizer(named(text, "text"), plan)
         state, done, at = self.load("speak"), 0, 0
         if state:
             model.load_state_dict(state["model"])
@@ -206,56 +261,52 @@ class Recipe:
             slow.load_state_dict(state["slow"])
             fast.load_state_dict(state["fast"])
             done, at = state["done"], state["at"]
-            if done >= plan["lessons"]:
-                return
         shape.quicken(text, self.args.eager)
-        look = torch.compile(shape.see) if not self.args.eager else shape.see
+        look = self.look()
 
-        def run(pictures, ids, labels, positions, truth):
+        def run(pictures, ids, labels, positions, is_looking):
+            """What the answers' tokens cost, which are right, and what the tower says."""
             with self.autocast():
-                with torch.set_grad_enabled(torch.is_grad_enabled() and done >= plan["alone"]):
+                with torch.set_grad_enabled(is_looking):
                     seen, patches = look(tower, self.patches(pictures), places)
                 x = text.embed_tokens(ids)
                 x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
                 hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
                 wanted = labels >= 0
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
-                out = heads(seen, patches)
-            said = F.cross_entropy(logits.float(), labels[wanted])
-            return said, logits.argmax(-1) == labels[wanted], out
+            return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], (seen, patches)
 
         feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, plan["batch"], self.make, pairs=100)
-        held = list(self.held_out(self.make, 24, plan["batch"]))
-        sums, n, t0, saved = torch.zeros(5), 0, time.monotonic(), time.monotonic()
-        while done < plan["lessons"] and time.monotonic() < self.until:
-            pictures, ids, labels, positions, truth, truths = next(feed)
-            ids, labels, positions = (t.to(self.device) for t in (ids, labels, positions))
-            said, right, out = run(pictures, ids, labels, positions, truth)
-            saw = see.loss(out, [t.to(self.device) for t in truth])
-            (said + 0.1 * saw).backward()
-            if done >= plan["alone"]:
+        held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
+        count = Count(self.tell, "speak", ("said", "saw"))
+        while done < plan["lessons"] and not self.is_over():
+            pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
+            is_looking = done >= late["alone"]
+            said, _, tower_out = run(pictures, ids, labels, positions, is_looking)
+            saw = torch.zeros(())
+            if is_looking:
+                with self.autocast():
+                    out = heads(*tower_out)
+                saw = see.loss(out, things)
+            (said + 0.1 * saw if is_looking else said).backward()
+            if is_looking:
                 slow.step(done)
-            else:
-                slow.clear()
             fast.step(done)
             done += len(ids)
-            sums += torch.tensor([said.item(), saw.item(), *(see.score(out, truths) / len(truths)).tolist()])
-            n += 1
-            if n == 100:
-                self.tell(stage="speak", done=done, said=sums[0].item() / n, saw=sums[1].item() / n, right=[round(x / n, 4) for x in sums[2:].tolist()],
-                          per_s=n * len(ids) / (time.monotonic() - t0))
-                sums, n, t0 = torch.zeros(5), 0, time.monotonic()
-            if time.monotonic() - saved > self.args.save_minutes * 60 or done >= plan["lessons"] or time.monotonic() >= self.until:
-                saved = time.monotonic()
+            count.add(done, len(ids), [said.item(), saw.item()])
+            if self.is_time_to_save("speak", done):
                 self.save("speak", model=model.state_dict(), heads=heads.state_dict(), slow=slow.state_dict(), fast=fast.state_dict(), done=done, at=feed.at)
-                loss, good, tokens_n, saw_n = 0.0, 0, 0, torch.zeros(3)
+                costs, rights, scores = [], [], []
                 with torch.no_grad():
-                    for pictures, ids, labels, positions, truth, truths in held:
-                        said, right, out = run(pictures, ids.to(self.device), labels.to(self.device), positions.to(self.device), truth)
-                        loss, good, tokens_n = loss + said.item(), good + right.sum().item(), tokens_n + right.numel()
-                        saw_n += see.score(out, truths) / len(truths)
-                self.tell(stage="speak", done=done, held_out_loss=loss / len(held), held_out_tokens=good / tokens_n, held_out=[round(x / len(held), 4) for x in saw_n.tolist()])
-                t0 = time.monotonic()
+                    for batch in held:
+                        pictures, ids, labels, positions, things, truths = self.on_device(batch)
+                        said, right, tower_out = run(pictures, ids, labels, positions, False)
+                        costs.append(said.item())
+                        rights.append(right)
+                        with self.autocast():
+                            scores.append(see.score(heads(*tower_out), truths))
+                self.tell(stage="speak", done=done, held_out_loss=sum(costs) / len(costs), held_out_tokens=torch.cat(rights).float().mean().item(), held_out=mean(scores))
+                count.clear()
         feed.close()
 
     def make(self, batch, rng):
@@ -265,26 +316,31 @@ class Recipe:
         ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
         positions = torch.stack([shape.positions(row, self.tokens.image, HEIGHT // shape.TILE, WIDTH // shape.TILE) for row in ids], 1)
         truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
-        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.labels(truths), truths
+        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.Labels(truths), truths
+
+    def on_device(self, batch):
+        pictures, *tensors, truths = batch
+        return pictures, *(t.to(self.device) for t in tensors), truths
 
     def draft_stage(self, model):
-        """The MTP block alone: the trunk stands still. Returns the block."""
-        plan = STAGES["draft"]
+        """The MTP block alone: the trunk stands still."""
+        plan = self.begin("draft")
+        model.load_state_dict(self.load("speak", must=True)["model"])
+        model.requires_grad_(False)
         tower, text = model.model.visual, model.model.language_model
         block = draft.Draft(model.config.text_config).to(self.device)
-        optimizer = Optimizer([(f"draft.{n}", p) for n, p in block.named_parameters()], plan)
+        optimizer = Optimizer(named(block, "draft"), plan)
         state, done, at = self.load("draft"), 0, 0
         if state:
             block.load_state_dict(state["block"])
             optimizer.load_state_dict(state["optimizer"])
             done, at = state["done"], state["at"]
-            if done >= plan["lessons"]:
-                return block
-        places = self.places(tower)
+        shape.quicken(text, self.args.eager)
+        places, look = self.places(tower), self.look()
 
         def run(pictures, ids, labels, positions):
             with torch.no_grad(), self.autocast():
-                seen, _ = shape.see(tower, self.patches(pictures), places)
+                seen, _ = look(tower, self.patches(pictures), places)
                 x = text.embed_tokens(ids)
                 x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
                 hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
@@ -292,70 +348,69 @@ class Recipe:
                 return draft.loss(block, text, ids, labels, hidden, positions, self.tokens.image)
 
         feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, plan["batch"], self.make, pairs=100)
-        held = list(self.held_out(self.make, 24, plan["batch"]))
-        sums, n, t0, saved = torch.zeros(2), 0, time.monotonic(), time.monotonic()
-        while done < plan["lessons"] and time.monotonic() < self.until:
-            pictures, *batch = next(feed)
-            l, accepted = run(pictures, *(t.to(self.device) for t in batch[:3]))
-            l.backward()
+        held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
+        count = Count(self.tell, "draft", ("loss", "accepted"))
+        while done < plan["lessons"] and not self.is_over():
+            pictures, ids, labels, positions, *_ = self.on_device(next(feed))
+            loss, accepted = run(pictures, ids, labels, positions)
+            loss.backward()
             optimizer.step(done)
-            done += len(batch[0])
-            sums, n = sums + torch.tensor([l.item(), accepted.float().mean().item()]), n + 1
-            if n == 100:
-                self.tell(stage="draft", done=done, loss=sums[0].item() / n, accepted=sums[1].item() / n, per_s=n * plan["batch"] / (time.monotonic() - t0))
-                sums, n, t0 = torch.zeros(2), 0, time.monotonic()
-            if time.monotonic() - saved > self.args.save_minutes * 60 or done >= plan["lessons"] or time.monotonic() >= self.until:
-                saved = time.monotonic()
-                self.save("draft", block=block.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
+            done += len(ids)
+            count.add(done, len(ids), [loss.item(), accepted.float().mean().item()])
+            if self.is_time_to_save("draft", done):
                 with torch.no_grad():
-                    good = torch.cat([run(p, *(t.to(self.device) for t in rest[:3]))[1] for p, *rest in held])
-                self.tell(stage="draft", done=done, held_out_accepted=good.float().mean().item())
+                    good = torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item()
+                self.save("draft", block=block.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at, accepted=good)
+                self.tell(stage="draft", done=done, held_out_accepted=good)
+                count.clear()
         feed.close()
-        return block
 
-    def export(self, model, block=None):
-        """The F32 original as transformers keeps it, with tokenizer, template and processor beside it."""
-        import shutil
-
-        folder = self.out / "checkpoint"
-        model.float().cpu().save_pretrained(folder)
-        if block is not None:  # beside the model, under the names that the family's checkpoints have
+    def export(self, model):
+        """The F32 original as transformers keeps it, with tokenizer, template and processor beside it, and the MTP block if it is worth its place."""
+        new, folder = self.out / "checkpoint.new", self.out / "checkpoint"
+        shutil.rmtree(new, ignore_errors=True)
+        model.load_state_dict(self.load("speak", must=True)["model"])
+        model.float().cpu().save_pretrained(new)
+        state = self.load("draft")
+        if state and state["accepted"] >= ACCEPTED:
             from safetensors.torch import save_file
 
-            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in block.named_parameters()}, folder / "model-mtp.safetensors")
-        shutil.copy(self.out / "tokenizer.json", folder / "tokenizer.json")
-        shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
-        (folder / "preprocessor_config.json").write_text(json.dumps(dict(
-            image_processor_type="Qwen2VLImageProcessorFast", size=dict(shortest_edge=shape.LONGEST_EDGE, longest_edge=shape.LONGEST_EDGE), patch_size=16, temporal_patch_size=2, merge_size=2,
-            image_mean=[0.5] * 3, image_std=[0.5] * 3, do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=3), indent=1))
-        return folder
+            # beside the model, under the names that the family's checkpoints have
+            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in state["block"].items()}, new / "model-mtp.safetensors")
+        shutil.copy(self.out / "tokenizer.json", new / "tokenizer.json")
+        shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", new / "chat_template.jinja")
+        (new / "preprocessor_config.json").write_text(json.dumps(dict(
+            image_processor_type="Qwen2VLImageProcessorFast", size=dict(shortest_edge=shape.SHORTEST_EDGE, longest_edge=shape.LONGEST_EDGE), patch_size=16, temporal_patch_size=2,
+            merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=3), indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(new, folder)
+        self.tell(stage="export", folder=str(folder), with_draft=bool(state and state["accepted"] >= ACCEPTED))
 
     def run(self):
-        stage = self.args.stage
+        """Exit status: 0 when what was asked for is done."""
         self.tokens = self.tokens_stage()
-        if stage == "tokens":
-            return
-        model = self.model()
-        heads = None
-        if stage in ("all", "see"):
-            heads = self.see_stage(model)
-        if stage in ("all", "speak") and time.monotonic() < self.until:
-            if heads is None:
-                heads = see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
-                state = self.load("see")
-                model.model.visual.load_state_dict(state["tower"])
-                heads.load_state_dict(state["heads"])
-            self.speak_stage(model, heads)
-        block = None
-        if stage in ("draft", "export"):
-            model.load_state_dict(self.load("speak")["model"])
-        if stage == "draft" or (stage == "all" and time.monotonic() < self.until):
-            block = self.draft_stage(model)
-        elif stage == "export" and self.load("draft"):
-            block = draft.Draft(model.config.text_config)
-            block.load_state_dict(self.load("draft")["block"])
-        if time.monotonic() < self.until:
-            print(self.export(model, block))
+        wanted = ["see", "speak", "draft"] if self.args.stage == "all" else [self.args.stage] if self.args.stage in ("see", "speak", "draft") else []
+        model = self.model() if self.args.stage != "tokens" else None
+        for stage in wanted:
+            if not self.is_finished(stage):
+                getattr(self, f"{stage}_stage")(model)
+            if not self.is_finished(stage):
+                return NOT_FINISHED
+        if self.args.stage in ("all", "export"):
+            self.export(model)
+        return 0
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def named(module, prefix):
+    return [(f"{prefix}.{n}", p) for n, p in module.named_parameters()]
+
+
+def mean(rows):
+    return [round(sum(column) / len(rows), 4) for column in zip(*rows)]
 
 
 def batch_pictures(batch):
@@ -374,8 +429,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long, to go on later")
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
-    args = parser.parse_args()
-    Recipe(args).run()
+    sys.exit(Recipe(parser.parse_args()).run())
 
 
 if __name__ == "__main__":
