@@ -75,8 +75,11 @@ int pl_picture_write(const char *path, const struct image_view *view, struct err
 
 /* ---- encoders ----------------------------------------------------------------------------------------------------------- */
 
-/* In software only: those of graphics cards are neither everywhere nor the same everywhere. */
-static const char *const codec_builtin[] = {"libx264", "libopenh264", NULL};
+/*
+ * In software only: those of graphics cards are neither everywhere nor the same everywhere. libopenh264 is not among them: libavcodec tells it no
+ * constant quantiser and no key frames by its "qp" and "forced-idr", and what codec.h promises rests on both.
+ */
+static const char *const codec_builtin[] = {"libx264", NULL};
 static const char *const *codec_encoders = codec_builtin;
 
 void codec_set_encoders(const char *const *names)
@@ -116,8 +119,11 @@ int codec_loop_check(struct err *err)
 struct codec_loop {
     int width_px, height_px;    /* of the caller's pictures */
     int coded_w_px, coded_h_px; /* even */
-    size_t row_bytes;           /* of the padded picture */
-    uint8_t *padded;            /* [coded_h_px, coded_w_px, 3] */
+    double fps;
+    int quality;
+    bool is_started;  /* encoder and decoder hold what went through and nothing else */
+    size_t row_bytes; /* of the padded picture */
+    uint8_t *padded;  /* [coded_h_px, coded_w_px, 3] */
     AVCodecContext *encoder, *decoder;
     AVFrame *in, *out;
     AVPacket *packet;
@@ -125,7 +131,7 @@ struct codec_loop {
     int64_t n_pictures;
 };
 
-static int codec_open_encoder(struct codec_loop *loop, double fps, int quality, struct err *err)
+static int codec_open_encoder(struct codec_loop *loop, struct err *err)
 {
     const AVCodec *encoder = codec_find_encoder(err);
     if (!encoder)
@@ -136,24 +142,25 @@ static int codec_open_encoder(struct codec_loop *loop, double fps, int quality, 
     c->width = loop->coded_w_px;
     c->height = loop->coded_h_px;
     c->pix_fmt = AV_PIX_FMT_YUV420P;
-    c->framerate = av_d2q(fps, 100000);
+    c->framerate = av_d2q(loop->fps, 100000);
     c->time_base = av_inv_q(c->framerate);
     c->gop_size = 1 << 20; /* the caller says where key frames are */
     c->max_b_frames = 0;
     c->thread_count = 1;
     c->color_range = AVCOL_RANGE_MPEG;
     c->colorspace = AVCOL_SPC_SMPTE170M;
-    c->qmin = c->qmax = quality; /* how encoders without "qp" are told */
-    /* A constant quantiser: rate control would make a picture depend on all those before, key frames or not. */
+    c->qmin = 0;
+    c->qmax = 51;
     static const char *const options[][2] = {
         {"preset", "superfast"}, {"tune", "zerolatency"}, {"forced-idr", "1"}, {"sc_threshold", "0"}};
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-        av_opt_set(c->priv_data, options[i][0], options[i][1], 0); /* an encoder may not know one */
-    if (av_opt_set_int(c->priv_data, "qp", quality, 0) == 0) {
-        c->qmin = 0;
-        c->qmax = 51;
-    }
-    const int av = avcodec_open2(c, encoder, NULL);
+    int av = 0;
+    for (size_t i = 0; av >= 0 && i < sizeof options / sizeof options[0]; i++)
+        av = av_opt_set(c->priv_data, options[i][0], options[i][1], 0);
+    /* A constant quantiser: rate control would make a picture depend on all those before, key frames or not. */
+    if (av >= 0)
+        av = av_opt_set_int(c->priv_data, "qp", loop->quality, 0);
+    if (av >= 0)
+        av = avcodec_open2(c, encoder, NULL);
     return av < 0 ? codec_fail(err, "codec=h264: the encoder does not start", av) : 0;
 }
 
@@ -169,6 +176,18 @@ static int codec_open_decoder(struct codec_loop *loop, struct err *err)
     c->flags |= AV_CODEC_FLAG_LOW_DELAY;
     const int av = avcodec_open2(c, decoder, NULL);
     return av < 0 ? codec_fail(err, "codec=h264: the decoder does not start", av) : 0;
+}
+
+/* A new encoder and a new decoder: whatever the old ones still held is gone. */
+static int codec_start(struct codec_loop *loop, struct err *err)
+{
+    avcodec_free_context(&loop->encoder);
+    avcodec_free_context(&loop->decoder);
+    int rc = codec_open_encoder(loop, err);
+    if (rc == 0)
+        rc = codec_open_decoder(loop, err);
+    loop->is_started = rc == 0;
+    return rc;
 }
 
 static int codec_open_pictures(struct codec_loop *loop, struct err *err)
@@ -200,12 +219,12 @@ int codec_loop_open(int width_px, int height_px, double fps, int quality, struct
     av_log_set_level(AV_LOG_QUIET); /* errors are ours to tell, once */
     loop->width_px = width_px;
     loop->height_px = height_px;
+    loop->fps = fps;
+    loop->quality = quality;
     loop->coded_w_px = (width_px + 1) & ~1;
     loop->coded_h_px = (height_px + 1) & ~1;
     loop->row_bytes = (size_t)loop->coded_w_px * 3;
-    int rc = codec_open_encoder(loop, fps, quality, err);
-    if (rc == 0)
-        rc = codec_open_decoder(loop, err);
+    int rc = codec_start(loop, err);
     if (rc == 0)
         rc = codec_open_pictures(loop, err);
     if (rc != 0)
@@ -232,11 +251,6 @@ void codec_loop_close(struct codec_loop *loop)
     free(loop);
 }
 
-const char *codec_loop_encoder(const struct codec_loop *loop)
-{
-    return loop->encoder->codec->name;
-}
-
 static void codec_pad(struct codec_loop *loop, const uint8_t *rgb, size_t stride_bytes)
 {
     const size_t own_bytes = (size_t)loop->width_px * 3;
@@ -249,42 +263,52 @@ static void codec_pad(struct codec_loop *loop, const uint8_t *rgb, size_t stride
     }
 }
 
-/* One packet there and one picture back; anything else is an error of the encoder or of its options. */
-static int codec_pass(struct codec_loop *loop, bool is_key)
+/* loop->in into the encoder, its one packet into the decoder, its one picture into loop->out. */
+static int codec_pass(struct codec_loop *loop, bool is_key, struct err *err)
 {
     loop->in->pts = loop->n_pictures++;
     loop->in->pict_type = is_key ? AV_PICTURE_TYPE_I : AV_PICTURE_TYPE_NONE;
     int av = avcodec_send_frame(loop->encoder, loop->in);
-    if (av >= 0)
-        av = avcodec_receive_packet(loop->encoder, loop->packet);
+    if (av >= 0 && (av = avcodec_receive_packet(loop->encoder, loop->packet)) == AVERROR(EAGAIN))
+        return err_set(err, ERR_IO, "codec=h264: the encoder gave nothing for a picture");
     if (av >= 0)
         av = avcodec_send_packet(loop->decoder, loop->packet);
-    if (av >= 0)
-        av = avcodec_receive_frame(loop->decoder, loop->out);
-    av_packet_unref(loop->packet);
-    return av;
+    if (av >= 0 && (av = avcodec_receive_frame(loop->decoder, loop->out)) == AVERROR(EAGAIN))
+        return err_set(err, ERR_IO, "codec=h264: the decoder gave nothing for a picture");
+    if (av < 0)
+        return codec_fail(err, "codec=h264: a picture did not come through", av);
+    if (loop->out->pts != loop->in->pts)
+        return err_set(err, ERR_IO, "codec=h264: another picture came back, %lld for %lld", (long long)loop->out->pts,
+                       (long long)loop->in->pts);
+    if (loop->out->width != loop->coded_w_px || loop->out->height != loop->coded_h_px ||
+        loop->out->format != AV_PIX_FMT_YUV420P)
+        return err_set(err, ERR_IO, "codec=h264: a picture of %d x %d came back as %d x %d", loop->coded_w_px, loop->coded_h_px,
+                       loop->out->width, loop->out->height);
+    return 0;
 }
 
 int codec_loop_run(struct codec_loop *loop, bool is_key, uint8_t *rgb, size_t stride_bytes, struct err *err)
 {
     const int h = loop->coded_h_px;
-    codec_pad(loop, rgb, stride_bytes);
-    int av = av_frame_make_writable(loop->in); /* the encoder may still hold the last */
+    int rc = loop->is_started ? 0 : codec_start(loop, err);
+    if (rc != 0)
+        return rc;
+    const int av = av_frame_make_writable(loop->in); /* the encoder may still hold the last */
     if (av < 0)
         return codec_fail(err, "codec=h264", av);
+    codec_pad(loop, rgb, stride_bytes);
     const uint8_t *const from[4] = {loop->padded};
     const int strides[4] = {(int)loop->row_bytes};
     sws_scale(loop->to_yuv, from, strides, 0, h, loop->in->data, loop->in->linesize);
-    av = codec_pass(loop, is_key);
-    if (av < 0)
-        return codec_fail(err, "codec=h264: a picture did not come through", av);
-    if (loop->out->width != loop->coded_w_px || loop->out->height != h || loop->out->format != AV_PIX_FMT_YUV420P)
-        return err_set(err, ERR_IO, "codec=h264: a picture of %d x %d came back as %d x %d", loop->coded_w_px, h,
-                       loop->out->width, loop->out->height);
-    uint8_t *const to[4] = {loop->padded};
-    sws_scale(loop->to_rgb, (const uint8_t *const *)loop->out->data, loop->out->linesize, 0, h, to, strides);
+    rc = codec_pass(loop, is_key, err);
+    if (rc == 0) {
+        uint8_t *const to[4] = {loop->padded};
+        sws_scale(loop->to_rgb, (const uint8_t *const *)loop->out->data, loop->out->linesize, 0, h, to, strides);
+        for (int y = 0; y < loop->height_px; y++)
+            memcpy(rgb + (size_t)y * stride_bytes, loop->padded + (size_t)y * loop->row_bytes, (size_t)loop->width_px * 3);
+    }
+    loop->is_started = rc == 0;
+    av_packet_unref(loop->packet);
     av_frame_unref(loop->out);
-    for (int y = 0; y < loop->height_px; y++)
-        memcpy(rgb + (size_t)y * stride_bytes, loop->padded + (size_t)y * loop->row_bytes, (size_t)loop->width_px * 3);
-    return 0;
+    return rc;
 }

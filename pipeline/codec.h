@@ -4,11 +4,11 @@
  *
  * A codec_loop is an encoder and its decoder back to back: one picture in, the same picture out as a viewer of the stream would see it. As
  * cameras do it: 4:2:0, no B-frames, nothing held back, a constant quantiser, key frames only where the caller wants them. A picture
- * depends on those before it back to the last key frame and on nothing else, neither on threads nor on the time; another encoder, or
- * another version of it, may give other bytes.
+ * depends on those before it back to the last key frame and on nothing else, neither on threads nor on the time; another version of the
+ * encoder may give other bytes. Each picture carries its number there and back: what comes out is what went in, or an error.
  *
  * Life cycle: codec_loop_open -> codec_loop_run per picture -> codec_loop_close. Threads: one at a time per loop. Memory: pictures and contexts in
- * open; libavcodec allocates its packets while it runs.
+ * open, contexts anew behind a failure; libavcodec allocates its packets while it runs.
  */
 #ifndef HERON_PIPELINE_CODEC_H
 #define HERON_PIPELINE_CODEC_H
@@ -40,12 +40,10 @@ int codec_loop_open(int width_px, int height_px, double fps, int quality, struct
 
 /*
  * Encode rgb [height_px, width_px, 3] (rows of stride_bytes), decode it and put the result in its place. is_key: start anew, without reference
- * to pictures before; the first is always one. On failure rgb is as it was. Errors: ERR_IO, with libavcodec's words.
+ * to pictures before; the first is always one, and the first behind a failure. On failure rgb is as it was, and the next call begins with a new
+ * encoder and decoder, in which nothing of before is left. Errors: ERR_IO, ERR_NOMEM, with libavcodec's words; those of codec_loop_open.
  */
 int codec_loop_run(struct codec_loop *loop, bool is_key, uint8_t *rgb, size_t stride_bytes, struct err *err);
-
-/* The encoder's name, such as "libx264". Static. */
-const char *codec_loop_encoder(const struct codec_loop *loop);
 
 /* Takes NULL and a half-built one. */
 void codec_loop_close(struct codec_loop *loop);
