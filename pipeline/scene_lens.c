@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/rng.h"
 
@@ -27,12 +26,17 @@ struct scene_lens {
     uint64_t seed;
     int ground_row, horizon_row; /* first row that is ground for sure; the horizon's */
     float *depth_m;              /* [height_px] of what stands still */
-    int32_t *fog_row;            /* [height_px] how much fog hides, of the frame at hand */
     int32_t *vignette_row;       /* [height_px], and [width_px]: their sum is what is lost */
     int32_t *vignette_col;
     uint8_t *wet;   /* [height_px, width_px] how well the wet ground mirrors */
     int32_t *smear; /* [width_px, 3] what it mirrors in the row at hand */
     /* of the frame at hand */
+    int32_t *fog_row;      /* [height_px] how much fog hides */
+    int32_t *dull_row;     /* [height_px] how much colour clouds take away */
+    int32_t (*sky_row)[3]; /* [horizon_row] the sky's light, 1/256 of that on the ground */
+    int8_t *ripple_row;    /* [height_px] how far aside wet ground mirrors, in pixels */
+    uint8_t *mirror;       /* [height_px, width_px, 3] what wet ground mirrors, where it is ground */
+    int32_t rain, dark;    /* of ONE: how wet the ground is, and how much darker for it */
     int32_t light[256][3]; /* by glow, 1/256; so is the exposure */
     int32_t fog_id[256];
     int32_t fog_colour[3];
@@ -105,11 +109,17 @@ int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, 
     lens->exposure = 256;
     lens->depth_m = calloc(h, sizeof *lens->depth_m);
     lens->fog_row = calloc(h, sizeof *lens->fog_row);
+    lens->dull_row = calloc(h, sizeof *lens->dull_row);
+    lens->sky_row = calloc(h, sizeof *lens->sky_row);
+    lens->ripple_row = calloc(h, sizeof *lens->ripple_row);
+    lens->mirror = calloc(w * h, 3);
     lens->vignette_row = calloc(h, sizeof *lens->vignette_row);
     lens->vignette_col = calloc(w, sizeof *lens->vignette_col);
     lens->wet = calloc(w * h, 1);
     lens->smear = calloc(w * 3, sizeof *lens->smear);
-    if (!lens->depth_m || !lens->fog_row || !lens->vignette_row || !lens->vignette_col || !lens->wet || !lens->smear)
+    if (!lens->depth_m || !lens->fog_row || !lens->dull_row || !lens->sky_row || !lens->ripple_row || !lens->mirror)
+        goto fail;
+    if (!lens->vignette_row || !lens->vignette_col || !lens->wet || !lens->smear)
         goto fail;
     double horizon = scene_view_horizon(view);
     lens->horizon_row = (int)fmin(fmax(horizon, 0), height_px);
@@ -146,6 +156,10 @@ void scene_lens_close(struct scene_lens *lens)
         return;
     free(lens->depth_m);
     free(lens->fog_row);
+    free(lens->dull_row);
+    free(lens->sky_row);
+    free(lens->ripple_row);
+    free(lens->mirror);
     free(lens->vignette_row);
     free(lens->vignette_col);
     free(lens->wet);
@@ -245,16 +259,38 @@ static inline void lens_tone(const struct scene_lens *lens, const uint8_t *px, c
             ret_v[k] += ((lens->fog_colour[k] << 8) - ret_v[k]) * fog >> ONE_BITS;
 }
 
+static inline void lens_take_colour(int32_t dull, int32_t v[3])
+{
+    int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
+    for (int k = 0; k < 3; k++)
+        v[k] += (grey - v[k]) * dull >> ONE_BITS;
+}
+
+/* Ground that is wet: darker, and a mirror of `mirror` (1/256). */
+static inline void lens_wet(const struct scene_lens *lens, uint8_t wet, const int32_t mirror[3], int32_t v[3])
+{
+    int32_t shine = wet * lens->rain >> 9; /* at most half */
+    for (int k = 0; k < 3; k++) {
+        v[k] -= v[k] * lens->dark >> ONE_BITS;
+        v[k] += (mirror[k] - v[k]) * shine >> ONE_BITS;
+    }
+}
+
+/* The column whose mirror wet ground shows. */
+static inline int lens_mirror_x(const struct scene_lens *lens, int x, int y)
+{
+    int at = x + lens->ripple_row[y];
+    return at < 0 ? 0 : at >= lens->width_px ? lens->width_px - 1 : at;
+}
+
 /* What a row needs to know of its frame. */
 struct lens_row {
     int y;
     const int32_t (*light)[3]; /* [256] by glow, 1/256 */
     const uint8_t *glow, *map, *emit, *wet;
     uint8_t *rgb;
-    const int32_t *smear; /* [W, 3] what wet ground mirrors, 1/256 */
-    int ripple_px;
-    int32_t dull, rain, dark; /* of ONE */
-    int32_t noise;            /* 1/65536 step for each of the three bytes' 128 */
+    int32_t dull;  /* of ONE */
+    int32_t noise; /* 1/65536 step for each of the three bytes' 128 */
     uint64_t seed;
 };
 
@@ -274,19 +310,10 @@ static inline void lens_apply_row(const struct scene_lens *lens, const struct le
         int id = row->map[x];
         int32_t v[3];
         lens_tone(lens, px, row->light[row->glow[x]], id ? row->emit[id] : 0, id ? lens->fog_id[id] : fog_row, v);
-        if (is_dull) {
-            int32_t grey = (v[0] + 2 * v[1] + v[2]) >> 2;
-            for (int k = 0; k < 3; k++)
-                v[k] += (grey - v[k]) * row->dull >> ONE_BITS;
-        }
-        if (is_wet && !id) {
-            int32_t shine = row->wet[x] * row->rain >> 9; /* at most half */
-            int xm = x + row->ripple_px < 0 ? 0 : x + row->ripple_px >= w ? w - 1 : x + row->ripple_px;
-            for (int k = 0; k < 3; k++) {
-                v[k] -= v[k] * row->dark >> ONE_BITS;
-                v[k] += (row->smear[xm * 3 + k] - v[k]) * shine >> ONE_BITS;
-            }
-        }
+        if (is_dull)
+            lens_take_colour(row->dull, v);
+        if (is_wet && !id)
+            lens_wet(lens, row->wet[x], lens->smear + lens_mirror_x(lens, x, row->y) * 3, v);
         int32_t keep = keep_row - lens->vignette_col[x];
         int32_t n = ((int32_t)(word & 255) + (int32_t)(word >> 8 & 255) + (int32_t)(word >> 16 & 255) - 382) * noise + 32768;
         int32_t warm = ((int32_t)(word >> 24 & 15) - 7) * noise * 4, cold = ((int32_t)(word >> 28 & 15) - 7) * noise * 4;
@@ -297,20 +324,37 @@ static inline void lens_apply_row(const struct scene_lens *lens, const struct le
     }
 }
 
-/* Light above the horizon: warm near it at dusk, dark at night. */
-static void lens_fill_sky_light(const struct scene_lens *lens, const struct yard_sky *sky, int y, int32_t ret_light[256][3])
+/* Light above the horizon, of that on the ground: warm near it at dusk, dark at night. */
+static void lens_prepare_sky(struct scene_lens *lens, const struct yard_sky *sky)
 {
-    double dusk = lens_unit(sky->dusk), night = 1 - lens_unit(sky->day),
-           up = (lens->horizon_row - y) / (0.22 * lens->height_px);
-    double inside = lens_unit(2.5 * up), warm = dusk * inside * lens_unit(1.35 - up),
-           dark = night * inside * (0.25 + 0.2 * lens_unit(up));
-    double tint[3] = {1 + 0.30 * warm, 1 - 0.02 * warm, 1 - 0.26 * warm + 0.14 * dusk * inside * lens_unit(up - 0.3)};
-    int32_t k_tint[3];
-    for (int k = 0; k < 3; k++)
-        k_tint[k] = (int32_t)(tint[k] * (1 - dark * (1 - 0.8 * dusk)) * 256);
-    for (int g = 0; g < 256; g++)
+    double dusk = lens_unit(sky->dusk), night = 1 - lens_unit(sky->day);
+    for (int y = 0; y < lens->horizon_row; y++) {
+        double up = (lens->horizon_row - y) / (0.22 * lens->height_px);
+        double inside = lens_unit(2.5 * up), warm = dusk * inside * lens_unit(1.35 - up),
+               dark = night * inside * (0.25 + 0.2 * lens_unit(up));
+        double tint[3] = {1 + 0.30 * warm, 1 - 0.02 * warm, 1 - 0.26 * warm + 0.14 * dusk * inside * lens_unit(up - 0.3)};
         for (int k = 0; k < 3; k++)
-            ret_light[g][k] = lens->light[g][k] * (g > 200 ? 256 : k_tint[k]) / 256; /* lamps stay as they are */
+            lens->sky_row[y][k] = (int32_t)(tint[k] * (1 - dark * (1 - 0.8 * dusk)) * 256);
+    }
+}
+
+/* The light of a row by glow and channel; lamps stay as they are. */
+static inline int32_t lens_sky_light(const struct scene_lens *lens, int y, int glow, int k)
+{
+    return lens->light[glow][k] * (glow > 200 ? 256 : lens->sky_row[y][k]) / 256;
+}
+
+/* Clouds take colour away, from the sky most. */
+static void lens_prepare_dull(struct scene_lens *lens, const struct yard_sky *sky)
+{
+    double rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
+    int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)), dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
+    for (int y = 0; y < lens->height_px; y++) {
+        double up = y < lens->horizon_row ? lens_unit((lens->horizon_row - y) / (0.12 * lens->height_px)) : 0;
+        lens->dull_row[y] = dull + (int32_t)((dull_sky - dull) * up * up);
+    }
+    lens->rain = (int32_t)(ONE * rain);
+    lens->dark = (int32_t)(ONE * 0.30 * rain);
 }
 
 /* The wet ground's mirror, one row further down: the row as far above the ground's edge, smeared downwards as rough asphalt does. */
@@ -326,50 +370,64 @@ static void lens_step_smear(struct scene_lens *lens, const uint8_t *rgb, size_t 
             lens->smear[i] += ((mirror[i] << 8) - lens->smear[i]) / slow;
 }
 
-void scene_lens_look(const struct scene_lens *lens, int y_px, uint8_t glow, uint8_t id, uint8_t emit, const uint8_t rgb[3],
-                     uint8_t ret_rgb[3])
+/* The mirror is kept for scene_lens_look. */
+static void lens_keep_mirror(struct scene_lens *lens, int y)
 {
-    int32_t v[3];
-    lens_tone(lens, rgb, lens->light[glow], id ? emit : 0, id ? lens->fog_id[id] : lens->fog_row[y_px], v);
-    for (int k = 0; k < 3; k++)
-        ret_rgb[k] = (uint8_t)lens_clamp((v[k] + 128) >> 8);
+    size_t n = 3 * (size_t)lens->width_px;
+    uint8_t *mirror = lens->mirror + (size_t)y * n;
+    for (size_t i = 0; i < n; i++)
+        mirror[i] = (uint8_t)(lens->smear[i] >> 8);
 }
 
-void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
+void scene_lens_look(const struct scene_lens *lens, int x_px, int y_px, uint8_t glow, uint8_t id, uint8_t emit,
+                     const uint8_t rgb[3], uint8_t ret_rgb[3])
+{
+    size_t at = (size_t)y_px * (size_t)lens->width_px;
+    int32_t v[3], light[3], keep = ONE - lens->vignette_row[y_px] - lens->vignette_col[x_px];
+    for (int k = 0; k < 3; k++)
+        light[k] = y_px < lens->horizon_row ? lens_sky_light(lens, y_px, glow, k) : lens->light[glow][k];
+    lens_tone(lens, rgb, light, id ? emit : 0, id ? lens->fog_id[id] : lens->fog_row[y_px], v);
+    lens_take_colour(lens->dull_row[y_px], v);
+    if (!id && lens->rain > 0 && y_px >= lens->ground_row) {
+        const uint8_t *from = lens->mirror + (at + (size_t)lens_mirror_x(lens, x_px, y_px)) * 3;
+        int32_t mirror[3] = {from[0] << 8, from[1] << 8, from[2] << 8};
+        lens_wet(lens, lens->wet[at + (size_t)x_px], mirror, v);
+    }
+    for (int k = 0; k < 3; k++)
+        ret_rgb[k] = (uint8_t)lens_clamp(((v[k] * keep >> 4) + 32768) >> 16);
+}
+
+void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, const uint8_t *glow,
                       const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes)
 {
-    (void)t_s;
     size_t w = (size_t)lens->width_px;
     lens_prepare(lens, sky, depth_m);
-    double day = lens_unit(sky->day), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
-    /* clouds take colour away, from the sky most */
-    int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)), dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
+    lens_prepare_sky(lens, sky);
+    lens_prepare_dull(lens, sky);
     uint64_t frame_seed = rng_at(lens->seed, i_frame);
     /* three bytes less 382: standard deviation 128 */
-    struct lens_row row = {
-        .emit = emit, .smear = lens->smear, .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * day) * 512)};
-    row.rain = (int32_t)(ONE * rain);
-    row.dark = (int32_t)(ONE * 0.30 * rain);
+    struct lens_row row = {.emit = emit,
+                           .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * lens_unit(sky->day)) * 512)};
     int32_t sky_light[256][3];
     for (int y = 0; y < lens->height_px; y++) {
-        bool is_wet = row.rain > 0 && y >= lens->ground_row;
         row.y = y;
         row.light = (const int32_t(*)[3])lens->light;
-        row.dull = dull;
+        row.dull = lens->dull_row[y];
         if (y < lens->horizon_row) {
-            lens_fill_sky_light(lens, sky, y, sky_light);
+            for (int g = 0; g < 256; g++)
+                for (int k = 0; k < 3; k++)
+                    sky_light[g][k] = lens_sky_light(lens, y, g, k);
             row.light = (const int32_t(*)[3])sky_light;
-            double up = lens_unit((lens->horizon_row - y) / (0.12 * lens->height_px));
-            row.dull = dull + (int32_t)((dull_sky - dull) * up * up);
         }
         row.glow = glow + (size_t)y * w;
         row.map = map + (size_t)y * w;
         row.wet = lens->wet + (size_t)y * w;
         row.rgb = rgb + (size_t)y * stride_bytes;
         row.seed = rng_at(frame_seed, (uint64_t)y);
-        if (is_wet) {
+        if (lens->rain > 0 && y >= lens->ground_row) {
             lens_step_smear(lens, rgb, stride_bytes, y);
-            row.ripple_px = (int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1;
+            lens_keep_mirror(lens, y);
+            lens->ripple_row[y] = (int8_t)((int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1);
             lens_apply_row(lens, &row, true, true);
         } else if (row.dull > 0) {
             lens_apply_row(lens, &row, true, false);
@@ -377,6 +435,6 @@ void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint6
             lens_apply_row(lens, &row, false, false);
         }
     }
-    if (rain > 0)
+    if (lens->rain > 0)
         lens_rain(lens, sky, i_frame, rgb, stride_bytes);
 }

@@ -19,17 +19,17 @@ void scene_lens_close(struct scene_lens *lens);
 
 /*
  * rgb [height_px] rows of stride_bytes, drawn in full daylight -> the camera's picture. glow [height_px, width_px] is the lamps' light. map [height_px, width_px] and
- * depth_m[256]: the distance of the object that a pixel shows (map 0: the ground's or the sky's own). emit[256]: 255 for objects that shine themselves (fire, lamps), 0 otherwise.
- * i_frame seeds noise and rain.
+ * depth_m[256]: the distance of the object that a pixel shows (map 0: the ground's or the sky's own). emit[256]: how much of its light an object brings itself: 255 for
+ * fire, less for smoke, 0 for what is only lit. i_frame seeds noise and rain.
  */
-void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, double t_s, const uint8_t *glow,
+void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, const uint8_t *glow,
                       const uint8_t *map, const float depth_m[256], const uint8_t emit[256], uint8_t *rgb, size_t stride_bytes);
 
 /*
- * How one drawn pixel of row y_px looks in the light and fog of the frame that was applied last, without what is the same with and without an object there: rain, wetness,
- * vignette and noise. glow as above; id and emit: of the object that it shows, 0 for none. For measuring contrast. Cost: some nanoseconds.
+ * How one drawn pixel looks in the frame that was applied last: what scene_lens_apply makes of it, without the noise and without the drops that fall before it. glow as
+ * above; id and emit: of the object that it shows, 0 for none: then it is wet ground where it rains. For measuring contrast. Cost: some nanoseconds.
  */
-void scene_lens_look(const struct scene_lens *lens, int y_px, uint8_t glow, uint8_t id, uint8_t emit, const uint8_t rgb[3],
-                     uint8_t ret_rgb[3]);
+void scene_lens_look(const struct scene_lens *lens, int x_px, int y_px, uint8_t glow, uint8_t id, uint8_t emit,
+                     const uint8_t rgb[3], uint8_t ret_rgb[3]);
 
 #endif

@@ -18,7 +18,7 @@
 #define SCENE_MIN_PX       12
 #define SCENE_MIN_VISIBLE  0.4
 #define SCENE_MIN_CONTRAST 7.0
-#define SCENE_MAX_THINGS   32
+#define SCENE_MAX_THINGS   40
 
 /* What a thing is; the names are the words of the truth: scene_type_name. */
 enum scene_type {

@@ -26,6 +26,8 @@ struct scene_yard {
     uint8_t *shown;      /* [H, W, 3] the drawn picture before the lens */
     uint8_t *behind;     /* [H, W, 3] in the pixels of things: what was there before */
     uint8_t *before;     /* [H, W, 3] scratch: the picture before a thing is drawn */
+    uint8_t *behind_id;  /* [H, W] in the pixels of things: which thing was there before, 0 none */
+    uint8_t *before_id;  /* [H, W] scratch: the map before a thing is drawn */
 };
 
 /* Pixels x0 <= x < x1, y0 <= y < y1. */
@@ -47,8 +49,11 @@ int scene_yard_open(uint64_t seed, int width_px, int height_px, struct scene_yar
     s->shown = calloc(n_px, 3);
     s->behind = calloc(n_px, 3);
     s->before = calloc(n_px, 3);
+    s->behind_id = calloc(n_px, 1);
+    s->before_id = calloc(n_px, 1);
     int rc = canvas_init(&s->canvas, width_px, height_px, true, err);
-    if (!rc && (!s->background || !s->glow || !s->glow_now || !s->wall || !s->shown || !s->behind || !s->before))
+    bool has_all = s->background && s->glow && s->glow_now && s->wall && s->shown && s->behind && s->before;
+    if (!rc && (!has_all || !s->behind_id || !s->before_id))
         rc = err_set(err, ERR_NOMEM, "no memory for a scene of %dx%d", width_px, height_px);
     if (!rc)
         rc = scene_lens_open(&s->yard.view, seed, width_px, height_px, &s->lens, err);
@@ -83,6 +88,8 @@ void scene_yard_close(struct scene_yard *s)
     free(s->shown);
     free(s->behind);
     free(s->before);
+    free(s->behind_id);
+    free(s->before_id);
     free(s);
 }
 
@@ -133,6 +140,7 @@ static void actor_draw(struct scene_yard *s, const struct yard_actor *a, const s
     for (int y = area.y0; y < area.y1; y++) {
         size_t at = (size_t)area.x0 * 3;
         memcpy(s->before + (size_t)y * w * 3 + at, c->rgb + (size_t)y * c->stride_bytes + at, n_bytes);
+        memcpy(s->before_id + (size_t)y * w + at / 3, c->map + (size_t)y * w + at / 3, n_bytes / 3);
     }
     c->id = (uint8_t)id;
     *ret_trace = (struct yard_trace){0};
@@ -144,14 +152,17 @@ static void actor_draw(struct scene_yard *s, const struct yard_actor *a, const s
         yard_actor_draw(&s->yard, &under, a, sky, &none);
     }
     for (int y = area.y0; y < area.y1; y++) {
-        const uint8_t *map = c->map + (size_t)y * w;
-        for (int x = area.x0; x < area.x1; x++)
-            if (map[x] == id)
-                memcpy(s->behind + ((size_t)y * w + (size_t)x) * 3, s->before + ((size_t)y * w + (size_t)x) * 3, 3);
+        for (int x = area.x0; x < area.x1; x++) {
+            size_t at = (size_t)y * w + (size_t)x;
+            if (c->map[at] != id)
+                continue;
+            memcpy(s->behind + at * 3, s->before + at * 3, 3);
+            s->behind_id[at] = s->before_id[at];
+        }
     }
 }
 
-/* The building again, over what drives or walks behind it. */
+/* The building again, over what drives or walks behind it and over shadows that would lie behind its wall. */
 static void wall_draw(struct scene_yard *s)
 {
     struct canvas *c = &s->canvas;
@@ -168,7 +179,7 @@ static void wall_draw(struct scene_yard *s)
     }
 }
 
-/* Everything, from far to near; the lamp post is at its place among the actors. Thing i has id i + 1. */
+/* Everything, from far to near; the lamp posts are at their places among the actors. Thing i has id i + 1. */
 static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struct yard_trace *ret_traces)
 {
     struct canvas *c = &s->canvas;
@@ -179,15 +190,26 @@ static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struc
             order[at] = order[at - 1];
         order[at] = k;
     }
-    double fence_z = s->yard.fence_z;
-    int n_outside = 0;
-    while (n_outside < n && m->actor[order[n_outside]].at.z > fence_z)
-        n_outside++;
-    for (int k = 0; k < n_outside; k++)
+    /* shadows lie on the ground: below all that stands on it */
+    for (int k = 0; k < n; k++)
         yard_actor_draw_shadow(&s->yard, c, &m->actor[order[k]], &m->sky);
-    for (; i < n_outside; i++)
-        actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
-    if (n_outside > 0)
+    int n_outside = 0;
+    while (n_outside < n && m->actor[order[n_outside]].at.z > s->yard.fence_z)
+        n_outside++;
+    double street_lamp_z = yard_set_street_lamp(&s->yard).z;
+    bool has_street_lamp = false;
+    for (; i <= n_outside; i++) {
+        if (!has_street_lamp && (i == n_outside || m->actor[order[i]].at.z < street_lamp_z)) {
+            struct canvas under = canvas_behind(s);
+            yard_set_draw_street_lamp(&s->yard, c);
+            yard_set_draw_street_lamp(&s->yard, &under);
+            has_street_lamp = true;
+        }
+        if (i < n_outside)
+            actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
+    }
+    i = n_outside;
+    if (n > 0)
         wall_draw(s);
     if (m->dock_open > 0)
         yard_set_draw_dock(&s->yard, c, m->dock_open);
@@ -196,8 +218,6 @@ static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struc
         struct canvas under = canvas_behind(s);
         yard_set_draw_fence(&s->yard, &under, m->gate_open);
     }
-    for (int k = i; k < n; k++)
-        yard_actor_draw_shadow(&s->yard, c, &m->actor[order[k]], &m->sky);
     bool has_post = false;
     for (; i <= n; i++) {
         if (!has_post && (i == n || m->actor[order[i]].at.z < s->yard.lamp_post.z)) {
@@ -233,9 +253,9 @@ static void things_measure(const struct scene_yard *s, const uint8_t emit[256], 
             g->y0_px = y < g->y0_px ? y : g->y0_px;
             g->y1_px = y + 1;
             size_t at = row + (size_t)x;
-            uint8_t shown[3], behind[3];
-            scene_lens_look(s->lens, y, s->glow_now[at], id, emit[id], s->shown + at * 3, shown);
-            scene_lens_look(s->lens, y, s->glow_now[at], 0, 0, s->behind + at * 3, behind);
+            uint8_t shown[3], behind[3], behind_id = s->behind_id[at];
+            scene_lens_look(s->lens, x, y, s->glow_now[at], id, emit[id], s->shown + at * 3, shown);
+            scene_lens_look(s->lens, x, y, s->glow_now[at], behind_id, emit[behind_id], s->behind + at * 3, behind);
             for (int k = 0; k < 3; k++)
                 sum[id - 1] += (uint64_t)abs(shown[k] - behind[k]);
         }
@@ -348,7 +368,7 @@ void scene_yard_draw(struct scene_yard *s, const struct yard_moment *m, uint64_t
     if (ret_truth)
         for (size_t y = 0; y < h; y++)
             memcpy(s->shown + y * w * 3, rgb + y * stride_bytes, w * 3);
-    scene_lens_apply(s->lens, &m->sky, i_frame, m->t_s, s->glow_now, c->map, depth_m, emit, rgb, stride_bytes);
+    scene_lens_apply(s->lens, &m->sky, i_frame, s->glow_now, c->map, depth_m, emit, rgb, stride_bytes);
     if (ret_truth)
         truth_fill(s, m, i_frame, emit, traces, ret_truth);
 }

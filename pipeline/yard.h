@@ -94,10 +94,12 @@ enum scene_place yard_place(const struct yard *y, enum scene_type type, struct v
 /* ---- yard_set.c ---- */
 /* The still background in daylight; glow [height_px, width_px]: how strongly lamps light each pixel at night, 0 to 255. */
 void yard_set_draw(const struct yard *y, struct canvas *c, uint8_t *glow);
-/* What stands still but moves or hides others, drawn among the actors: the fence with its gate, the lamp post; the open dock. */
+/* What stands still but moves or hides others, drawn among the actors: the fence with its gate, the lamp posts; the open dock. */
 void yard_set_draw_fence(const struct yard *y, struct canvas *c, double gate_open);
 void yard_set_draw_dock(const struct yard *y, struct canvas *c, double dock_open);
 void yard_set_draw_post(const struct yard *y, struct canvas *c);
+void yard_set_draw_street_lamp(const struct yard *y, struct canvas *c);
+struct vec yard_set_street_lamp(const struct yard *y); /* its head, over the road's near edge */
 
 /* ---- yard_actors.c ---- */
 /* The shadow on the ground (canvas id 0), then the actor (canvas id set by the caller). */

@@ -1,6 +1,7 @@
 /* yard_plan - plans of people, animals, objects and incidents, and the rules by which one is refused. */
 #include "pipeline/yard_plan.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "base/rng.h"
@@ -111,12 +112,12 @@ static enum trouble trouble_at(const struct yard_stage *g, double T, double x, d
                                const struct yard_incident *own)
 {
     enum trouble sum = trouble_with_traffic(g->yard, T, x, z, tall_m, is_brief);
-    for (int i = 0; i < 3 && sum != IN_THE_WAY; i++) {
+    for (int i = 0; i < g->n_incidents && sum != IN_THE_WAY; i++)
         if (&g->incident[i] != own)
             sum = worst(sum, trouble_with_incident(&g->incident[i], T, x, z));
+    for (int i = 0; i < g->n_objects && sum != IN_THE_WAY; i++)
         if (&g->object[i] != own)
             sum = worst(sum, trouble_with_incident(&g->object[i], T, x, z));
-    }
     return sum;
 }
 
@@ -408,12 +409,33 @@ void yard_plan_bird(const struct yard_stage *g, double T, struct yard_walk *ret,
 
 /* ---- incidents and objects ------------------------------------------------------------------------------------------------ */
 
+/* Whether a walk comes nearer than near_m to a place between from_s and to_s. */
+static bool walk_comes_near(const struct yard_walk *w, const struct vec *at, double near_m, double from_s, double to_s)
+{
+    struct yard_actor a;
+    for (double T = fmax(w->from_s, from_s); w->is_there && T < fmin(w->to_s, to_s); T += LOOK_S)
+        if (yard_walk_at(w, T, 1, &a) &&
+            (a.at.x - at->x) * (a.at.x - at->x) + (a.at.z - at->z) * (a.at.z - at->z) < near_m * near_m)
+            return true;
+    return false;
+}
+
+/* Whether one of those who belong to the stage's incidents comes by: their ways are settled before. */
+static bool is_passed_by(const struct yard_stage *g, const struct vec *at, double near_m, double from_s, double to_s)
+{
+    for (int i = 0; i < g->n_incidents; i++)
+        if (walk_comes_near(&g->incident[i].walk, at, near_m, from_s, to_s) ||
+            walk_comes_near(&g->incident[i].fetcher, at, near_m, from_s, to_s))
+            return true;
+    return false;
+}
+
 /* Whether something tall_m high can be seen at a place, and nothing drives there, from from_s to to_s. */
 static bool place_is_good(const struct yard_stage *g, const struct vec *at, double tall_m, double from_s, double to_s,
                           const struct yard_incident *own)
 {
     int i = 0;
-    if (is_behind_post(g->yard, at->x, at->z))
+    if (is_behind_post(g->yard, at->x, at->z) || is_passed_by(g, at, 1.5, from_s, to_s))
         return false;
     for (double T = from_s; T < to_s; T += LOOK_S, i++)
         if (trouble_at(g, T, at->x, at->z, tall_m, i % 6 != 0, own) != CLEAR)
@@ -469,7 +491,7 @@ static bool incident_fire(const struct yard_stage *g, struct rng *r, struct yard
             return false;
         n->at = (struct vec){v.actor.at.x, 0, v.actor.at.z - v.half_long_m - 0.35};
         n->size *= 0.85;
-        return true;
+        return !is_passed_by(g, &n->at, 1.5, n->from_s, n->to_s);
     }
     if (u < 0.65) /* beside the bays */
         n->at.z = span(r, 13.5, 19), n->at.x = span(r, right + 1.6, 0.48 * n->at.z);
@@ -503,8 +525,8 @@ static bool incident_down(const struct yard_stage *g, struct rng *r, struct yard
     return walk_is_good(g, &n->walk, 1.75, n);
 }
 
-/* The window's incident; the stage has nothing yet but what belongs to other windows. */
-static void incident_init(const struct yard_stage *g, int64_t window, struct yard_incident *n)
+/* The window's incident. The stage holds those that are settled before it. */
+static void incident_draw(const struct yard_stage *g, int64_t window, struct yard_incident *n)
 {
     const struct yard *y = g->yard;
     /* windows begin with slot 1 of a cycle and half a cycle later */
@@ -551,14 +573,42 @@ static void incident_init(const struct yard_stage *g, int64_t window, struct yar
     *n = (struct yard_incident){0};
 }
 
-static void object_init(const struct yard_stage *g, int64_t round, struct yard_incident *n)
+/*
+ * Who belongs to an incident may come or go in the window beside it. So windows with odd numbers are settled first, each by itself, and those with even numbers between
+ * their two neighbours: what is chosen still depends on the window alone.
+ */
+static void incident_init(const struct yard *y, int64_t window, struct yard_incident *n)
 {
-    const struct yard *y = g->yard;
+    struct yard_stage before = {.yard = y};
+    if ((window & 1) == 0) {
+        const struct yard_stage empty = {.yard = y};
+        before.n_incidents = 2;
+        incident_draw(&empty, window - 1, &before.incident[0]);
+        incident_draw(&empty, window + 1, &before.incident[1]);
+    }
+    incident_draw(&before, window, n);
+}
+
+static int64_t window_at(double T)
+{
+    return (int64_t)floor((T - YARD_SLOT_S) / YARD_WINDOW_S) + 1;
+}
+
+/* The round's object, kept clear of all incidents of its time. */
+static void object_init(const struct yard *y, int64_t round, struct yard_incident *n)
+{
     double begin = (double)round * YARD_OBJECT_S, right = bays_right(y);
     *n = (struct yard_incident){0};
     struct rng r = {.seed = rng_at(rng_at(y->seed, OF_OBJECT), (uint64_t)round)};
     if (round < 0 || rng_unit(&r) >= 0.36)
         return;
+    struct yard_stage stage = {.yard = y};
+    const struct yard_stage *g = &stage;
+    /* one window more on both sides: for those who come and go */
+    for (int64_t w = window_at(begin) - 1, last = window_at(begin + YARD_OBJECT_S) + 1; w <= last; w++) {
+        assert(stage.n_incidents < YARD_STAGE_INCIDENTS);
+        incident_init(y, w, &stage.incident[stage.n_incidents++]);
+    }
     for (int k = 0; k < TRIES; k++) {
         struct rng q = {.seed = rng_next(&r)};
         *n = (struct yard_incident){.hazard =
@@ -579,13 +629,11 @@ static void object_init(const struct yard_stage *g, int64_t round, struct yard_i
 
 void yard_stage_init(struct yard_stage *g, const struct yard *y, double T)
 {
-    /* Each is planned as if the others were not: what is near in time depends on the moment asked for. */
-    const struct yard_stage empty = {.yard = y};
-    *g = empty;
-    g->first_window = (int64_t)floor((T - YARD_SLOT_S) / YARD_WINDOW_S);
+    *g = (struct yard_stage){.yard = y, .n_incidents = YARD_STAGE_NOW, .n_objects = YARD_STAGE_NOW};
+    g->first_window = window_at(T) - 1;
     g->first_object = (int64_t)floor(T / YARD_OBJECT_S) - 1;
-    for (int i = 0; i < 3; i++) {
-        incident_init(&empty, g->first_window + i, &g->incident[i]);
-        object_init(&empty, g->first_object + i, &g->object[i]);
+    for (int i = 0; i < YARD_STAGE_NOW; i++) {
+        incident_init(y, g->first_window + i, &g->incident[i]);
+        object_init(y, g->first_object + i, &g->object[i]);
     }
 }

@@ -2,7 +2,8 @@
  * yard_plan - who walks where in the scene `yard`, and what happens: plans by round, chosen so that they keep clear of vehicles and can be seen.
  *
  * A stage holds the incidents and the objects left behind around a moment; plans of people and animals are drawn from (yard, slot, round), and the first of a few
- * candidates is taken that neither runs into anything nor hides behind it. What is chosen depends on the round alone, never on the moment asked for.
+ * candidates is taken that neither runs into anything nor hides behind it. Incidents are settled first, then objects, then who walks. What is chosen depends on the round
+ * alone, never on the moment asked for.
  *
  * Pure; threads: none; memory: the caller's structs. Times are T = t + phase_s.
  */
@@ -41,11 +42,15 @@ struct yard_incident {
     enum scene_colour colour;
 };
 
-/* Incidents and objects of the windows before, at and after a moment. */
+#define YARD_STAGE_NOW       3 /* the windows before, at and after a moment */
+#define YARD_STAGE_INCIDENTS 6 /* as many as an object's time may touch */
+
+/* Incidents and objects that others keep clear of: of the windows around a moment, or, while these are chosen, those that are settled before. */
 struct yard_stage {
     const struct yard *yard;
     int64_t first_window, first_object;
-    struct yard_incident incident[3], object[3];
+    int n_incidents, n_objects;
+    struct yard_incident incident[YARD_STAGE_INCIDENTS], object[YARD_STAGE_NOW];
 };
 
 void yard_stage_init(struct yard_stage *g, const struct yard *y, double T);

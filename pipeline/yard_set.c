@@ -596,7 +596,7 @@ static struct vec set_post_head(const struct yard *y)
     return (struct vec){y->lamp_post.x + side * POST_ARM_M, POST_TALL_M, y->lamp_post.z};
 }
 
-static struct vec set_street_lamp(const struct yard *y)
+struct vec yard_set_street_lamp(const struct yard *y)
 {
     return (struct vec){y->gate_x1 + 3.2, 7.0, y->road_z0 - 1.0};
 }
@@ -612,7 +612,7 @@ static double set_lamp_on(struct vec lamp, double peak, struct vec p)
 static double set_glow_at(const struct yard *y, struct vec p, bool is_wall)
 {
     double dock = (y->dock_x0 + y->dock_x1) / 2, door = (y->door_x0 + y->door_x1) / 2, z = y->fence_z;
-    double sum = set_lamp_on(set_post_head(y), 235, p) + set_lamp_on(set_street_lamp(y), 170, p) +
+    double sum = set_lamp_on(set_post_head(y), 235, p) + set_lamp_on(yard_set_street_lamp(y), 170, p) +
                  set_lamp_on((struct vec){y->gate_x0, 3.6, z - 0.9}, 190, p);
     double wall = set_lamp_on((struct vec){dock, y->dock_tall_m + 0.6, z - 1.2}, 215, p) +
                   set_lamp_on((struct vec){door, 3.3, z - 0.9}, 225, p);
@@ -646,7 +646,7 @@ static void set_fill_glow(const struct yard *y, int width_px, int height_px, uin
             glow[(size_t)row * (size_t)width_px + (size_t)x] = set_byte(v);
         }
     /* heads of the lamps themselves */
-    struct vec heads[2] = {set_post_head(y), set_street_lamp(y)};
+    struct vec heads[2] = {set_post_head(y), yard_set_street_lamp(y)};
     for (int i = 0; i < 2; i++) {
         struct point p = scene_view_project(&y->view, heads[i]);
         double m = scene_view_scale(&y->view, heads[i]), rx = fmax(0.44 * m, 1), ry = fmax(0.15 * m, 0.8);
@@ -659,9 +659,9 @@ static void set_fill_glow(const struct yard *y, int width_px, int height_px, uin
     }
 }
 
-static void set_draw_street_lamp(const struct yard *y, struct canvas *c)
+void yard_set_draw_street_lamp(const struct yard *y, struct canvas *c)
 {
-    struct vec head = set_street_lamp(y), foot = {head.x + 1.1, 0, head.z}, bend = {head.x + 1.1, head.y, head.z};
+    struct vec head = yard_set_street_lamp(y), foot = {head.x + 1.1, 0, head.z}, bend = {head.x + 1.1, head.y, head.z};
     double m = scene_view_scale(&y->view, foot);
     struct point f = scene_view_project(&y->view, foot), b = scene_view_project(&y->view, bend),
                  h = scene_view_project(&y->view, head);
@@ -780,7 +780,6 @@ void yard_set_draw(const struct yard *y, struct canvas *c, uint8_t *glow)
     set_draw_hills(y, c, 170, 13, COLOUR(112, 134, 118), COLOUR(132, 148, 118), set_salt(y, 8));
     set_draw_trees(y, c);
     set_draw_road(y, c);
-    set_draw_street_lamp(y, c);
     set_draw_asphalt(y, c);
     set_draw_markings(y, c);
     set_draw_fire_lane(y, c);

@@ -95,9 +95,13 @@ static void yard_sky_at(const struct yard *y, double t_s, struct yard_sky *s)
 
 /* ---- people, animals, things ---------------------------------------------------------------------------------------------- */
 
+/* The most that can be there at once: each incident and each object with who brings it and who takes it away; the dog and two birds. */
+_Static_assert(YARD_MAX_TRAFFIC + 2 * YARD_STAGE_NOW * 3 + YARD_N_PEOPLE + 3 <= SCENE_MAX_THINGS, "room for all actors");
+
 static struct yard_actor *actor_new(struct yard_moment *m)
 {
-    return m->n_actors < SCENE_MAX_THINGS ? &m->actor[m->n_actors] : NULL;
+    assert(m->n_actors < SCENE_MAX_THINGS);
+    return &m->actor[m->n_actors];
 }
 
 static int id_of(int base, uint64_t round)
@@ -118,7 +122,7 @@ static void person_add(const struct yard *y, const struct yard_walk *w, double T
     struct yard_actor *a = actor_new(m);
     m->gate_open = fmax(m->gate_open, yard_walk_gate(y, w, T));
     struct yard_actor at = {0};
-    if (!a || !yard_walk_at(w, T, 1.5, &at))
+    if (!yard_walk_at(w, T, 1.5, &at))
         return;
     at.type = SCENE_PERSON;
     at.colour = clothes(w->look);
@@ -135,7 +139,7 @@ static void vehicles_add(const struct yard *y, double T, struct yard_moment *m)
         yard_traffic_get(y, i, T, &v);
         m->gate_open = fmax(m->gate_open, v.gate_open);
         struct yard_actor *a = actor_new(m);
-        if (!v.is_there || !a)
+        if (!v.is_there)
             continue;
         v.actor.has_lights = v.is_moving && (m->sky.day < 0.7 || m->sky.fog > 0.3 || m->sky.rain > 0.3);
         double bay_x = y->bay_x + i * y->bay_pitch_m;
@@ -166,7 +170,7 @@ static void incident_add(const struct yard *y, const struct yard_incident *n, do
         person_add(y, &n->fetcher, T, id + 2, m);
     }
     struct yard_actor *a = actor_new(m);
-    if (!is_now || !a)
+    if (!is_now)
         return;
     double turn = (double)(n->look & 0xffff) / 65536;
     *a = (struct yard_actor){.type = n->type, .colour = n->colour, .id = id, .at = n->at, .size = 1, .look = n->look};
@@ -197,7 +201,7 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
     uint64_t round;
     yard_plan_dog(g, T, &w, &round);
     struct yard_actor *a = actor_new(m), at = {0};
-    if (a && yard_walk_at(&w, T, 0.8, &at)) {
+    if (yard_walk_at(&w, T, 0.8, &at)) {
         at.type = SCENE_DOG;
         at.colour = coats[rng_at(w.look, OF_COAT) % 3];
         at.id = id_of(ID_DOG, round);
@@ -207,7 +211,7 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
     yard_plan_bird(g, T, &w, &round);
     a = actor_new(m);
     const double fly_s = 2.6, up_m = 3.4, off_m = 9;
-    if (a && w.is_there && T >= w.from_s - fly_s && T < w.to_s + fly_s) {
+    if (w.is_there && T >= w.from_s - fly_s && T < w.to_s + fly_s) {
         at = (struct yard_actor){.size = 1, .look = w.look};
         bool is_landing = T < w.from_s;
         double at_s = fmin(fmax(T, w.from_s), w.to_s - 1e-3);
@@ -228,7 +232,7 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
     double tau = T - (double)round * 40 - 10, z = 12 + 8 * yard_draw_at(y, OF_FLIGHT, round, 1);
     double reach = 0.66 * z + 3, s = tau * 5 - reach;
     a = actor_new(m);
-    if (a && yard_draw_at(y, OF_FLIGHT, round, 0) < 0.22 && tau > 0 && s < reach) {
+    if (yard_draw_at(y, OF_FLIGHT, round, 0) < 0.22 && tau > 0 && s < reach) {
         double side = yard_draw_at(y, OF_FLIGHT, round, 2) < 0.5 ? 1 : -1;
         double up = 2 + 1.6 * yard_draw_at(y, OF_FLIGHT, round, 3) + 0.3 * draw_sin(tau / 3);
         at = (struct yard_actor){.type = SCENE_BIRD, .size = 1, .id = id_of(ID_FLIGHT, round)};
@@ -248,7 +252,7 @@ void yard_at(const struct yard *y, double t_s, struct yard_moment *m)
     struct yard_stage stage;
     yard_stage_init(&stage, y, T);
     vehicles_add(y, T, m);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < YARD_STAGE_NOW; i++) {
         incident_add(y, &stage.incident[i], T, id_of(ID_INCIDENT, (uint64_t)(stage.first_window + i)), m);
         incident_add(y, &stage.object[i], T, id_of(ID_OBJECT, (uint64_t)(stage.first_object + i)), m);
     }

@@ -151,6 +151,48 @@ static void nothing_collides(void **state)
     assert_true(n_moving > 500 && n_gate > 20 && n_walking > 2000);
 }
 
+static double distance_m(const struct yard_actor *a, const struct yard_actor *b)
+{
+    return hypot(a->at.x - b->at.x, a->at.z - b->at.z);
+}
+
+/* How near b may come to a that lies, burns, smokes or stands there; 0: it is nothing of the kind, or the two belong together. */
+static double keeps_off_m(const struct yard_actor *a, const struct yard_actor *b)
+{
+    bool is_hazard = a->type == SCENE_FIRE || a->type == SCENE_SMOKE || a->pose == SCENE_LYING;
+    bool is_object = a->type == SCENE_BOX || a->type == SCENE_BAG, is_left = b->type == SCENE_BOX || b->type == SCENE_BAG;
+    bool is_own = is_object && (b->id == a->id + 1 || b->id == a->id + 2); /* who brings it, who takes it away */
+    /* walks are looked at every 0.8 s, in which a person goes 1.2 m: so nearer than 1.5 and 0.9 m in between */
+    if (is_hazard)
+        return is_left || b->pose == SCENE_LYING ? 1.45 : b->type == SCENE_PERSON ? 1.3 : 0;
+    return is_object && !is_own && b->type == SCENE_PERSON ? 0.6 : 0;
+}
+
+/* Nobody lies in a bag, no box stands in a fire, and who walks goes around them, also who belongs to another incident. */
+static void incidents_keep_clear_of_each_other(void **state)
+{
+    int n = 0, n_objects = 0;
+    for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
+        struct yard y;
+        yard_init(&y, seed, 341, 192);
+        for (int i = 0; i < 400; i++) {
+            struct yard_moment m;
+            yard_at(&y, i * 3.0, &m);
+            for (int k = 0; k < m.n_actors; k++)
+                for (int j = 0; j < m.n_actors; j++) {
+                    const struct yard_actor *a = &m.actor[k], *b = &m.actor[j];
+                    double least_m = j == k ? 0 : keeps_off_m(a, b);
+                    n += least_m > 0;
+                    n_objects += least_m > 0 && (b->type == SCENE_BOX || b->type == SCENE_BAG);
+                    if (distance_m(a, b) < least_m)
+                        fail_msg("seed %d, t %d: a %s (%d) is %.2f m from a %s (%d)", (int)seed, i * 3,
+                                 scene_type_name(b->type), b->id, distance_m(a, b), scene_type_name(a->type), a->id);
+                }
+        }
+    }
+    assert_true(n > 800 && n_objects > 40);
+}
+
 /* Bays count as taken while a vehicle stands in them. */
 static void bays(void **state)
 {
@@ -192,8 +234,13 @@ static void places(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pure), cmocka_unit_test(any_time), cmocka_unit_test(nobody_jumps), cmocka_unit_test(nothing_collides),
-        cmocka_unit_test(bays), cmocka_unit_test(places),
+        cmocka_unit_test(pure),
+        cmocka_unit_test(any_time),
+        cmocka_unit_test(nobody_jumps),
+        cmocka_unit_test(nothing_collides),
+        cmocka_unit_test(incidents_keep_clear_of_each_other),
+        cmocka_unit_test(bays),
+        cmocka_unit_test(places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
