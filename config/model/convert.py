@@ -84,15 +84,20 @@ class Checkpoint:
             header = json.loads(data[8 : 8 + n].tobytes())
         except ValueError as e:
             raise ConvertError(f"{path}: no safetensors header of {n} bytes: {e}") from e
+        if not isinstance(header, dict):
+            raise ConvertError(f"{path}: the safetensors header is no object")
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            begin, end = entry["data_offsets"]
+            try:
+                dtype, shape, (begin, end) = entry["dtype"], tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
+            except (KeyError, TypeError, ValueError) as e:
+                raise ConvertError(f"{path}: the header's entry of {name} is not one: dtype, shape and two data_offsets are expected") from e
             if name in self.left:
                 raise ConvertError(f"{path}: {name} is there twice")
-            if entry["dtype"] not in WIDEN:
-                raise ConvertError(f"{path}: {name} has type {entry['dtype']}, expected one of {', '.join(WIDEN)}")
-            self.left[name] = (entry["dtype"], tuple(entry["shape"]), data[8 + n + begin : 8 + n + end])
+            if dtype not in WIDEN:
+                raise ConvertError(f"{path}: {name} has type {dtype}, expected one of {', '.join(WIDEN)}")
+            self.left[name] = (dtype, shape, data[8 + n + begin : 8 + n + end])
 
     def __contains__(self, name):
         return name in self.left
@@ -212,9 +217,7 @@ class Gguf:
             "quantization_version": ("u32", 2),
         })
 
-    def write(self, path):
-        """The whole file or none of it."""
-        part = Path(f"{path}.part")
+    def write(self, part):
         with open(part, "wb") as f:
             f.write(struct.pack("<4sIQQ", b"GGUF", 3, len(self.tensors), len(self.keys)) + b"".join(self.keys))
             offset = 0
@@ -224,7 +227,6 @@ class Gguf:
             for data in itertools.chain([b""], (t[3] for t in self.tensors)):  # the first one: the gap behind the header
                 f.write(data)
                 f.write(bytes(-f.tell() % ALIGNMENT))
-        os.replace(part, path)
 
 
 def size_label(n):
@@ -519,8 +521,15 @@ def convert(folder, out, vision_out, kind, vision_kind):
     a.add("tokenizer.chat_template", "str", chat_template(c, settings))
     b.add_all("clip", {"has_vision_encoder": ("bool", True), "projector_type": ("str", "qwen3vl_merger"), "use_gelu": ("bool", True)})
     b.add_all("clip.vision", vision.keys())
-    a.write(out)
-    b.write(vision_out)
+    parts = [Path(f"{path}.part") for path in (out, vision_out)]
+    try:
+        for gguf, part in zip((a, b), parts):
+            gguf.write(part)
+        for part, path in zip(parts, (out, vision_out)):
+            os.replace(part, path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
     return a, b
 
 

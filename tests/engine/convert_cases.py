@@ -152,7 +152,24 @@ def refuse(model, folder):
         except convert.ConvertError:
             continue
         sys.exit(f"a safetensors file of {cut} bytes was not refused")
-    print(len(CASES) + 4)
+    for header in ([], {"x": 1}, {"x": {"dtype": "F32", "shape": [1]}}, {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}, {"x": {"dtype": "F32", "shape": "ab", "data_offsets": [0, 4]}}):
+        raw = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(4))
+        try:
+            convert.convert(folder, *out, "f32", "f32")
+        except convert.ConvertError:
+            continue
+        sys.exit(f"a safetensors header {header} was not refused")
+    write(folder, config, tensors, words, pictures)
+    try:  # the second file cannot be written: there is no first one either
+        convert.convert(folder, out[0], folder / "nowhere" / "mmproj.gguf", "f32", "f32")
+    except OSError:
+        pass
+    else:
+        sys.exit("a folder that is not there was not refused")
+    if out[0].exists() or list(out[0].parent.glob("*.part")):
+        sys.exit("one file was written without the other")
+    print(len(CASES) + 10)
 
 
 if __name__ == "__main__":

@@ -317,7 +317,7 @@ static void broken_checkpoints_are_refused(void **state)
     need_numpy();
     char folder[300];
     snprintf(folder, sizeof folder, "%s/broken", test_temp_dir());
-    run_python(PROGRAM_ARGS("-B", "tests/engine/convert_cases.py", "refuse", "dense2", folder), "24\n");
+    run_python(PROGRAM_ARGS("-B", "tests/engine/convert_cases.py", "refuse", "dense2", folder), "30\n");
 }
 
 int main(void)
