@@ -5,14 +5,17 @@
 #include "tests/support/test.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
+#include "base/rng.h"
 #include "engine/engine.h"
 #include "pipeline/codec.h"
+#include "pipeline/frame.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/source.h"
 #include "tests/support/camera_rig.h"
 
 /* Frames of a source, drawn one after the other. */
@@ -51,6 +54,13 @@ static void film_close(struct film *f)
     free(f->rgb);
 }
 
+static void need_h264(void)
+{
+    struct err err = {0};
+    if (codec_loop_check(&err) != 0)
+        skip_because("%s", err.text);
+}
+
 static double psnr_db(const uint8_t *a, const uint8_t *b, size_t n)
 {
     double sum = 0;
@@ -64,6 +74,7 @@ static double psnr_db(const uint8_t *a, const uint8_t *b, size_t n)
 /* 20 pictures in, 20 out, each its own and none before it; truth untouched; worse where it is told to be worse. */
 static void marks_of_compression(void **state)
 {
+    need_h264();
     struct film plain = film_open(SCENE), coded = film_open(SCENE "&codec=h264"),
                 poor = film_open(SCENE "&codec=h264&quality=40");
     double sum = 0, sum_poor = 0, sum_other = 0;
@@ -99,6 +110,7 @@ static void colours_stay(void **state)
     enum { W = 96, H = 64 };
     static const uint8_t colours[][3] = {{255, 255, 255}, {0, 0, 0},     {128, 128, 128}, {200, 30, 30},
                                          {30, 160, 40},   {30, 40, 200}, {220, 200, 40},  {16, 235, 128}};
+    need_h264();
     struct codec_loop *loop = NULL;
     struct err err = {0};
     uint8_t rgb[W * H * 3];
@@ -117,6 +129,7 @@ static void colours_stay(void **state)
 /* Two runs agree; and from a key frame on it makes no difference what was drawn before. */
 static void deterministic(void **state)
 {
+    need_h264();
     struct film a = film_open(SCENE "&codec=h264"), b = film_open(SCENE "&codec=h264");
     struct pl_synth_info info;
     pl_synth_get_info(a.synth, &info);
@@ -145,6 +158,7 @@ static void deterministic(void **state)
 static void odd_sizes(void **state)
 {
     enum { W = 321, H = 181, STRIDE = W * 3 + 7 };
+    need_h264();
     struct film plain = film_open("synth:yard?seed=7&size=321x181"),
                 coded = film_open("synth:yard?seed=7&size=321x181&codec=h264");
     uint8_t *wide = malloc(STRIDE * H);
@@ -177,6 +191,7 @@ static void all_sizes_and_rates(void **state)
     static const char *const sources[] = {
         "synth:yard?size=64x48&fps=0.1&codec=h264", "synth:yard?size=65x49&fps=120&codec=h264",
         "synth:yard?size=3840x2160&fps=29.97&codec=h264&quality=18", "synth:yard?size=64x2160&fps=12.5&codec=h264&quality=40"};
+    need_h264();
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
         struct film f = film_open(sources[i]);
         for (uint64_t k = 0; k < 2; k++)
@@ -187,6 +202,7 @@ static void all_sizes_and_rates(void **state)
 
 static void as_a_camera(void **state)
 {
+    need_h264();
     struct pl_camera *cam = rig_open_source("synth:yard?seed=7&size=320x180&fps=20&codec=h264");
     const uint64_t want = 5;
     rig_wait(cam, true, rig_has_frames, &want, "5 frames");
@@ -198,6 +214,107 @@ static void as_a_camera(void **state)
     assert_int_equal(s.restarts, 0);
     pl_frame_unref(frame);
     pl_camera_close(cam);
+}
+
+/* A synthetic camera under the supervisor's hands. */
+struct hands {
+    struct url url;
+    struct source_settings settings;
+    struct source *source;
+    struct frame_pool *pool;
+};
+
+static void hands_open(struct hands *h, const char *source, double max_fps)
+{
+    struct err err = {0};
+    assert_ok(source_parse(source, &h->url, &err), &err);
+    h->settings = (struct source_settings){.url = &h->url, .max_pixels = 1 << 20, .max_fps = max_fps};
+    assert_ok(source_synth_ops.open(&h->settings, &h->source, &err), &err);
+    assert_ok(frame_pool_open(2, h->url.width_px * h->url.height_px, &h->pool, &err), &err);
+}
+
+static struct source_info hands_wait(struct hands *h)
+{
+    struct source_info info;
+    struct err err = {0};
+    assert_int_equal(source_synth_ops.wait(h->source, INT64_MAX, &err), SOURCE_FRAME);
+    source_synth_ops.get_info(h->source, &info);
+    return info;
+}
+
+static void hands_close(struct hands *h)
+{
+    assert_true(source_synth_ops.close(h->source));
+    frame_pool_close(h->pool);
+}
+
+#define SMALL "synth:yard?seed=7&size=64x48&fps=5&codec=h264"
+
+/*
+ * 5 a second of which every third number is drawn: 0, 3, ... 57; the first behind each multiple of 10 stands alone. What is counted as a key frame looks as if nothing had
+ * been before it, and nothing else does; who only listens, as a probe does, hears of the same.
+ */
+static void key_frames_are_counted(void **state)
+{
+    need_h264();
+    struct hands camera, probe;
+    struct err err = {0};
+    struct source_info info = {0};
+    uint64_t n_keys = 0;
+    hands_open(&camera, SMALL "&pace=fast", 2);
+    hands_open(&probe, SMALL "&pace=fast", 2);
+    for (uint64_t n = 1; n <= 20; n++) {
+        const uint64_t i_frame = (n - 1) * 3;
+        hands_wait(&camera);
+        struct pl_frame *frame = frame_pool_take(camera.pool);
+        assert_ok(source_synth_ops.fill(camera.source, frame, &err), &err);
+        struct film alone = film_open(SMALL);
+        n_keys += memcmp(film_draw(&alone, i_frame), frame->image.plane[0], alone.n_bytes) == 0;
+        film_close(&alone);
+        pl_frame_unref(frame);
+        source_synth_ops.get_info(camera.source, &info);
+        assert_int_equal(info.coded_frames, n);
+        assert_int_equal(info.key_frames, n_keys);
+        const struct source_info heard = hands_wait(&probe);
+        assert_true(heard.coded_frames == n && heard.key_frames == n_keys && heard.gop_frames == info.gop_frames);
+    }
+    assert_int_equal(n_keys, 6); /* 0, 12, 21, 30, 42, 51 */
+    assert_int_equal(info.gop_frames, 4);
+    assert_int_equal(info.gop_ns, INT64_C(2400000000));
+    for (int i = 0; i < 5; i++) /* pictures that nobody had room for went through no codec */
+        info = hands_wait(&camera);
+    assert_int_equal(info.coded_frames, 20);
+    assert_int_equal(info.key_frames, 6);
+    hands_close(&camera);
+    hands_close(&probe);
+}
+
+/* Seldom a frame: key frames lie two seconds apart, or as near as that gets. */
+static void slow_rates(void **state)
+{
+    static const struct {
+        const char *source;
+        int key_frames;
+    } rates[] = {{"synth:yard?size=64x48&codec=h264&fps=0.1", 1},
+                 {"synth:yard?size=64x48&codec=h264&fps=0.5", 1},
+                 {"synth:yard?size=64x48&codec=h264&fps=1", 2},
+                 {"synth:yard?size=64x48&codec=h264&fps=1.1", 2},
+                 {"synth:yard?size=64x48&codec=h264&fps=29.97", 60}};
+    need_h264();
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        struct pl_synth_info info;
+        struct film f = film_open(rates[i].source);
+        pl_synth_get_info(f.synth, &info);
+        assert_int_equal(info.key_frames, rates[i].key_frames);
+        film_close(&f);
+    }
+}
+
+static int list_as_built(void **state)
+{
+    (void)state;
+    codec_set_encoders(NULL);
+    return 0;
 }
 
 static void no_encoder(void **state)
@@ -212,9 +329,10 @@ static void no_encoder(void **state)
     assert_err(pl_source_check("synth:yard?codec=h264", &err), ERR_UNSUPPORTED, &err, "no H.264 encoder");
     err_clear(&err);
     assert_ok(pl_source_check("synth:yard?codec=none", &err), &err);
-    codec_set_encoders(NULL);
-    assert_ok(pl_source_check("synth:yard?codec=h264", &err), &err);
     assert_null(synth);
+    codec_set_encoders(NULL);
+    need_h264();
+    assert_ok(pl_source_check("synth:yard?codec=h264", &err), &err);
 }
 
 /* ---- PNG ---------------------------------------------------------------------------------------------------------------- */
@@ -222,13 +340,12 @@ static void no_encoder(void **state)
 static void pictures_come_back(void **state)
 {
     enum { W = 37, H = 23, STRIDE = W * 3 + 5 };
-    char path[400], part[420];
+    char path[400];
     static uint8_t pixels[STRIDE * H];
     struct image_view view = {
         .format = IMAGE_RGB24, .width_px = W, .height_px = H, .plane = {pixels}, .stride_bytes = {STRIDE}};
     struct err err = {0};
     snprintf(path, sizeof path, "%s/a.png", test_temp_dir());
-    snprintf(part, sizeof part, "%s.part", path);
     for (int round = 0; round < 2; round++) { /* the second replaces the first */
         for (size_t i = 0; i < sizeof pixels; i++)
             pixels[i] = (uint8_t)(i * 2654435761u >> (13 + round));
@@ -239,33 +356,37 @@ static void pictures_come_back(void **state)
         for (int y = 0; y < H; y++)
             assert_memory_equal(back.view.plane[0] + (size_t)y * back.view.stride_bytes[0], pixels + y * STRIDE, W * 3);
         en_picture_free(&back);
-        assert_int_equal(access(part, F_OK), -1);
     }
 }
 
+/* What base/file says is told with the path; tests/base/test_file.c has the rest. */
 static void pictures_that_cannot_be_written(void **state)
 {
-    static uint8_t pixels[8 * 8 * 3];
-    struct image_view view = {.format = IMAGE_RGB24, .width_px = 8, .height_px = 8, .plane = {pixels}, .stride_bytes = {24}};
+    enum { W = 64, H = 64 };
+    static uint8_t pixels[W * H * 3];
+    struct image_view view = {.format = IMAGE_RGB24, .width_px = W, .height_px = H, .plane = {pixels}, .stride_bytes = {W * 3}};
     struct err err = {0};
-    char path[400], part[420];
+    struct rlimit before;
+    char path[400];
+    size_t n;
+    for (size_t i = 0; i < sizeof pixels; i++) /* nothing to compress */
+        pixels[i] = (uint8_t)rng_at(1, i);
     assert_err(pl_picture_write("/nonexistent/folder/a.png", &view, &err), ERR_NOT_FOUND, &err,
                "/nonexistent/folder/a.png: No such");
     err_clear(&err);
-    snprintf(path, sizeof path, "%s/taken.png", test_temp_dir()); /* a folder of that name: what was written beside goes */
-    assert_int_equal(mkdir(path, 0700), 0);
-    assert_err(pl_picture_write(path, &view, &err), ERR_IO, &err, "taken.png: Is a directory");
-    snprintf(part, sizeof part, "%s.part", path);
-    assert_int_equal(access(part, F_OK), -1);
+    snprintf(path, sizeof path, "%s/full.png", test_temp_dir());
+    test_write_text(path, "old");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){2000, before.rlim_max}), 0);
+    const int rc = pl_picture_write(path, &view, &err);
+    setrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, handler);
+    assert_err(rc, ERR_IO, &err, "full.png: File too large");
+    char *old = test_read_file(path, &n);
+    assert_string_equal(old, "old");
+    free(old);
     err_clear(&err);
-    if (access("/dev/full", W_OK) == 0) {
-        snprintf(path, sizeof path, "%s/full.png", test_temp_dir());
-        snprintf(part, sizeof part, "%s.part", path);
-        assert_int_equal(symlink("/dev/full", part), 0);
-        assert_err(pl_picture_write(path, &view, &err), ERR_IO, &err, "full.png: No space left");
-        assert_int_equal(access(path, F_OK), -1);
-        err_clear(&err);
-    }
     view.format = IMAGE_GRAY8;
     assert_err(pl_picture_write(path, &view, &err), ERR_UNSUPPORTED, &err, "only RGB");
 }
@@ -279,7 +400,9 @@ int main(void)
         cmocka_unit_test(odd_sizes),
         cmocka_unit_test(all_sizes_and_rates),
         cmocka_unit_test(as_a_camera),
-        cmocka_unit_test(no_encoder),
+        cmocka_unit_test(key_frames_are_counted),
+        cmocka_unit_test(slow_rates),
+        cmocka_unit_test_teardown(no_encoder, list_as_built),
         cmocka_unit_test(pictures_come_back),
         cmocka_unit_test(pictures_that_cannot_be_written),
     };
