@@ -1,13 +1,24 @@
 /*
  * eval_model - how often the shipped model is right: rendered scenes that it was never trained on, asked through the engine as the daemon and its rules ask.
  *
- *   eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--threads N] [--batch N] [--codec h264] [--json FILE]
+ *   eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--words N] [--pairs N] [--kv q8_0|f16|f32] [--codec h264 [--quality N]]
+ *              [--threads N] [--batch N] [--json FILE] [--require]
  *
- * Each scene is one frame of 640x360 of a yard of its own seed at a time of its own; seeds of training and evaluation come from streams that share
- * nothing. Asked are the default schema's observation with the daemon's own words, and N yes/no questions (schema {"enum":["yes","no"]}); the score of a
- * question is the probability of "yes", the area under the curve is that of all questions together.
+ * Each scene is one frame of 640x360 of a yard of its own seed at a time of its own; seeds of training and evaluation come from streams that share nothing.
+ * Asked are the default schema's observation with the daemon's own words, `questions` yes/no questions (schema {"enum":["yes","no"]}) and `words` questions for a
+ * word a scene, and of the first `pairs` scenes what changed since a frame some time before, both as free text. Right is what equals the truth's own words.
+ *
+ * Of the yes/no questions that a scene allows those are asked that were asked least so far: every topic about alike often, and as often where it is so as where it is
+ * not, as far as the scenes have both. Otherwise one would be right most of the time without looking: there is no fire. The score of a question is the
+ * probability of "yes"; the area under the curve is that of all questions together. What one who only knows the wordings would reach stands below the table.
+ *
+ * --codec: every picture goes through an encoder, as the second of two frames half a second apart. --json: what was seen of each scene, and every wrong answer, a line
+ * each. --require: status 1 where all scenes together are below what a shipped model must reach (`limits`).
  */
+#include <assert.h>
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,34 +30,38 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "engine/engine.h"
+#include "pipeline/codec.h"
 #include "pipeline/scene.h"
 #include "pipeline/scene_words.h"
+#include "tools/tally.h"
 
 #define WIDTH_PX      640
 #define HEIGHT_PX     360
 #define SCENE_SEED    UINT64_C(0x5ca1ab1e0ddba11) /* of the stream that evaluation's scenes come from */
 #define MAX_QUESTIONS 16
 #define MAX_BATCH     64
+#define MAX_TOPICS    64
+#define ASK_CHANGE    "What changed?"
+#define CODEC_STEP_S  0.5
 
 enum row { ROW_ALL, ROW_DAY, ROW_DUSK, ROW_NIGHT, ROW_CLEAR, ROW_RAIN, ROW_FOG, N_ROWS };
-enum column { COL_PEOPLE, COL_VEHICLES, COL_ANIMALS, COL_HAZARD, COL_SUMMARY, N_COLUMNS };
 
 static const char *const row_names[N_ROWS] = {"all", "day", "dusk", "night", "clear", "rain", "fog"};
-static const char *const column_names[N_COLUMNS] = {"people", "vehicles", "animals", "hazard", "summary"};
+static const char *const column_names[TALLY_COLUMNS] = {"people", "vehicles", "animals", "hazard", "summary"};
 
-struct verdict {
-    double p;
-    bool is_yes;
-    uint8_t rows; /* bit per row */
-    int topic;
-};
+/* Parts of one: what --require asks of all scenes together. */
+static const struct {
+    double observation[TALLY_COLUMNS], yes_no, area;
+} limits = {{0.95, 0.95, 0.93, 0.98, 0}, 0.97, 0.99};
+
+enum kind { KIND_OBSERVATION, KIND_YES_NO, KIND_WORD, KIND_CHANGE };
 
 struct asked {
-    uint64_t id;
+    enum kind kind;
     int scene;
-    int question; /* -1: the observation */
-    struct scene_question words;
-    struct scene_truth truth;
+    struct scene_question words; /* KIND_YES_NO, KIND_WORD; of KIND_CHANGE the words alone */
+    char change[SCENE_SUMMARY_MAX + 1];
+    struct scene_truth truth; /* of the later picture */
     bool is_free;
 };
 
@@ -54,17 +69,21 @@ struct eval {
     struct en_options options;
     struct en_engine *engine;
     struct en_schema *observation, *yes_no;
+    struct codec_loop *codec;
     char *system;
-    int n_scenes, n_questions;
+    int n_scenes, n_questions, n_words, n_pairs, quality;
+    bool has_codec, is_required;
     uint64_t seed;
     FILE *json;
     struct asked asked[MAX_BATCH];
-    int n_right[N_ROWS][N_COLUMNS], n[N_ROWS];
-    int n_q[N_ROWS], n_q_right[N_ROWS];
-    int *topic_n, *topic_right;
-    struct verdict *verdicts;
-    int n_verdicts;
-    int64_t observation_ns;
+    int n_asked[MAX_TOPICS][2]; /* [topic][is_so]: yes/no questions so far */
+    int n[N_ROWS], n_right[N_ROWS][TALLY_COLUMNS];
+    int n_word[N_ROWS], n_word_right[N_ROWS], topic_word[MAX_TOPICS], topic_word_right[MAX_TOPICS];
+    int n_change[N_ROWS], n_change_right[N_ROWS], n_moves_right, n_nothing;
+    struct tally_verdict *verdicts, *blind;
+    int n_verdicts, n_at_odds;
+    int64_t steps_ns;
+    int n_jobs;
 };
 
 static uint8_t rows_of(const struct scene_truth *t)
@@ -72,72 +91,90 @@ static uint8_t rows_of(const struct scene_truth *t)
     return (uint8_t)(1 << ROW_ALL | 1 << (ROW_DAY + (int)t->light) | 1 << (ROW_CLEAR + (int)t->weather));
 }
 
-static bool is_number(const json_t *answer, const char *key, int expected)
+/* One more in every row of the table that the frame belongs to. */
+static void count(const struct scene_truth *t, bool is_right, int n[N_ROWS], int n_right[N_ROWS])
 {
-    const json_t *v = json_object_get(answer, key);
-    return json_is_integer(v) && json_integer_value(v) == expected;
+    for (int row = 0; row < N_ROWS; row++)
+        if (rows_of(t) >> row & 1) {
+            n[row]++;
+            n_right[row] += is_right;
+        }
 }
 
-static bool is_text(const json_t *answer, const char *key, const char *expected)
+static void write_line(struct eval *e, json_t *line)
 {
-    const char *v = json_string_value(json_object_get(answer, key));
-    return v && strcmp(v, expected) == 0;
+    json_dumpf(line, e->json, JSON_COMPACT);
+    fputc('\n', e->json);
+    json_decref(line);
 }
 
 static void judge_observation(struct eval *e, const struct asked *a, const struct en_result *r)
 {
     char summary[SCENE_SUMMARY_MAX + 1];
     const struct scene_truth *t = &a->truth;
-    scene_words_summary(t, summary);
+    bool right[TALLY_COLUMNS];
     json_t *answer = json_loads(r->text, 0, NULL);
-    const bool right[N_COLUMNS] = {is_number(answer, "people", t->people), is_number(answer, "vehicles", t->vehicles),
-                                   is_number(answer, "animals", t->animals),
-                                   is_text(answer, "hazard", scene_hazard_name(t->hazard)),
-                                   is_text(answer, "summary", summary)};
+    tally_observation(answer, t, right);
     for (int row = 0; row < N_ROWS; row++) {
         if (!(rows_of(t) >> row & 1))
             continue;
         e->n[row]++;
-        for (int c = 0; c < N_COLUMNS; c++)
+        for (int c = 0; c < TALLY_COLUMNS; c++)
             e->n_right[row][c] += right[c];
     }
-    e->observation_ns += r->timing.vision_ns + r->timing.prefill_ns + r->timing.decode_ns;
-    if (e->json) {
-        json_t *line =
-            json_pack("{s:i,s:I,s:f,s:O,s:s,s:[i,i,i],s:s,s:s,s:s}", "scene", a->scene, "seed",
-                      (json_int_t)(rng_at(e->seed, 2 * (uint64_t)a->scene) >> 16), "t_s", t->t_s, "answer", answer, "truth",
-                      summary, "counts", t->people, t->vehicles, t->animals, "hazard", scene_hazard_name(t->hazard), "light",
-                      scene_light_name(t->light), "weather", scene_weather_name(t->weather));
-        json_dumpf(line, e->json, JSON_COMPACT);
-        fputc('\n', e->json);
-        json_decref(line);
-    }
+    scene_words_summary(t, summary);
+    if (e->json)
+        write_line(e, json_pack("{s:i,s:I,s:f,s:O?,s:s,s:[i,i,i],s:s,s:s,s:s}", "scene", a->scene, "seed",
+                                (json_int_t)(rng_at(e->seed, 2 * (uint64_t)a->scene) >> 16), "t_s", t->t_s, "answer", answer,
+                                "truth", summary, "counts", t->people, t->vehicles, t->animals, "hazard",
+                                scene_hazard_name(t->hazard), "light", scene_light_name(t->light), "weather",
+                                scene_weather_name(t->weather)));
     json_decref(answer);
 }
 
-static void judge_question(struct eval *e, const struct asked *a, const struct en_result *r)
+/* Errors: ERR_STATE, the answer or its score is not there: that is no wrong answer, but a fault of the engine. */
+static int judge_yes_no(struct eval *e, const struct asked *a, const struct en_result *r, struct err *err)
 {
-    struct verdict *v = &e->verdicts[e->n_verdicts++];
-    *v = (struct verdict){.is_yes = strcmp(a->words.answer, "yes") == 0, .rows = rows_of(&a->truth), .topic = a->words.topic};
-    for (int32_t i = 0; i < r->n_scores && i < 1; i++)
-        for (int32_t k = 0; k < r->scores[i].n; k++)
-            if (strcmp(r->scores[i].names[k], "yes") == 0)
-                v->p = r->scores[i].p[k];
-    const bool is_right = (v->p > 0.5) == v->is_yes;
-    e->topic_n[v->topic]++;
-    e->topic_right[v->topic] += is_right;
-    for (int row = 0; row < N_ROWS; row++)
-        if (v->rows >> row & 1) {
-            e->n_q[row]++;
-            e->n_q_right[row] += is_right;
-        }
-    if (e->json && !is_right) {
-        json_t *line =
-            json_pack("{s:i,s:s,s:s,s:f}", "scene", a->scene, "ask", a->words.ask, "truth", a->words.answer, "p_yes", v->p);
-        json_dumpf(line, e->json, JSON_COMPACT);
-        fputc('\n', e->json);
-        json_decref(line);
+    const int said = tally_said(r->text);
+    int yes = -1;
+    for (int32_t k = 0; r->n_scores == 1 && k < r->scores[0].n; k++)
+        if (strcmp(r->scores[0].names[k], "yes") == 0)
+            yes = k;
+    if (said < 0 || yes < 0)
+        return err_set(err, ERR_STATE, "\"%s\" was answered by %s with %d scores: expected \"yes\" or \"no\" and one score",
+                       a->words.ask, r->text, (int)r->n_scores);
+    struct tally_verdict *v = &e->verdicts[e->n_verdicts++];
+    *v = (struct tally_verdict){.p = r->scores[0].p[yes],
+                                .is_yes = strcmp(a->words.answer, "yes") == 0,
+                                .said_yes = said,
+                                .rows = rows_of(&a->truth),
+                                .topic = a->words.topic,
+                                .scene = a->scene,
+                                .wording = rng_hash(a->words.ask, strlen(a->words.ask))};
+    e->n_at_odds += (v->p > 0.5) != v->said_yes;
+    if (e->json && v->is_yes != v->said_yes)
+        write_line(
+            e, json_pack("{s:i,s:s,s:s,s:f}", "scene", a->scene, "ask", a->words.ask, "truth", a->words.answer, "p_yes", v->p));
+    return 0;
+}
+
+static void judge_free(struct eval *e, const struct asked *a, const struct en_result *r)
+{
+    const char *expected = a->kind == KIND_WORD ? a->words.answer : a->change;
+    const bool is_right = strcmp(r->text, expected) == 0;
+    if (a->kind == KIND_WORD) {
+        count(&a->truth, is_right, e->n_word, e->n_word_right);
+        e->topic_word[a->words.topic]++;
+        e->topic_word_right[a->words.topic] += is_right;
+    } else {
+        const struct tally_moves said = tally_moves(r->text), is = tally_moves(a->change);
+        count(&a->truth, is_right, e->n_change, e->n_change_right);
+        e->n_moves_right += memcmp(&said, &is, sizeof is) == 0;
+        e->n_nothing += strcmp(a->change, "Nothing has changed.") == 0;
     }
+    if (e->json && !is_right)
+        write_line(e,
+                   json_pack("{s:i,s:s,s:s,s:s}", "scene", a->scene, "ask", a->words.ask, "truth", expected, "said", r->text));
 }
 
 /* Step until a result is there, and judge it. */
@@ -147,27 +184,31 @@ static int collect(struct eval *e, struct err *err)
     struct en_result *r;
     while (!(r = en_take_result(e->engine))) {
         bool busy = true;
+        const int64_t from_ns = clock_now_ns();
         const int rc = en_step(e->engine, &permit, &busy, err);
+        e->steps_ns += clock_now_ns() - from_ns;
         if (rc != 0)
             return rc;
     }
     int rc = 0;
-    if (r->finish != EN_FINISH_STOP) {
+    struct asked *a = &e->asked[r->tag];
+    const bool is_text = a->kind == KIND_WORD || a->kind == KIND_CHANGE; /* which may be too long: a wrong answer */
+    if (r->finish != EN_FINISH_STOP && !(is_text && r->finish == EN_FINISH_LENGTH))
         rc = err_set(err, ERR_STATE, "a job did not finish: %s", r->error.text);
-    } else {
-        struct asked *a = &e->asked[r->tag];
-        if (a->question < 0)
-            judge_observation(e, a, r);
-        else
-            judge_question(e, a, r);
-        a->is_free = true;
-    }
+    else if (is_text)
+        judge_free(e, a, r);
+    else if (a->kind == KIND_YES_NO)
+        rc = judge_yes_no(e, a, r, err);
+    else
+        judge_observation(e, a, r);
+    a->is_free = true;
+    e->n_jobs++;
     en_result_free(r);
     return rc;
 }
 
-static int ask(struct eval *e, const struct image_view *view, int i_scene, int question, const struct scene_question *words,
-               const struct scene_truth *truth, struct err *err)
+/* Ask about one picture, or two (KIND_CHANGE). `what` is copied. */
+static int ask(struct eval *e, const struct image_view views[2], const struct asked *what, struct err *err)
 {
     struct asked *a = NULL;
     for (;;) {
@@ -180,92 +221,235 @@ static int ask(struct eval *e, const struct image_view *view, int i_scene, int q
         if (rc != 0)
             return rc;
     }
-    *a = (struct asked){.scene = i_scene, .question = question, .truth = *truth};
-    if (words)
-        a->words = *words;
+    *a = *what;
+    a->is_free = false;
+    const bool is_watch = a->kind == KIND_OBSERVATION, is_pair = a->kind == KIND_CHANGE;
     const struct en_part system = {.text = e->system};
-    const struct en_part user[] = {{.view = view}, {.text = words ? words->ask : WORKER_ASK}};
-    const struct en_message messages[] = {{EN_SYSTEM, &system, 1}, {EN_USER, user, 2}};
+    const struct en_part user[] = {{.view = &views[0]}, {.view = &views[1]}, {.text = is_watch ? WORKER_ASK : a->words.ask}};
+    const struct en_message messages[] = {{EN_SYSTEM, &system, 1}, {EN_USER, is_pair ? user : user + 1, is_pair ? 3 : 2}};
     const struct en_job job = {
-        .messages = words ? messages + 1 : messages,
-        .n_messages = words ? 1 : 2,
-        .schema = words ? e->yes_no : e->observation,
+        .messages = is_watch ? messages : messages + 1,
+        .n_messages = is_watch ? 2 : 1,
+        .schema = is_watch                 ? e->observation
+                  : a->kind == KIND_YES_NO ? e->yes_no
+                                           : NULL,
         .sampling = {.top_p = 1},
-        .max_tokens = words ? 16 : 200,
+        .max_tokens = is_watch || is_pair ? 200 : 16,
         .tag = (uint64_t)(a - e->asked),
     };
-    return en_submit(e->engine, &job, &a->id, err);
+    uint64_t id;
+    return en_submit(e->engine, &job, &id, err);
 }
 
-static int ask_scene(struct eval *e, int i, struct err *err)
+/* A frame as a camera gives it. */
+static int draw(struct eval *e, struct scene *scene, uint64_t i_frame, double t_s, uint8_t *rgb, struct scene_truth *ret_truth,
+                struct err *err)
 {
-    static uint8_t rgb[WIDTH_PX * HEIGHT_PX * 3];
-    const struct image_view view = {
-        .format = IMAGE_RGB24, .width_px = WIDTH_PX, .height_px = HEIGHT_PX, .plane = {rgb}, .stride_bytes = {WIDTH_PX * 3}};
-    struct rng r = {rng_at(e->seed, 2 * (uint64_t)i + 1), 0};
-    struct scene *scene = NULL;
-    struct scene_truth truth;
-    int rc = scene_open("yard", rng_at(e->seed, 2 * (uint64_t)i) >> 16, WIDTH_PX, HEIGHT_PX, &scene, err);
-    if (rc != 0)
-        return rc;
-    const double t_s = rng_unit(&r) * 86400;
-    scene_draw(scene, rng_next(&r) >> 32, t_s, rgb, WIDTH_PX * 3, &truth);
-    scene_close(scene);
-    rc = ask(e, &view, i, -1, NULL, &truth, err);
-    for (int q = 0, tries = 0; rc == 0 && q < e->n_questions && tries < 64; tries++) {
-        struct scene_question words;
-        if (!scene_words_question(&truth, (int)rng_below(&r, (uint64_t)scene_words_topics()), rng_next(&r), &words) ||
-            words.kind != SCENE_ANSWER_YES_NO)
-            continue;
-        rc = ask(e, &view, i, q++, &words, &truth, err);
+    int rc = 0;
+    if (e->codec) {
+        scene_draw(scene, i_frame - 1, t_s - CODEC_STEP_S, rgb, WIDTH_PX * 3, NULL);
+        rc = codec_loop_run(e->codec, true, rgb, WIDTH_PX * 3, err);
+    }
+    scene_draw(scene, i_frame, t_s, rgb, WIDTH_PX * 3, ret_truth);
+    if (rc == 0 && e->codec)
+        rc = codec_loop_run(e->codec, false, rgb, WIDTH_PX * 3, err);
+    return rc;
+}
+
+/* Those questions of the kind that were asked least so far; words are taken as they come. */
+static int ask_questions(struct eval *e, const struct image_view views[2], struct asked what, int n, struct rng *r,
+                         struct err *err)
+{
+    struct scene_question can[MAX_TOPICS];
+    const bool is_yes_no = what.kind == KIND_YES_NO;
+    int n_can = 0, rc = 0;
+    for (int t = 0; t < scene_words_topics(); t++) {
+        const uint64_t seed = rng_next(r), place = rng_below(r, (uint64_t)n_can + 1);
+        struct scene_question q;
+        if (scene_words_question(&what.truth, t, seed, &q) && (q.kind == SCENE_ANSWER_YES_NO) == is_yes_no) {
+            can[n_can++] = can[place]; /* shuffled */
+            can[place] = q;
+        }
+    }
+    for (int i = 0; rc == 0 && i < n && i < n_can; i++) {
+        int least = i;
+        for (int k = i + 1; is_yes_no && k < n_can; k++)
+            if (e->n_asked[can[k].topic][can[k].is_so] < e->n_asked[can[least].topic][can[least].is_so])
+                least = k;
+        what.words = can[least];
+        can[least] = can[i];
+        e->n_asked[what.words.topic][what.words.is_so]++;
+        rc = ask(e, views, &what, err);
     }
     return rc;
 }
 
-static int by_p(const void *a, const void *b)
+static int ask_scene(struct eval *e, int i, struct err *err)
 {
-    const double x = ((const struct verdict *)a)->p, y = ((const struct verdict *)b)->p;
-    return (x > y) - (x < y);
-}
-
-/* Area under the ROC curve of a row's verdicts, which are sorted by p: the share of (yes, no) pairs that are in order, ties counting half. */
-static double area(const struct eval *e, int row)
-{
-    double yes = 0, no = 0, below = 0;
-    for (int i = 0; i < e->n_verdicts;) {
-        double y = 0, n = 0;
-        const double p = e->verdicts[i].p;
-        for (; i < e->n_verdicts && e->verdicts[i].p == p; i++)
-            if (e->verdicts[i].rows >> row & 1)
-                *(e->verdicts[i].is_yes ? &y : &n) += 1;
-        below += y * (no + n / 2);
-        yes += y;
-        no += n;
+    static uint8_t rgb[2][WIDTH_PX * HEIGHT_PX * 3]; /* the earlier picture, and the one that is asked about */
+    struct image_view views[2];
+    for (int k = 0; k < 2; k++)
+        views[k] = (struct image_view){.format = IMAGE_RGB24,
+                                       .width_px = WIDTH_PX,
+                                       .height_px = HEIGHT_PX,
+                                       .plane = {rgb[k]},
+                                       .stride_bytes = {WIDTH_PX * 3}};
+    struct rng r = {rng_at(e->seed, 2 * (uint64_t)i + 1), 0};
+    struct scene *scene = NULL;
+    struct scene_truth before;
+    struct asked what = {.scene = i};
+    int rc = scene_open("yard", rng_at(e->seed, 2 * (uint64_t)i) >> 16, WIDTH_PX, HEIGHT_PX, &scene, err);
+    if (rc != 0)
+        return rc;
+    const double t_s = rng_unit(&r) * 86400;
+    const uint64_t i_frame = rng_next(&r) >> 32;
+    rc = draw(e, scene, i_frame, t_s, rgb[1], &what.truth, err);
+    if (rc == 0)
+        rc = ask(e, views, &what, err);
+    what.kind = KIND_YES_NO;
+    if (rc == 0)
+        rc = ask_questions(e, views, what, e->n_questions, &r, err);
+    what.kind = KIND_WORD;
+    if (rc == 0)
+        rc = ask_questions(e, views, what, e->n_words, &r, err);
+    if (rc == 0 && i < e->n_pairs) { /* seconds to some minutes apart */
+        double ago_s = 300;
+        for (int k = 0; k < 3; k++)
+            ago_s *= rng_unit(&r);
+        rc = draw(e, scene, i_frame / 2, t_s - 2 - ago_s, rgb[0], &before, err);
+        what.kind = KIND_CHANGE;
+        snprintf(what.words.ask, sizeof what.words.ask, "%s", ASK_CHANGE);
+        if (rc == 0) {
+            scene_words_change(&before, &what.truth, what.change);
+            rc = ask(e, views, &what, err);
+        }
     }
-    return yes > 0 && no > 0 ? below / (yes * no) : 0.0;
+    scene_close(scene);
+    return rc;
 }
 
-static void print_table(struct eval *e)
+/* ---- what comes out ----------------------------------------------------------------------------------------------------- */
+
+static void print_share(int n_right, int n)
 {
-    qsort(e->verdicts, (size_t)e->n_verdicts, sizeof *e->verdicts, by_p);
+    if (n > 0)
+        printf(" %.1f %% |", 100.0 * n_right / n);
+    else
+        printf(" - |");
+}
+
+static void print_area(double area)
+{
+    if (area >= 0)
+        printf(" %.4f |", area);
+    else
+        printf(" - |");
+}
+
+/* Right of all verdicts of a row. */
+static int count_right(const struct tally_verdict *v, int n, int row, int *ret_n)
+{
+    int right[2];
+    *ret_n = tally_count(v, n, row, TALLY_ANY, false, &right[0]) + tally_count(v, n, row, TALLY_ANY, true, &right[1]);
+    return right[0] + right[1];
+}
+
+static void print_table(const struct eval *e)
+{
     printf("| scenes | n |");
-    for (int c = 0; c < N_COLUMNS; c++)
+    for (int c = 0; c < TALLY_COLUMNS; c++)
         printf(" %s |", column_names[c]);
-    printf(" yes/no | AUC |\n|---|---|---|---|---|---|---|---|---|\n");
+    printf(" yes/no | AUC | words | changes |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int row = 0; row < N_ROWS; row++) {
+        int n;
         if (e->n[row] == 0)
             continue;
         printf("| %s | %d |", row_names[row], e->n[row]);
-        for (int c = 0; c < N_COLUMNS; c++)
-            printf(" %.1f %% |", 100.0 * e->n_right[row][c] / e->n[row]);
-        printf(" %.1f %% | %.4f |\n", e->n_q[row] ? 100.0 * e->n_q_right[row] / e->n_q[row] : 0.0, area(e, row));
+        for (int c = 0; c < TALLY_COLUMNS; c++)
+            print_share(e->n_right[row][c], e->n[row]);
+        const int n_right = count_right(e->verdicts, e->n_verdicts, row, &n);
+        print_share(n_right, n);
+        print_area(tally_area(e->verdicts, e->n_verdicts, row, TALLY_ANY));
+        print_share(e->n_word_right[row], e->n_word[row]);
+        print_share(e->n_change_right[row], e->n_change[row]);
+        printf("\n");
     }
-    printf("\n%d questions; by topic:", e->n_verdicts);
-    for (int t = 0; t < scene_words_topics(); t++)
-        if (e->topic_n[t])
-            printf(" %s %.1f,", scene_words_topic_name(t), 100.0 * e->topic_right[t] / e->topic_n[t]);
-    printf("\nan observation takes %.0f ms of the engine\n", (double)e->observation_ns / 1e6 / e->n[ROW_ALL]);
 }
+
+static void print_topics(const struct eval *e)
+{
+    double sum = 0;
+    int n_areas = 0;
+    printf("\n| question | n | yes | right | right where yes | right where no | AUC |\n|---|---|---|---|---|---|---|\n");
+    for (int t = 0; t < scene_words_topics(); t++) {
+        int right[2];
+        const int no = tally_count(e->verdicts, e->n_verdicts, TALLY_ANY, t, false, &right[0]);
+        const int yes = tally_count(e->verdicts, e->n_verdicts, TALLY_ANY, t, true, &right[1]);
+        const double area = tally_area(e->verdicts, e->n_verdicts, TALLY_ANY, t);
+        if (no + yes > 0) {
+            printf("| %s | %d |", scene_words_topic_name(t), no + yes);
+            print_share(yes, no + yes);
+            print_share(right[0] + right[1], no + yes);
+            print_share(right[1], yes);
+            print_share(right[0], no);
+            print_area(area);
+            printf("\n");
+        } else if (e->topic_word[t] > 0) {
+            printf("| %s | %d | - |", scene_words_topic_name(t), e->topic_word[t]);
+            print_share(e->topic_word_right[t], e->topic_word[t]);
+            printf(" - | - | - |\n");
+        }
+        if (area >= 0) {
+            sum += area;
+            n_areas++;
+        }
+    }
+    if (n_areas > 0)
+        printf("\nAUC of a topic: %.4f in the mean of %d topics\n", sum / n_areas, n_areas);
+}
+
+static void print_rest(const struct eval *e)
+{
+    if (e->n_verdicts > 0) {
+        int n;
+        const int n_right = count_right(e->blind, e->n_verdicts, TALLY_ANY, &n);
+        const double area = tally_area(e->blind, e->n_verdicts, TALLY_ANY, TALLY_ANY);
+        printf("without looking, from the wording alone: %.1f %%, AUC %.4f\n", 100.0 * n_right / n, area >= 0 ? area : 0.5);
+        printf("answer and score are at odds in %d of %d\n", e->n_at_odds, n);
+    }
+    if (e->n_change[ROW_ALL] > 0)
+        printf("%d pairs: who came and left, by class and number, is right in %.1f %%; without looking (\"Nothing has "
+               "changed.\"): %.1f %%\n",
+               e->n_change[ROW_ALL], 100.0 * e->n_moves_right / e->n_change[ROW_ALL],
+               100.0 * e->n_nothing / e->n_change[ROW_ALL]);
+    printf("%d jobs, %d at a time, %.0f ms of the engine a job: observations, questions and pairs alike\n", e->n_jobs,
+           e->options.batch, (double)e->steps_ns / 1e6 / e->n_jobs);
+}
+
+/* What falls short of the limits; true: nothing does. */
+static bool is_enough(const struct eval *e)
+{
+    bool is = true;
+    int n;
+    const int n_right = count_right(e->verdicts, e->n_verdicts, ROW_ALL, &n);
+    const double area = tally_area(e->verdicts, e->n_verdicts, ROW_ALL, TALLY_ANY);
+    for (int c = 0; c < TALLY_COLUMNS; c++)
+        if (e->n_right[ROW_ALL][c] < limits.observation[c] * e->n[ROW_ALL]) {
+            printf("required: %s %.1f %%\n", column_names[c], 100 * limits.observation[c]);
+            is = false;
+        }
+    if (n == 0 || n_right < limits.yes_no * n) {
+        printf("required: yes/no %.1f %%\n", 100 * limits.yes_no);
+        is = false;
+    }
+    if (area < limits.area) {
+        printf("required: AUC %.4f\n", limits.area);
+        is = false;
+    }
+    return is;
+}
+
+/* ---- the run ------------------------------------------------------------------------------------------------------------ */
 
 static int run(struct eval *e, struct err *err)
 {
@@ -275,15 +459,18 @@ static int run(struct eval *e, struct err *err)
     int rc = en_schema_compile(config_default_schema, strlen(config_default_schema), &e->observation, err);
     if (rc == 0)
         rc = en_schema_compile(yes_no, strlen(yes_no), &e->yes_no, err);
+    if (rc == 0 && e->has_codec)
+        rc = codec_loop_open(WIDTH_PX, HEIGHT_PX, 1 / CODEC_STEP_S, e->quality, &e->codec, err);
     if (rc == 0)
         rc = en_open(&e->options, &e->engine, err);
     if (rc != 0)
         return rc;
+    assert(scene_words_topics() <= MAX_TOPICS);
+    const size_t most = (size_t)e->n_scenes * (size_t)e->n_questions + 1;
     e->system = worker_system_text(&camera);
-    e->verdicts = calloc((size_t)e->n_scenes * (size_t)(e->n_questions + 1), sizeof *e->verdicts);
-    e->topic_n = calloc((size_t)scene_words_topics(), sizeof *e->topic_n);
-    e->topic_right = calloc((size_t)scene_words_topics(), sizeof *e->topic_right);
-    if (!e->system || !e->verdicts || !e->topic_n || !e->topic_right)
+    e->verdicts = calloc(most, sizeof *e->verdicts);
+    e->blind = calloc(most, sizeof *e->blind);
+    if (!e->system || !e->verdicts || !e->blind)
         return err_set(err, ERR_NOMEM, "out of memory");
     for (int i = 0; i < MAX_BATCH; i++)
         e->asked[i].is_free = true;
@@ -294,51 +481,105 @@ static int run(struct eval *e, struct err *err)
     }
     while (rc == 0 && en_pending(e->engine) > 0)
         rc = collect(e, err);
-    if (rc == 0)
-        print_table(e);
-    return rc;
+    if (rc != 0)
+        return rc;
+    tally_sort(e->verdicts, e->n_verdicts);
+    tally_blind(e->verdicts, e->n_verdicts, e->blind);
+    tally_sort(e->blind, e->n_verdicts);
+    print_table(e);
+    print_topics(e);
+    print_rest(e);
+    return 0;
+}
+
+/* A whole number from `min` to `max`. */
+static bool is_number(const char *text, long min, long max, long *ret_n)
+{
+    char *end;
+    errno = 0;
+    const long n = strtol(text, &end, 10);
+    if (errno || !isdigit((unsigned char)*text) || *end || n < min || n > max)
+        return false;
+    *ret_n = n;
+    return true;
+}
+
+static bool take_kv(const char *value, enum en_kv *ret_kv)
+{
+    static const char *const names[] = {[EN_KV_F16] = "f16", [EN_KV_Q8_0] = "q8_0", [EN_KV_F32] = "f32"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(value, names[i]) == 0) {
+            *ret_kv = (enum en_kv)i;
+            return true;
+        }
+    return false;
 }
 
 static int parse(int argc, char **argv, struct eval *e, const char **ret_json)
 {
-    for (int i = 1; i < argc; i += 2) {
-        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+    long n = 0;
+    bool has_quality = false, has_pairs = false;
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        if (strcmp(name, "--require") == 0) {
+            e->is_required = true;
+            continue;
+        }
+        const char *value = argv[++i];
         if (!value)
             return -1;
-        const long n = strtol(value, NULL, 10);
-        if (strcmp(name, "-m") == 0)
+        if (strcmp(name, "-m") == 0) {
             e->options.model_path = value;
-        else if (strcmp(name, "-v") == 0)
+        } else if (strcmp(name, "-v") == 0) {
             e->options.vision_path = value;
-        else if (strcmp(name, "--json") == 0)
+        } else if (strcmp(name, "--json") == 0) {
             *ret_json = value;
-        else if (strcmp(name, "--scenes") == 0 && n > 0)
+        } else if (strcmp(name, "--kv") == 0 && take_kv(value, &e->options.kv)) {
+        } else if (strcmp(name, "--codec") == 0 && strcmp(value, "h264") == 0) {
+            e->has_codec = true;
+        } else if (strcmp(name, "--quality") == 0 && is_number(value, CODEC_QUALITY_MIN, CODEC_QUALITY_MAX, &n)) {
+            e->quality = (int)n;
+            has_quality = true;
+        } else if (strcmp(name, "--scenes") == 0 && is_number(value, 1, 1000000, &n)) {
             e->n_scenes = (int)n;
-        else if (strcmp(name, "--questions") == 0 && n >= 0 && n <= MAX_QUESTIONS)
+        } else if (strcmp(name, "--questions") == 0 && is_number(value, 0, MAX_QUESTIONS, &n)) {
             e->n_questions = (int)n;
-        else if (strcmp(name, "--seed") == 0)
+        } else if (strcmp(name, "--words") == 0 && is_number(value, 0, MAX_QUESTIONS, &n)) {
+            e->n_words = (int)n;
+        } else if (strcmp(name, "--pairs") == 0 && is_number(value, 0, 1000000, &n)) {
+            e->n_pairs = (int)n;
+            has_pairs = true;
+        } else if (strcmp(name, "--seed") == 0 && is_number(value, 0, LONG_MAX, &n)) {
             e->seed = rng_at(SCENE_SEED, (uint64_t)n);
-        else if (strcmp(name, "--threads") == 0)
+        } else if (strcmp(name, "--threads") == 0 && is_number(value, 0, 4096, &n)) {
             e->options.threads = (int)n;
-        else if (strcmp(name, "--batch") == 0 && n > 0 && n <= MAX_BATCH)
+        } else if (strcmp(name, "--batch") == 0 && is_number(value, 1, MAX_BATCH, &n)) {
             e->options.batch = e->options.sessions = (int)n;
-        else
+        } else {
             return -1;
+        }
     }
-    return e->options.model_path && e->options.vision_path ? 0 : -1;
+    if (!has_pairs)
+        e->n_pairs = e->n_scenes / 4;
+    return e->options.model_path && e->options.vision_path && (!has_quality || e->has_codec) ? 0 : -1;
 }
 
 int main(int argc, char **argv)
 {
+    /* the daemon's own defaults, as far as they touch what is answered */
     static struct eval e = {.n_scenes = 2000,
                             .n_questions = 4,
-                            .options = {.context_tokens = 1024, .sessions = 8, .batch = 8, .kv = EN_KV_F16, .device = "auto"}};
+                            .n_words = 1,
+                            .quality = CODEC_QUALITY_DEFAULT,
+                            .seed = SCENE_SEED,
+                            .options = {.context_tokens = 1024, .sessions = 8, .batch = 8, .kv = EN_KV_Q8_0, .device = "auto"}};
     const char *json = NULL;
     struct err err = {0};
-    e.seed = SCENE_SEED;
     if (parse(argc, argv, &e, &json) != 0) {
-        fprintf(stderr, "usage: eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--threads N] [--batch "
-                        "N] [--json FILE]\n");
+        fprintf(stderr,
+                "usage: eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--words N] [--pairs N]\n"
+                "                  [--kv q8_0|f16|f32] [--codec h264 [--quality N]] [--threads N] [--batch N] [--json FILE] "
+                "[--require]\n");
         return 64;
     }
     if (json && !(e.json = fopen(json, "we"))) {
@@ -348,14 +589,17 @@ int main(int argc, char **argv)
     const int rc = run(&e, &err);
     if (rc != 0)
         fprintf(stderr, "eval_model: %s\n", err.text);
+    int status = rc != 0 ? 70 : e.is_required && !is_enough(&e) ? 1 : 0;
+    if (e.json && (ferror(e.json) | fclose(e.json)) != 0) {
+        perror(json);
+        status = 74;
+    }
     en_schema_unref(e.observation);
     en_schema_unref(e.yes_no);
     en_close(e.engine);
+    codec_loop_close(e.codec);
     free(e.system);
     free(e.verdicts);
-    free(e.topic_n);
-    free(e.topic_right);
-    if (e.json)
-        fclose(e.json);
-    return rc != 0 ? 70 : 0;
+    free(e.blind);
+    return status;
 }
