@@ -232,18 +232,21 @@ lines:
 	@rc=0; for f in $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh'); do n=$$(wc -l < $$f); [ $$n -le 1000 ] || { echo "$$f: $$n lines, 1000 is the most"; rc=1; }; done; \
 	 [ $$rc -eq 0 ] && echo "lines: no file over 1,000"; exit $$rc
 
-# The recipe of the shipped model: seeded, goes on where it stopped; config/model/README.md says what it needs.
+# The recipe of the shipped model: seeded, goes on where it stopped; config/model/requirements.txt says what it needs.
 MODEL_OUT ?= $(O)/model
 HERON_PYTHON ?= python3
-model: deps                         ## train the shipped model anew (torch; a GPU for minutes, two CPU cores for a day)
+model: deps                         ## train the shipped model anew (torch; a GPU for minutes, two CPU cores for half a day)
 	$(again) $(O)/tools/lessons
 	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT)
+	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type f32 --out $(MODEL_OUT)/heron-f32.gguf --vision $(MODEL_OUT)/mmproj-heron-f32.gguf
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out config/model/heron.gguf --vision config/model/mmproj-heron.gguf
 
 EVAL_SCENES ?= 2000
-eval-model: deps                    ## how often the shipped model is right on EVAL_SCENES rendered scenes that it was never trained on
+EVAL_MODEL  ?= config/model/heron.gguf
+EVAL_VISION ?= config/model/mmproj-heron.gguf
+eval-model: deps                    ## how often the shipped model (or EVAL_MODEL with EVAL_VISION) is right on EVAL_SCENES rendered scenes that it was never trained on
 	$(again) $(O)/tools/eval_model
-	@$(O)/tools/eval_model -m config/model/heron.gguf -v config/model/mmproj-heron.gguf --scenes $(EVAL_SCENES)
+	@$(O)/tools/eval_model -m $(EVAL_MODEL) -v $(EVAL_VISION) --scenes $(EVAL_SCENES)
 
 bench: deps                         ## prefill and decode of synthetic 0.8B shapes against the memory's read bandwidth
 	$(again) $(O)/heron
