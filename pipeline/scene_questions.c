@@ -78,14 +78,14 @@ static bool reply_gate(const struct scene_truth *truth, struct rng *rng, struct 
 {
     ret->is_yes = truth->is_gate_open;
     snprintf(ret->word, sizeof ret->word, "%s", truth->is_gate_open ? "open" : "closed");
-    return true;
+    return truth->has_gate;
 }
 
 static bool reply_dock(const struct scene_truth *truth, struct rng *rng, struct reply *ret)
 {
     ret->is_yes = truth->is_dock_open;
     snprintf(ret->word, sizeof ret->word, "%s", truth->is_dock_open ? "open" : "closed");
-    return true;
+    return truth->has_dock;
 }
 
 static bool reply_night(const struct scene_truth *truth, struct rng *rng, struct reply *ret)

@@ -105,15 +105,18 @@ size_t scene_truth_print(const struct scene_truth *truth, char *out, size_t out_
     struct text t = {out, out_bytes, 0};
     if (out_bytes)
         out[0] = 0;
-    if (!text_add(
-            &t, 2,
-            "{\"scene\":\"%s\",\"frame\":%llu,\"t_s\":%.3f,\"width\":%d,\"height\":%d,\"light\":\"%s\",\"weather\":\"%s\","
-            "\"gate\":\"%s\",\"dock\":\"%s\",\"bays\":%d,\"bays_free\":%d,\"people\":%d,\"vehicles\":%d,\"animals\":%d,"
-            "\"hazard\":\"%s\",\"things\":[",
-            truth->scene, (unsigned long long)truth->i_frame, truth->t_s, truth->width_px, truth->height_px,
-            scene_light_name(truth->light), scene_weather_name(truth->weather), truth->is_gate_open ? "open" : "closed",
-            truth->is_dock_open ? "open" : "closed", truth->n_bays, truth->n_bays_free, truth->people, truth->vehicles,
-            truth->animals, scene_hazard_name(truth->hazard)))
+    char gate[48], dock[48], bays[48] = "";
+    word_print(gate, "gate", !truth->has_gate ? "" : truth->is_gate_open ? "open" : "closed");
+    word_print(dock, "dock", !truth->has_dock ? "" : truth->is_dock_open ? "open" : "closed");
+    if (truth->n_bays > 0)
+        snprintf(bays, sizeof bays, ",\"bays\":%d,\"bays_free\":%d", truth->n_bays, truth->n_bays_free);
+    if (!text_add(&t, 2,
+                  "{\"scene\":\"%s\",\"frame\":%llu,\"t_s\":%.3f,\"width\":%d,\"height\":%d,\"light\":\"%s\",\"weather\":\"%s\""
+                  "%s%s%s,\"people\":%d,\"vehicles\":%d,\"animals\":%d,"
+                  "\"hazard\":\"%s\",\"things\":[",
+                  truth->scene, (unsigned long long)truth->i_frame, truth->t_s, truth->width_px, truth->height_px,
+                  scene_light_name(truth->light), scene_weather_name(truth->weather), gate, dock, bays, truth->people,
+                  truth->vehicles, truth->animals, scene_hazard_name(truth->hazard)))
         return 0;
     double w = truth->width_px, h = truth->height_px;
     for (int i = 0; i < truth->n_things; i++) {

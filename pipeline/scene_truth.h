@@ -108,8 +108,13 @@ struct scene_truth {
     int width_px, height_px;
     enum scene_light light;
     enum scene_weather weather;
+    /*
+     * What always stands there counts when at least SCENE_MIN_VISIBLE of it lies in the picture (narrow pictures cut the sides off), whatever stands before it: the gate's
+     * and the dock's opening, each bay. In pictures of 3:2 and wider up to 2:1 all of it does.
+     */
+    bool has_gate, has_dock;
     bool is_gate_open, is_dock_open; /* at least half */
-    int n_bays, n_bays_free;         /* a bay with a vehicle in it, driving in or out, is not free; seen or not */
+    int n_bays, n_bays_free;         /* a bay with a vehicle in it, driving in or out, is not free */
     enum scene_hazard hazard;
     int people, vehicles, animals; /* how many of the things below */
     int n_things;
@@ -131,7 +136,7 @@ enum scene_class scene_class_of(enum scene_type type);
  * The truth as one line of JSON:
  * {"scene","frame","t_s","width","height","light","weather","gate":"open|closed","dock":...,"bays","bays_free","people","vehicles","animals","hazard",
  *  "things":[{"type","id","colour","pose","place","box":[x0,y0,x1,y1],"visible"}]}
- * Boxes are in shares of the picture; colour and pose are left out where there is none. Things are left out at the end where the buffer is full, the counts
+ * Boxes are in shares of the picture; colour and pose are left out where there is none, gate, dock and both of bays where they are not in the picture. Things are left out at the end where the buffer is full, the counts
  * are not. Returns the bytes written without the terminator.
  */
 size_t scene_truth_print(const struct scene_truth *truth, char *out, size_t out_bytes);

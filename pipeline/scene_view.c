@@ -51,6 +51,47 @@ double scene_view_horizon(const struct scene_view *v)
     return v->cy - v->focal_px * v->pitch_sin / v->pitch_cos;
 }
 
+/* What of a convex polygon lies where side * (x or y) <= side * limit. Returns how many points; one more than before at most. */
+static int view_cut(const struct point *p, int n, bool is_y, double side, double limit, struct point *ret)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++) {
+        struct point a = p[i], b = p[(i + 1) % n];
+        double out_a = side * ((is_y ? a.y : a.x) - limit), out_b = side * ((is_y ? b.y : b.x) - limit);
+        if (out_a <= 0)
+            ret[m++] = a;
+        if ((out_a < 0 && out_b > 0) || (out_a > 0 && out_b < 0)) {
+            double k = out_a / (out_a - out_b);
+            ret[m++] = (struct point){a.x + (b.x - a.x) * k, a.y + (b.y - a.y) * k};
+        }
+    }
+    return m;
+}
+
+static double view_area(const struct point *p, int n)
+{
+    double twice = 0;
+    for (int i = 0; i < n; i++) {
+        struct point a = p[i], b = p[(i + 1) % n];
+        twice += a.x * b.y - b.x * a.y;
+    }
+    return fabs(twice) / 2;
+}
+
+double scene_view_share(const struct scene_view *v, const struct vec *p, int n, int width_px, int height_px)
+{
+    assert(n >= 3 && n <= DRAW_MAX_POINTS - 4);
+    struct point a[DRAW_MAX_POINTS] = {0}, b[DRAW_MAX_POINTS];
+    for (int i = 0; i < n; i++)
+        a[i] = scene_view_project(v, p[i]);
+    double whole = view_area(a, n);
+    int m = view_cut(a, n, false, 1, width_px, b);
+    m = view_cut(b, m, false, -1, 0, a);
+    m = view_cut(a, m, true, 1, height_px, b);
+    m = view_cut(b, m, true, -1, 0, a);
+    return whole > 0 ? view_area(a, m) / whole : 0;
+}
+
 void scene_view_polygon(const struct scene_view *v, struct canvas *c, const struct vec *p, int n, struct colour colour)
 {
     assert(n <= DRAW_MAX_POINTS);

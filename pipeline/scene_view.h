@@ -32,6 +32,9 @@ double scene_view_scale(const struct scene_view *v, struct vec p);
 /* Height of the horizon in pixels from the top. */
 double scene_view_horizon(const struct scene_view *v);
 
+/* How much of a flat polygon's picture (3 <= n <= DRAW_MAX_POINTS - 4, convex, all before the camera) lies in a picture of that size: 0 to 1. */
+double scene_view_share(const struct scene_view *v, const struct vec *p, int n, int width_px, int height_px);
+
 /* A flat polygon in the world (n <= DRAW_MAX_POINTS, all before the camera); a rectangle on the ground; one that stands upright across the view. */
 void scene_view_polygon(const struct scene_view *v, struct canvas *c, const struct vec *p, int n, struct colour colour);
 void scene_view_floor(const struct scene_view *v, struct canvas *c, double x0, double z0, double x1, double z1,

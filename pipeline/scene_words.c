@@ -422,8 +422,10 @@ static struct text tell_change(const struct change *c, int tell)
         put_moved(&t, c, 1, verbs[i].class, tell, verbs[i].came_one, verbs[i].came_many);
         put_moved(&t, c, 0, verbs[i].class, tell, verbs[i].left_one, verbs[i].left_many);
     }
-    put_turned(&t, before->is_gate_open, after->is_gate_open, "the gate has opened", "the gate has closed");
-    put_turned(&t, before->is_dock_open, after->is_dock_open, "the dock door has opened", "the dock door has closed");
+    if (before->has_gate && after->has_gate)
+        put_turned(&t, before->is_gate_open, after->is_gate_open, "the gate has opened", "the gate has closed");
+    if (before->has_dock && after->has_dock)
+        put_turned(&t, before->is_dock_open, after->is_dock_open, "the dock door has opened", "the dock door has closed");
     if (t.n == 0)
         put_sentence(&t, "nothing has changed");
     return t;

@@ -19,21 +19,45 @@ struct scene_yard {
     struct yard yard;
     struct scene_lens *lens;
     struct canvas canvas;
-    uint8_t *background; /* [H, W, 3] in daylight */
-    uint8_t *glow;       /* [H, W] of the lamps that stand still */
-    uint8_t *glow_now;   /* [H, W] with those of actors */
-    uint8_t *wall;       /* [H, W] 1 where the building hides what is beyond the fence */
-    uint8_t *shown;      /* [H, W, 3] the drawn picture before the lens */
-    uint8_t *behind;     /* [H, W, 3] in the pixels of things: what was there before */
-    uint8_t *before;     /* [H, W, 3] scratch: the picture before a thing is drawn */
-    uint8_t *behind_id;  /* [H, W] in the pixels of things: which thing was there before, 0 none */
-    uint8_t *before_id;  /* [H, W] scratch: the map before a thing is drawn */
+    bool has_gate, has_dock, has_bay[YARD_MAX_BAYS]; /* in the picture */
+    uint8_t *background;                             /* [H, W, 3] in daylight */
+    uint8_t *glow;                                   /* [H, W] of the lamps that stand still */
+    uint8_t *glow_now;                               /* [H, W] with those of actors */
+    uint8_t *wall;                                   /* [H, W] 1 where the building hides what is beyond the fence */
+    uint8_t *shown;                                  /* [H, W, 3] the drawn picture before the lens */
+    uint8_t *behind;                                 /* [H, W, 3] in the pixels of things: what was there before */
+    uint8_t *before;                                 /* [H, W, 3] scratch: the picture before a thing is drawn */
+    uint8_t *behind_id;                              /* [H, W] in the pixels of things: which thing was there before, 0 none */
+    uint8_t *before_id;                              /* [H, W] scratch: the map before a thing is drawn */
 };
 
 /* Pixels x0 <= x < x1, y0 <= y < y1. */
 struct area {
     int x0, y0, x1, y1;
 };
+
+/* Whether what stands in a rectangle, upright or on the ground, counts as in the picture. */
+static bool is_in_picture(const struct scene_view *v, const struct vec p[4], int width_px, int height_px)
+{
+    return scene_view_share(v, p, 4, width_px, height_px) >= SCENE_MIN_VISIBLE;
+}
+
+static void look_for_fixtures(struct scene_yard *s, int width_px, int height_px)
+{
+    const struct yard *y = &s->yard;
+    double z = y->fence_z;
+    struct vec gate[4] = {
+        {y->gate_x0, 0, z}, {y->gate_x1, 0, z}, {y->gate_x1, YARD_GATE_TALL_M, z}, {y->gate_x0, YARD_GATE_TALL_M, z}};
+    struct vec dock[4] = {
+        {y->dock_x0, 0, z}, {y->dock_x1, 0, z}, {y->dock_x1, y->dock_tall_m, z}, {y->dock_x0, y->dock_tall_m, z}};
+    s->has_gate = is_in_picture(&y->view, gate, width_px, height_px);
+    s->has_dock = is_in_picture(&y->view, dock, width_px, height_px);
+    for (int i = 0; i < y->n_bays; i++) {
+        double x0 = y->bay_x + (i - 0.5) * y->bay_pitch_m, x1 = x0 + y->bay_pitch_m;
+        struct vec bay[4] = {{x0, 0, y->bay_z0}, {x1, 0, y->bay_z0}, {x1, 0, y->bay_z1}, {x0, 0, y->bay_z1}};
+        s->has_bay[i] = is_in_picture(&y->view, bay, width_px, height_px);
+    }
+}
 
 int scene_yard_open(uint64_t seed, int width_px, int height_px, struct scene_yard **ret_yard, struct err *err)
 {
@@ -42,6 +66,7 @@ int scene_yard_open(uint64_t seed, int width_px, int height_px, struct scene_yar
     if (!s)
         return err_set(err, ERR_NOMEM, "no memory for a scene");
     yard_init(&s->yard, seed, width_px, height_px);
+    look_for_fixtures(s, width_px, height_px);
     s->background = calloc(n_px, 3);
     s->glow = calloc(n_px, 1);
     s->glow_now = calloc(n_px, 1);
@@ -307,11 +332,15 @@ static void truth_fill(const struct scene_yard *s, const struct yard_moment *m, 
         .weather = m->sky.rain > RAIN ? SCENE_RAIN
                    : m->sky.fog > FOG ? SCENE_FOG
                                       : SCENE_CLEAR,
-        .is_gate_open = m->gate_open >= 0.5,
-        .is_dock_open = m->dock_open >= 0.5,
-        .n_bays = s->yard.n_bays,
-        .n_bays_free = m->n_bays_free,
+        .has_gate = s->has_gate,
+        .has_dock = s->has_dock,
+        .is_gate_open = s->has_gate && m->gate_open >= 0.5,
+        .is_dock_open = s->has_dock && m->dock_open >= 0.5,
     };
+    for (int i = 0; i < s->yard.n_bays; i++) {
+        truth->n_bays += s->has_bay[i];
+        truth->n_bays_free += s->has_bay[i] && !m->is_bay_taken[i];
+    }
     struct scene_thing things[SCENE_MAX_THINGS];
     things_measure(s, emit, m->n_actors, things);
     for (int i = 0; i < m->n_actors; i++) {

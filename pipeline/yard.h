@@ -20,7 +20,8 @@
 #include "pipeline/scene_truth.h"
 #include "pipeline/scene_view.h"
 
-#define YARD_MAX_BAYS 4
+#define YARD_MAX_BAYS    4
+#define YARD_GATE_TALL_M 1.84
 
 struct yard_rect {
     double x0, z0, x1, z1; /* on the ground */
@@ -78,8 +79,8 @@ struct yard_trace {
 struct yard_moment {
     double t_s;
     struct yard_sky sky;
-    double gate_open, dock_open; /* 0 .. 1 */
-    int n_bays_free;
+    double gate_open, dock_open;      /* 0 .. 1 */
+    bool is_bay_taken[YARD_MAX_BAYS]; /* by a vehicle in it, also one that drives in or out */
     int n_actors;
     struct yard_actor actor[SCENE_MAX_THINGS];
 };

@@ -728,7 +728,7 @@ void yard_set_draw_fence(const struct yard *y, struct canvas *c, double gate_ope
         double x = x0 + (x1 - x0) * i / BARS;
         scene_view_wall(v, c, x - 0.035, 0.14, x + 0.035, 1.8, zg, dark);
     }
-    scene_view_wall(v, c, x0, 1.68, x1, 1.84, zg, rust);
+    scene_view_wall(v, c, x0, 1.68, x1, YARD_GATE_TALL_M, zg, rust);
     scene_view_wall(v, c, x0, 0.92, x1, 1.02, zg, rust);
     scene_view_wall(v, c, x0, 0.1, x1, 0.26, zg, rust);
     for (int i = 0; i < 2; i++) { /* posts in yellow with a dark band; a lamp on the left one */

@@ -133,7 +133,6 @@ static void person_add(const struct yard *y, const struct yard_walk *w, double T
 
 static void vehicles_add(const struct yard *y, double T, struct yard_moment *m)
 {
-    m->n_bays_free = y->n_bays;
     for (int i = 0; i < yard_traffic_count(y); i++) {
         struct yard_vehicle v;
         yard_traffic_get(y, i, T, &v);
@@ -144,7 +143,7 @@ static void vehicles_add(const struct yard *y, double T, struct yard_moment *m)
         v.actor.has_lights = v.is_moving && (m->sky.day < 0.7 || m->sky.fog > 0.3 || m->sky.rain > 0.3);
         double bay_x = y->bay_x + i * y->bay_pitch_m;
         if (i < y->n_bays && v.actor.at.z < y->bay_z1 + 1.6 && fabs(v.actor.at.x - bay_x) < 2)
-            m->n_bays_free--;
+            m->is_bay_taken[i] = true;
         *a = v.actor;
         m->n_actors++;
     }

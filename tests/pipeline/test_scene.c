@@ -8,6 +8,7 @@
 #include "pipeline/draw.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/scene.h"
+#include "pipeline/scene_words.h"
 #include "pipeline/scene_yard.h"
 
 static struct pl_synth *synth_of(const char *source)
@@ -190,6 +191,54 @@ static void truth(void **state)
     test_free(rgb);
 }
 
+/* What a narrow picture cuts off is neither told nor asked for; in the shape that cameras have all of it is there. */
+static void only_what_the_picture_shows(void **state)
+{
+    static const struct {
+        int width_px, height_px;
+        bool has_gate, has_dock, has_bays;
+    } shapes[] = {{341, 192, true, true, true},
+                  {640, 360, true, true, true},
+                  {480, 270, true, true, true},
+                  {90, 160, false, false, false},
+                  {1280, 200, true, true, false}};
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
+        const int w = shapes[k].width_px, h = shapes[k].height_px;
+        uint8_t *rgb = test_malloc((size_t)w * (size_t)h * 3);
+        for (uint64_t seed = 1; seed <= (k == 0 ? 100 : 10); seed++) {
+            struct scene *s = NULL;
+            struct err err = {0};
+            struct scene_truth t;
+            assert_ok(scene_open("yard", seed, w, h, &s, &err), &err);
+            scene_draw(s, 0, 60, rgb, (size_t)w * 3, &t);
+            scene_close(s);
+            char text[8192];
+            assert_true(scene_truth_print(&t, text, sizeof text) > 0);
+            json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+            assert_non_null(o);
+            assert_true(t.has_gate == shapes[k].has_gate && (json_object_get(o, "gate") != NULL) == t.has_gate);
+            assert_true(t.has_dock == shapes[k].has_dock && (json_object_get(o, "dock") != NULL) == t.has_dock);
+            assert_true((json_object_get(o, "bays") != NULL) == (t.n_bays > 0));
+            assert_true((json_object_get(o, "bays_free") != NULL) == (t.n_bays > 0));
+            struct yard y;
+            yard_init(&y, seed, w, h);
+            assert_true(shapes[k].has_bays ? t.n_bays == y.n_bays : t.n_bays < y.n_bays);
+            json_decref(o);
+            for (int topic = 0; topic < scene_words_topics(); topic++) {
+                struct scene_question q;
+                const char *name = scene_words_topic_name(topic);
+                if (strncmp(name, "gate_", 5) == 0)
+                    assert_int_equal(scene_words_question(&t, topic, seed, &q), t.has_gate);
+                if (strncmp(name, "dock_", 5) == 0)
+                    assert_int_equal(scene_words_question(&t, topic, seed, &q), t.has_dock);
+                if (strcmp(name, "bay_free") == 0)
+                    assert_int_equal(scene_words_question(&t, topic, seed, &q), t.n_bays > 0);
+            }
+        }
+        test_free(rgb);
+    }
+}
+
 /* Whatever does not fit is left out at the end, and it stays JSON. */
 static void truth_in_little_room(void **state)
 {
@@ -278,7 +327,7 @@ static void hand_open(struct hand *h)
 {
     struct err err = {0};
     assert_ok(scene_yard_open(12, HAND_W, HAND_H, &h->s, &err), &err);
-    h->m = (struct yard_moment){.sky = {.day = 1, .exposure = 1}, .n_bays_free = 3};
+    h->m = (struct yard_moment){.sky = {.day = 1, .exposure = 1}};
     h->rgb = test_malloc(HAND_PX * 3);
 }
 
@@ -485,6 +534,7 @@ int main(void)
         cmocka_unit_test(deterministic),
         cmocka_unit_test(stride),
         cmocka_unit_test(truth),
+        cmocka_unit_test(only_what_the_picture_shows),
         cmocka_unit_test(truth_in_little_room),
         cmocka_unit_test(all_of_it_occurs),
         cmocka_unit_test(covered_things_do_not_count),

@@ -49,7 +49,8 @@ static struct scene_truth plausible(struct rng *r)
                                                 SCENE_WHITE, SCENE_BLACK, SCENE_VEST};
     static const enum scene_colour paints[] = {SCENE_WHITE, SCENE_BLACK, SCENE_GREY, SCENE_RED, SCENE_BLUE, SCENE_GREEN};
     static const int counts[] = {0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5};
-    struct scene_truth t = {.scene = "yard", .width_px = 341, .height_px = 192, .n_bays = 4};
+    struct scene_truth t = {
+        .scene = "yard", .width_px = 341, .height_px = 192, .has_gate = true, .has_dock = true, .n_bays = 4};
     const int n_people = counts[pick(r, 11)], n_vehicles = counts[pick(r, 11)];
     t.light = (enum scene_light)pick(r, SCENE_N_LIGHTS);
     t.weather = pick(r, 3) ? SCENE_CLEAR : (enum scene_weather)pick(r, SCENE_N_WEATHERS);
@@ -143,12 +144,12 @@ NAMES(light)
 NAMES(weather)
 
 /*
- * "night rain gate-open: person red standing gate, van white parked dock 7": light, weather, doors, "full" (no bay is free); then things from left to right with type,
+ * "night rain gate-open: person red standing gate, van white parked dock 7": light, weather, doors, "full" (no bay is free), "no-bays", "no-gate", "no-dock" (not in the picture); then things from left to right with type,
  * colour, pose, place and id in any order. What is not said is a clear day, closed, in the yard; ids count from 1.
  */
 static struct scene_truth scene(const char *words)
 {
-    struct scene_truth t = {.scene = "yard", .n_bays = 4, .n_bays_free = 2};
+    struct scene_truth t = {.scene = "yard", .has_gate = true, .has_dock = true, .n_bays = 4, .n_bays_free = 2};
     char copy[512], *things, *next = NULL;
     snprintf(copy, sizeof copy, "%s", words);
     things = strchr(copy, ':');
@@ -164,6 +165,10 @@ static struct scene_truth scene(const char *words)
             t.is_gate_open = true;
         else if (strcmp(word, "dock-open") == 0)
             t.is_dock_open = true;
+        else if (strcmp(word, "no-gate") == 0)
+            t.has_gate = false;
+        else if (strcmp(word, "no-dock") == 0)
+            t.has_dock = false;
         else if (strcmp(word, "full") == 0)
             t.n_bays_free = 0;
         else if (strcmp(word, "no-bays") == 0)

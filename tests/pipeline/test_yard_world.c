@@ -36,7 +36,8 @@ static void pure(void **state)
             yard_at(&b, 5000 - i * 13.0, &other);
             yard_at(&b, i * 61.7, &n);
             assert_int_equal(m.n_actors, n.n_actors);
-            assert_true(m.gate_open == n.gate_open && m.dock_open == n.dock_open && m.n_bays_free == n.n_bays_free);
+            assert_true(m.gate_open == n.gate_open && m.dock_open == n.dock_open &&
+                        memcmp(m.is_bay_taken, n.is_bay_taken, sizeof m.is_bay_taken) == 0);
             for (int k = 0; k < m.n_actors; k++) {
                 const struct yard_actor *p = &m.actor[k], *q = &n.actor[k];
                 assert_true(p->id == q->id && p->at.x == q->at.x && p->at.z == q->at.z && p->dx == q->dx &&
@@ -203,11 +204,19 @@ static void bays(void **state)
         for (int i = 0; i < 20; i++) {
             struct yard_moment m;
             yard_at(&y, i * 97.0, &m);
-            int n = 0;
-            for (int k = 0; k < m.n_actors; k++)
-                n += m.actor[k].pose == SCENE_PARKED && yard_place(&y, m.actor[k].type, m.actor[k].at) == SCENE_IN_BAY;
-            assert_true(n + m.n_bays_free <= y.n_bays && n + m.n_bays_free >= y.n_bays - 1); /* one may be driving in or out */
-            n_free += m.n_bays_free;
+            int n = 0, n_taken = 0;
+            for (int k = 0; k < m.n_actors; k++) {
+                if (m.actor[k].pose != SCENE_PARKED || yard_place(&y, m.actor[k].type, m.actor[k].at) != SCENE_IN_BAY)
+                    continue;
+                n++;
+                assert_true(m.is_bay_taken[(int)floor((m.actor[k].at.x - y.bay_x) / y.bay_pitch_m + 0.5)]);
+            }
+            for (int k = 0; k < YARD_MAX_BAYS; k++) {
+                n_taken += m.is_bay_taken[k];
+                assert_false(k >= y.n_bays && m.is_bay_taken[k]);
+            }
+            assert_true(n_taken == n || n_taken == n + 1); /* one may be driving in or out */
+            n_free += y.n_bays - n_taken;
             n_all += y.n_bays;
         }
     }
