@@ -9,12 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "appliance/commands.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "pipeline/pipeline.h"
 
 #define FRAMES_MAX 1000000
+#define START_MAX  1000000000000 /* 260 years at 120 a second; at any rate a double still tells two frames' times apart */
 #define PATH_BYTES 4096
 #define SOURCE_MAX 1024
 
@@ -23,9 +26,9 @@ const struct cli_command cmd_synth_command = {"synth", "SCENE --out DIR [--frame
 
 struct synth_args {
     const char *scene; /* a scene's name, with or without options behind `?`, or a whole synth: source */
-    const char *out, *size, *codec;
-    int64_t frames, start, seed, quality; /* below 0: not given */
-    double fps;                           /* NAN: not given */
+    const char *out, *size, *seed, *codec;
+    int64_t frames, start, quality; /* below 0: not given */
+    double fps;                     /* NAN: not given */
     bool has_questions;
 };
 
@@ -45,7 +48,7 @@ static int make_source(const struct synth_args *args, char source[SOURCE_MAX], s
     bool is_room = n < SOURCE_MAX;
     const struct {
         const char *key, *value;
-    } words[] = {{"size", args->size}, {"codec", args->codec}};
+    } words[] = {{"size", args->size}, {"seed", args->seed}, {"codec", args->codec}};
     for (size_t i = 0; i < sizeof words / sizeof *words && is_room; i++) {
         if (!words[i].value)
             continue;
@@ -57,15 +60,11 @@ static int make_source(const struct synth_args *args, char source[SOURCE_MAX], s
         snprintf(number, sizeof number, "%.10g", args->fps);
         is_room = add_option(source, "fps", number);
     }
-    if (is_room && args->seed >= 0) {
-        snprintf(number, sizeof number, "%lld", (long long)args->seed);
-        is_room = add_option(source, "seed", number);
-    }
     if (is_room && args->quality >= 0) {
         snprintf(number, sizeof number, "%lld", (long long)args->quality);
         is_room = add_option(source, "quality", number);
     }
-    return is_room ? 0 : err_set(err, ERR_INVAL, "the scene is longer than %d bytes", SOURCE_MAX / 2);
+    return is_room ? 0 : err_set(err, ERR_INVAL, "the scene with its options is longer than %d bytes", SOURCE_MAX - 1);
 }
 
 /* The folder is there afterwards. Returns 0 or an exit status. */
@@ -80,24 +79,39 @@ static int make_folder(const char *path)
     return cli_fail(&cmd_synth_command, EX_CANTCREAT, "cannot make the folder %s: %s", path, strerror(error));
 }
 
-/* NUMBER.png and NUMBER.json. */
+/* NUMBER.png and NUMBER.json: both or, where one cannot be written, neither. */
 static int write_frame(const char *folder, uint64_t i_frame, const struct image_view *view, const char *truth, struct err *err)
 {
-    char path[PATH_BYTES];
-    int n = snprintf(path, sizeof path, "%s/%06llu.png", folder, (unsigned long long)i_frame);
-    if (n + 1 >= (int)sizeof path)
+    char picture[PATH_BYTES], words[PATH_BYTES], *line = NULL;
+    snprintf(picture, sizeof picture, "%s/%06llu.png", folder, (unsigned long long)i_frame);
+    if (snprintf(words, sizeof words, "%s/%06llu.json", folder, (unsigned long long)i_frame) >= (int)sizeof words)
         return err_set(err, ERR_INVAL, "--out: the path is longer than %d bytes", PATH_BYTES - 32);
-    int rc = pl_picture_write(path, view, err);
-    if (rc != 0)
-        return rc;
-    char *line = NULL;
-    snprintf(path, sizeof path, "%s/%06llu.json", folder, (unsigned long long)i_frame);
-    n = asprintf(&line, "%s\n", truth);
+    const int n = asprintf(&line, "%s\n", truth);
     if (n < 0)
         return err_set(err, ERR_NOMEM, "out of memory: the truth of frame %llu", (unsigned long long)i_frame);
-    rc = file_write(path, line, (size_t)n, err);
+    int rc = pl_picture_write(picture, view, err);
+    if (rc == 0 && (rc = file_write(words, line, (size_t)n, err)) != 0) {
+        unlink(picture); /* and what may lie there is the truth of the picture that it replaced */
+        unlink(words);
+    }
     free(line);
     return rc;
+}
+
+/* A terminal hears every second how far it is. */
+static void print_progress(const struct synth_args *args, uint64_t n_written, int64_t *next_ns)
+{
+    const int64_t now = clock_now_ns();
+    if (now < *next_ns || !isatty(STDERR_FILENO))
+        return;
+    *next_ns = now + CLOCK_S;
+    fprintf(stderr, "\r%llu of %lld frames", (unsigned long long)n_written, (long long)args->frames);
+}
+
+static void end_progress(int64_t next_ns)
+{
+    if (next_ns != 0)
+        fputs("\r\033[K", stderr);
 }
 
 static int write_frames(const struct synth_args *args, struct pl_synth *synth, const struct pl_synth_info *info,
@@ -115,13 +129,17 @@ static int write_frames(const struct synth_args *args, struct pl_synth *synth, c
     const uint64_t start = (uint64_t)args->start, end = start + (uint64_t)args->frames;
     /* what the camera gives at a frame rests on those since the last key frame */
     uint64_t i = info->key_frames ? start - start % (uint64_t)info->key_frames : start;
+    int64_t next_ns = 0;
     int rc = 0;
     for (; i < end && rc == 0; i++) {
         const char *truth;
         rc = pl_synth_draw(synth, i, rgb, row_bytes, &truth, err);
         if (rc == 0 && i >= start)
             rc = write_frame(args->out, i, &view, args->has_questions ? pl_synth_describe(synth) : truth, err);
+        if (rc == 0 && i >= start)
+            print_progress(args, i - start + 1, &next_ns);
     }
+    end_progress(next_ns);
     free(rgb);
     return rc;
 }
@@ -141,12 +159,12 @@ static void print_done(const struct synth_args *args, const struct pl_synth_info
 int cmd_synth(int argc, char **argv)
 {
     const struct cli_command *self = &cmd_synth_command;
-    struct synth_args args = {.frames = 25, .seed = -1, .quality = -1, .fps = NAN};
+    struct synth_args args = {.frames = 25, .quality = -1, .fps = NAN};
     const struct cli_option options[] = {
         {"out", "o", CLI_TEXT, &args.out, 0, 0, "DIR", "the folder to write to; made where it is not there"},
         {"frames", "n", CLI_INT, &args.frames, 1, FRAMES_MAX, "N", "how many (25)"},
-        {"start", NULL, CLI_INT, &args.start, 0, INT64_MAX / 2, "N", "number of the first (0); its time is N / fps"},
-        {"seed", NULL, CLI_INT, &args.seed, 0, INT64_MAX, "N", "another world (0)"},
+        {"start", NULL, CLI_INT, &args.start, 0, START_MAX, "N", "number of the first (0); its time is N / fps"},
+        {"seed", NULL, CLI_TEXT, &args.seed, 0, 0, "N", "another world (0)"},
         {"size", NULL, CLI_TEXT, &args.size, 0, 0, "WxH", "of the pictures (640x360)"},
         {"fps", NULL, CLI_FLOAT, &args.fps, 0, 0, "X", "frames a second of the scene (5)"},
         {"codec", NULL, CLI_TEXT, &args.codec, 0, 0, "h264", "let each picture go through a real encoder and decoder"},

@@ -2,9 +2,11 @@
 #include "tests/support/test.h"
 
 #include <jansson.h>
+#include <pty.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -181,6 +183,50 @@ static void options_of_a_source(void **state)
     assert_true(test_contains(said, "seed 9, 64 x 48, 3 a second"));
     said = out_of(PROGRAM_ARGS("synth", "yard?size=64x48", "-o", folder, "-n", "1"));
     assert_true(test_contains(said, "seed 0, 64 x 48, 5 a second"));
+    /* every seed that a configuration may have */
+    said = out_of(PROGRAM_ARGS("synth", "yard?size=64x48", "--seed", "18446744073709551615", "-o", folder, "-n", "1"));
+    assert_true(test_contains(said, "seed 18446744073709551615, 64 x 48"));
+    struct pl_synth *synth = synth_of("synth:yard?size=64x48&seed=18446744073709551615");
+    json_decref(same_frame(folder, 0, synth));
+    pl_synth_close(synth);
+}
+
+/* The last number that may be asked for is drawn like any other. */
+static void far_away(void **state)
+{
+    const char *folder = test_temp_dir();
+    out_of(PROGRAM_ARGS("synth", "yard?size=64x48&fps=0.1", "-o", folder, "-n", "1", "--start", "1000000000000"));
+    struct pl_synth *synth = synth_of("synth:yard?size=64x48&fps=0.1");
+    json_decref(same_frame(folder, 1000000000000, synth));
+    pl_synth_close(synth);
+}
+
+/* Who sits before it sees that it goes on; the line is gone at the end. */
+static void on_a_terminal(void **state)
+{
+    const char *const args[] = {program_heron(), "synth", "yard?size=64x48", "-n", "3", "-o", test_temp_dir(), NULL};
+    char text[1000] = "";
+    size_t n_text = 0;
+    int terminal, slave, status;
+    assert_int_equal(openpty(&terminal, &slave, NULL, NULL, NULL), 0);
+    fflush(NULL);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(slave, STDERR_FILENO);
+        if (!freopen("/dev/null", "w", stdout))
+            _exit(126);
+        execv(args[0], (char *const *)args);
+        _exit(127);
+    }
+    close(slave);
+    for (ssize_t n; (n = read(terminal, text + n_text, sizeof text - 1 - n_text)) > 0;) /* until nobody has the other end */
+        n_text += (size_t)n;
+    close(terminal);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(test_contains(text, "\r1 of 3 frames"));
+    assert_true(n_text > 4 && strcmp(text + n_text - 4, "\r\033[K") == 0);
 }
 
 /* The codec leaves the truth alone; a frame from the middle is the one that the camera gives there. */
@@ -232,7 +278,11 @@ static void refuses(void **state)
     refused(PROGRAM_ARGS("synth", "yard", "--size", "10x10", "--out", folder), EX_USAGE, "size=10x10: expected WIDTHxHEIGHT");
     refused(PROGRAM_ARGS("synth", "yard", "--size", "64x48&seed=3", "--out", folder), EX_USAGE, "not a size");
     refused(PROGRAM_ARGS("synth", "yard", "--fps", "0", "--out", folder), EX_USAGE, "fps=0: expected a number from 0.1");
-    refused(PROGRAM_ARGS("synth", "yard", "--seed", "-1", "--out", folder), EX_USAGE, "--seed takes a whole number");
+    refused(PROGRAM_ARGS("synth", "yard", "--seed", "-1", "--out", folder), EX_USAGE,
+            "seed=-1: expected a whole number below 2^64");
+    refused(PROGRAM_ARGS("synth", "yard", "--seed", "18446744073709551616", "--out", folder), EX_USAGE, "below 2^64");
+    refused(PROGRAM_ARGS("synth", "yard", "--seed", "1&fps=3", "--out", folder), EX_USAGE, "--seed 1&fps=3: not a seed");
+    refused(PROGRAM_ARGS("synth", "yard", "--start", "1000000000001", "--out", folder), EX_USAGE, "from 0 to 1000000000000");
     refused(PROGRAM_ARGS("synth", "yard", "--frames", "0", "--out", folder), EX_USAGE, "--frames takes a whole number");
     refused(PROGRAM_ARGS("synth", "yard", "--codec", "h265", "--out", folder), EX_USAGE, "expected h264 or none");
     refused(PROGRAM_ARGS("synth", "yard", "--quality", "30", "--out", folder), EX_USAGE, "only codec=h264 has one");
@@ -245,8 +295,27 @@ static void refuses(void **state)
     assert_int_equal(mkdir(taken, 0700), 0);
     refused(PROGRAM_ARGS("synth", "yard", "--out", folder), EX_IOERR, "000000.png: Is a directory");
     assert_int_equal(n_files(folder), 2);
+}
+
+/* No picture without its truth, and no truth of another picture. */
+static void both_or_neither(void **state)
+{
+    const char *folder = test_temp_dir();
+    out_of(PROGRAM_ARGS("synth", "yard?size=64x48", "--out", folder, "-n", "2"));
+    assert_int_equal(unlink(in(folder, "000001.json")), 0);
+    assert_int_equal(mkdir(in(folder, "000001.json"), 0700), 0);
+    refused(PROGRAM_ARGS("synth", "yard?size=64x48&seed=2", "--out", folder, "-n", "2"), EX_IOERR,
+            "000001.json: Is a directory");
+    assert_int_equal(n_files(folder), 3);
+    assert_int_equal(access(in(folder, "000000.png"), F_OK), 0);
+    assert_int_equal(access(in(folder, "000001.png"), F_OK), -1);
+}
+
+static void a_folder_that_is_closed(void **state)
+{
     if (geteuid() == 0)
-        return; /* root writes anywhere */
+        skip_because("root writes anywhere");
+    const char *folder = test_temp_dir();
     assert_int_equal(chmod(folder, 0500), 0);
     refused(PROGRAM_ARGS("synth", "yard", "--start", "5", "--out", folder), EX_IOERR, "000005.png: Permission denied");
     assert_int_equal(chmod(folder, 0700), 0);
@@ -261,8 +330,16 @@ static void is_in_the_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_with_their_truth), cmocka_unit_test(questions), cmocka_unit_test(options_of_a_source),
-        cmocka_unit_test(through_a_codec),         cmocka_unit_test(refuses),   cmocka_unit_test(is_in_the_table),
+        cmocka_unit_test(frames_with_their_truth),
+        cmocka_unit_test(questions),
+        cmocka_unit_test(options_of_a_source),
+        cmocka_unit_test(far_away),
+        cmocka_unit_test(on_a_terminal),
+        cmocka_unit_test(through_a_codec),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(both_or_neither),
+        cmocka_unit_test(a_folder_that_is_closed),
+        cmocka_unit_test(is_in_the_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
