@@ -209,6 +209,7 @@ void pl_synth_get_info(const struct pl_synth *synth, struct pl_synth_info *ret_i
  * ret_truth gets the truth as one line of JSON, borrowed until the next call on `synth`; may be NULL. What can be seen, and no more:
  * {"scene","frame","t_s","width","height","light","weather","gate","dock","bays","bays_free","people","vehicles","animals","hazard",
  *  "things":[{"type","id","colour","pose","place","box":[x0,y0,x1,y1],"visible"}],"summary"}
+ * Gate, dock and bays are left out where the picture does not show them, colour and pose of a thing where it has none. The words: pipeline/TRUTH.md.
  * Thread: one at a time per synth. Errors: none without a codec; ERR_IO, ERR_NOMEM: the codec failed, in its words, and rgb is the picture as drawn. The
  * next frame stands alone.
  */

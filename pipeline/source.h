@@ -44,10 +44,10 @@ struct source_info {
     int64_t picture_ns;      /* when the newest picture was decoded, also of those that the rate cap drops; 0: none yet */
     int64_t interval_ns;     /* between pictures, smoothed; 0: fewer than two yet */
     int width_px, height_px; /* of the pictures before they are fitted; 0: unknown yet */
-    /* of the coded stream, for probing */
+    /* of the stream as it came so far, for probing; of pictures that are not coded each is a key frame */
     uint64_t coded_frames;
     uint64_t key_frames;
-    int gop_frames; /* largest distance of key frames seen */
+    int gop_frames; /* largest distance of key frames seen, in coded frames; 0: fewer than two came */
     int64_t gop_ns;
 };
 
@@ -60,7 +60,10 @@ struct source_ops {
     int (*open)(const struct source_settings *settings, struct source **ret_source, struct err *err);
     /* Wait for a picture until the monotonic instant until_ns. */
     enum source_event (*wait)(struct source *source, int64_t until_ns, struct err *err);
-    /* Write the waiting picture and its times into an unpublished frame (not seq). Errors: ERR_FORMAT. */
+    /*
+     * Write the waiting picture and its times into an unpublished frame (not seq). Errors: ERR_FORMAT (a picture that is not as announced), of a synthetic
+     * camera's codec ERR_IO, ERR_NOMEM, ERR_UNSUPPORTED. The supervisor takes any for a fault: a synthetic camera begins again at frame 0.
+     */
     int (*fill)(struct source *source, struct pl_frame *frame, struct err *err);
     void (*get_info)(struct source *source, struct source_info *ret_info);
     /* Stop and free. Takes NULL. Returns false when it would not stop within timing.teardown_ns and was left behind. */
