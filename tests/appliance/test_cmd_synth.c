@@ -12,6 +12,7 @@
 
 #include "engine/engine.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/scene_truth.h"
 #include "tests/support/program.h"
 
 #define LIMIT_MS 60000
@@ -321,6 +322,54 @@ static void a_folder_that_is_closed(void **state)
     assert_int_equal(chmod(folder, 0700), 0);
 }
 
+/* The page that says what the truth says knows each of its words, and each of its members. */
+static void truth_is_described(void **state)
+{
+    char *page = test_read_file("pipeline/TRUTH.md", NULL), word[64];
+    const char *words[64];
+    int n = 0;
+    for (int i = 0; i < SCENE_N_TYPES; i++)
+        words[n++] = scene_type_name((enum scene_type)i);
+    for (int i = 1; i < SCENE_N_COLOURS; i++)
+        words[n++] = scene_colour_name((enum scene_colour)i);
+    for (int i = 1; i < SCENE_N_POSES; i++)
+        words[n++] = scene_pose_name((enum scene_pose)i);
+    for (int i = 0; i < SCENE_N_PLACES; i++)
+        words[n++] = scene_place_name((enum scene_place)i);
+    for (int i = 0; i < SCENE_N_HAZARDS; i++)
+        words[n++] = scene_hazard_name((enum scene_hazard)i);
+    for (int i = 0; i < SCENE_N_LIGHTS; i++)
+        words[n++] = scene_light_name((enum scene_light)i);
+    for (int i = 0; i < SCENE_N_WEATHERS; i++)
+        words[n++] = scene_weather_name((enum scene_weather)i);
+    for (int i = 0; i < n; i++) {
+        snprintf(word, sizeof word, "`%s`", words[i]);
+        if (!test_contains(page, word))
+            fail_msg("pipeline/TRUTH.md does not know %s", word);
+    }
+    static uint8_t rgb[64 * 48 * 3];
+    struct pl_synth *synth = synth_of("synth:yard?seed=7&size=64x48");
+    const char *key;
+    json_t *value;
+    assert_int_equal(pl_synth_draw(synth, 0, rgb, 64 * 3, NULL, NULL), 0);
+    json_t *truth = json_loads(pl_synth_describe(synth), 0, NULL);
+    json_object_foreach(truth, key, value)
+    {
+        snprintf(word, sizeof word, "`%s`", key);
+        if (!test_contains(page, word))
+            fail_msg("pipeline/TRUTH.md does not know the member %s", word);
+    }
+    snprintf(word, sizeof word, "%g %% of the picture, and %d pixels", SCENE_MIN_SHARE * 100, SCENE_MIN_PX);
+    assert_true(test_contains(page, word));
+    snprintf(word, sizeof word, "%g %% of it is visible", SCENE_MIN_VISIBLE * 100);
+    assert_true(test_contains(page, word));
+    snprintf(word, sizeof word, "by %g of 255", SCENE_MIN_CONTRAST);
+    assert_true(test_contains(page, word));
+    json_decref(truth);
+    pl_synth_close(synth);
+    free(page);
+}
+
 static void is_in_the_table(void **state)
 {
     assert_true(test_contains(out_of(PROGRAM_ARGS("help")), "heron synth "));
@@ -339,6 +388,7 @@ int main(void)
         cmocka_unit_test(refuses),
         cmocka_unit_test(both_or_neither),
         cmocka_unit_test(a_folder_that_is_closed),
+        cmocka_unit_test(truth_is_described),
         cmocka_unit_test(is_in_the_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
