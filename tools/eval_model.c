@@ -479,8 +479,12 @@ static int run(struct eval *e, struct err *err)
         if (rc == 0 && i % 100 == 99)
             fprintf(stderr, "%d of %d scenes\n", i + 1, e->n_scenes);
     }
-    while (rc == 0 && en_pending(e->engine) > 0)
-        rc = collect(e, err);
+    for (int i = 0; rc == 0 && i < e->options.batch;) { /* not while en_pending: the last results may lie there already */
+        if (e->asked[i].is_free)
+            i++;
+        else
+            rc = collect(e, err);
+    }
     if (rc != 0)
         return rc;
     tally_sort(e->verdicts, e->n_verdicts);
