@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
+#include "pipeline/noise.h"
 
 #define ONE_BITS    12
 #define ONE         (1 << ONE_BITS) /* weights; light and pixels have 8 bits after the point, so that 32 bits hold every product */
@@ -43,11 +44,6 @@ struct scene_lens {
     int32_t exposure;
 };
 
-static double lens_unit(double v)
-{
-    return fmin(fmax(v, 0), 1);
-}
-
 /* exp(-x) for x >= 0, within 1 % where it matters; libm's differ. */
 static double lens_fade(double x)
 {
@@ -57,26 +53,6 @@ static double lens_fade(double x)
     for (int i = 0; i < 6; i++)
         v *= v;
     return v;
-}
-
-static uint32_t lens_hash(uint32_t salt, int a, int b)
-{
-    uint32_t h = salt ^ (uint32_t)a * 0x9E3779B1u ^ (uint32_t)b * 0x85EBCA77u;
-    h = (h ^ h >> 15) * 0x2C1B3C6Du;
-    h = (h ^ h >> 12) * 0x297A2D39u;
-    return h ^ h >> 15;
-}
-
-/* Smooth noise over the plane, 0 to 1, one bump per unit. */
-static double lens_bumps(uint32_t salt, double x, double y)
-{
-    double fx = floor(x), fy = floor(y), u = x - fx, v = y - fy;
-    int ix = (int)fx, iy = (int)fy;
-    u = u * u * (3 - 2 * u);
-    v = v * v * (3 - 2 * v);
-    double a = lens_hash(salt, ix, iy) >> 8, b = lens_hash(salt, ix + 1, iy) >> 8;
-    double c = lens_hash(salt, ix, iy + 1) >> 8, d = lens_hash(salt, ix + 1, iy + 1) >> 8;
-    return (a + (b - a) * u + (c - a) * v + (a - b - c + d) * u * v) * 0x1p-24;
 }
 
 /* Where puddles lie: by world place, so that they follow the perspective. */
@@ -89,8 +65,8 @@ static void lens_fill_wet(struct scene_lens *lens, const struct scene_view *view
         double z = depth * (view->pitch_cos + up * view->pitch_sin);
         for (int x = 0; x < lens->width_px; x++) {
             double across = depth * (x + 0.5 - view->cx) / view->focal_px;
-            double n = 0.65 * lens_bumps(salt, across * 0.3, z * 0.45) + 0.35 * lens_bumps(salt + 1, across * 0.9, z * 1.3);
-            double puddle = lens_unit((n - 0.52) * 7);
+            double n = 0.65 * noise_bumps(salt, across * 0.3, z * 0.45) + 0.35 * noise_bumps(salt + 1, across * 0.9, z * 1.3);
+            double puddle = yard_unit((n - 0.52) * 7);
             lens->wet[(size_t)y * (size_t)lens->width_px + (size_t)x] = (uint8_t)(46 + 150 * puddle);
         }
     }
@@ -131,7 +107,7 @@ int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, 
         if (depth < GROUND_M)
             lens->ground_row = y;
         if (y < horizon)
-            depth = BACK_M + (SKY_M - BACK_M) * lens_unit((horizon - y) / (0.15 * height_px));
+            depth = BACK_M + (SKY_M - BACK_M) * yard_unit((horizon - y) / (0.15 * height_px));
         else
             depth = fmin(depth, BACK_M);
         lens->depth_m[y] = (float)depth;
@@ -172,8 +148,8 @@ static void lens_prepare(struct scene_lens *lens, const struct yard_sky *sky, co
 {
     static const double night[3] = {0.27, 0.30, 0.38}, lamp[3] = {1.16, 1.00, 0.72}, low_sun[3] = {1.05, 0.92, 0.80};
     static const double fog_day[3] = {196, 200, 204}, fog_night[3] = {50, 54, 64};
-    double day = lens_unit(sky->day), dusk = lens_unit(sky->dusk), rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
-    double on = lens_unit((0.8 - day) / 0.45), dull = 1 - 0.14 * rain - 0.06 * fog;
+    double day = yard_unit(sky->day), dusk = yard_unit(sky->dusk), rain = yard_unit(sky->rain), fog = yard_unit(sky->fog);
+    double on = yard_unit((0.8 - day) / 0.45), dull = 1 - 0.14 * rain - 0.06 * fog;
     lens->exposure = (int32_t)(sky->exposure * 256);
     for (int k = 0; k < 3; k++) {
         double ambient = (night[k] + (1 - night[k]) * day) * (1 + (low_sun[k] - 1) * dusk) * (1 - (1 - dull) * day);
@@ -219,7 +195,7 @@ static void lens_streak(const struct scene_lens *lens, double x, double y, doubl
 static void lens_rain(const struct scene_lens *lens, const struct yard_sky *sky, uint64_t i_frame, uint8_t *rgb,
                       size_t stride_bytes)
 {
-    double day = lens_unit(sky->day), rain = lens_unit(sky->rain), h = lens->height_px;
+    double day = yard_unit(sky->day), rain = yard_unit(sky->rain), h = lens->height_px;
     double scale = h / 192;
     int n = (int)(rain * RAIN_MAX);
     int32_t colour[3] = {(int32_t)(96 + 130 * day), (int32_t)(100 + 130 * day), (int32_t)(110 + 128 * day)};
@@ -327,12 +303,12 @@ static inline void lens_apply_row(const struct scene_lens *lens, const struct le
 /* Light above the horizon, of that on the ground: warm near it at dusk, dark at night. */
 static void lens_prepare_sky(struct scene_lens *lens, const struct yard_sky *sky)
 {
-    double dusk = lens_unit(sky->dusk), night = 1 - lens_unit(sky->day);
+    double dusk = yard_unit(sky->dusk), night = 1 - yard_unit(sky->day);
     for (int y = 0; y < lens->horizon_row; y++) {
         double up = (lens->horizon_row - y) / (0.22 * lens->height_px);
-        double inside = lens_unit(2.5 * up), warm = dusk * inside * lens_unit(1.35 - up),
-               dark = night * inside * (0.25 + 0.2 * lens_unit(up));
-        double tint[3] = {1 + 0.30 * warm, 1 - 0.02 * warm, 1 - 0.26 * warm + 0.14 * dusk * inside * lens_unit(up - 0.3)};
+        double inside = yard_unit(2.5 * up), warm = dusk * inside * yard_unit(1.35 - up),
+               dark = night * inside * (0.25 + 0.2 * yard_unit(up));
+        double tint[3] = {1 + 0.30 * warm, 1 - 0.02 * warm, 1 - 0.26 * warm + 0.14 * dusk * inside * yard_unit(up - 0.3)};
         for (int k = 0; k < 3; k++)
             lens->sky_row[y][k] = (int32_t)(tint[k] * (1 - dark * (1 - 0.8 * dusk)) * 256);
     }
@@ -347,10 +323,10 @@ static inline int32_t lens_sky_light(const struct scene_lens *lens, int y, int g
 /* Clouds take colour away, from the sky most. */
 static void lens_prepare_dull(struct scene_lens *lens, const struct yard_sky *sky)
 {
-    double rain = lens_unit(sky->rain), fog = lens_unit(sky->fog);
+    double rain = yard_unit(sky->rain), fog = yard_unit(sky->fog);
     int32_t dull = (int32_t)(ONE * (0.22 * rain + 0.15 * fog)), dull_sky = (int32_t)(ONE * fmin(0.8 * rain + 0.7 * fog, 0.9));
     for (int y = 0; y < lens->height_px; y++) {
-        double up = y < lens->horizon_row ? lens_unit((lens->horizon_row - y) / (0.12 * lens->height_px)) : 0;
+        double up = y < lens->horizon_row ? yard_unit((lens->horizon_row - y) / (0.12 * lens->height_px)) : 0;
         lens->dull_row[y] = dull + (int32_t)((dull_sky - dull) * up * up);
     }
     lens->rain = (int32_t)(ONE * rain);
@@ -407,7 +383,7 @@ void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint6
     uint64_t frame_seed = rng_at(lens->seed, i_frame);
     /* three bytes less 382: standard deviation 128 */
     struct lens_row row = {.emit = emit,
-                           .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * lens_unit(sky->day)) * 512)};
+                           .noise = (int32_t)((NOISE_NIGHT + (NOISE_DAY - NOISE_NIGHT) * yard_unit(sky->day)) * 512)};
     int32_t sky_light[256][3];
     for (int y = 0; y < lens->height_px; y++) {
         row.y = y;
@@ -427,7 +403,7 @@ void scene_lens_apply(struct scene_lens *lens, const struct yard_sky *sky, uint6
         if (lens->rain > 0 && y >= lens->ground_row) {
             lens_step_smear(lens, rgb, stride_bytes, y);
             lens_keep_mirror(lens, y);
-            lens->ripple_row[y] = (int8_t)((int)(lens_hash((uint32_t)frame_seed, y, 0) % 3) - 1);
+            lens->ripple_row[y] = (int8_t)((int)(noise_hash((uint32_t)frame_seed, y, 0) % 3) - 1);
             lens_apply_row(lens, &row, true, true);
         } else if (row.dull > 0) {
             lens_apply_row(lens, &row, true, false);

@@ -12,9 +12,10 @@
 
 struct scene_lens;
 
-/* Errors: ERR_NOMEM. view: borrowed; distance of each pixel's ground gives fog its depth. */
+/* Errors: ERR_NOMEM. view: borrowed for the call; distance of each pixel's ground gives fog its depth. */
 int scene_lens_open(const struct scene_view *view, uint64_t seed, int width_px, int height_px, struct scene_lens **ret_lens,
                     struct err *err);
+/* NULL is allowed. */
 void scene_lens_close(struct scene_lens *lens);
 
 /*

@@ -278,8 +278,8 @@ static bool reply_weather(const struct scene_truth *truth, struct rng *rng, stru
 /* What blocks exit and lane; and what may be taken for it: who passes, who lies before the door, what burns there. */
 #define BLOCKS                                                                                                                 \
     .yes = {VEHICLES | OBJECTS, STANDING, LANE, ANY}, .unclear = {{VEHICLES, BIT(SCENE_DRIVING), LANE, ANY},                   \
-                                                                  {PERSON, BIT(SCENE_LYING), DOOR | LANE, ANY},                \
-                                                                  {BIT(SCENE_FIRE) | BIT(SCENE_SMOKE), ANY, DOOR | LANE, ANY}}
+                                                                  {PERSON, BIT(SCENE_LYING), DOOR, ANY},                       \
+                                                                  {BIT(SCENE_FIRE) | BIT(SCENE_SMOKE), ANY, DOOR, ANY}}
 
 static const struct topic topics[] = {
     {.name = "person_at_gate",

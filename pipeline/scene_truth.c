@@ -71,6 +71,18 @@ enum scene_class scene_class_of(enum scene_type type)
     }
 }
 
+bool scene_truth_is_lane_blocked(const struct scene_truth *truth)
+{
+    for (int i = 0; i < truth->n_things; i++) {
+        const struct scene_thing *thing = &truth->thing[i];
+        const enum scene_class class = scene_class_of(thing->type);
+        if (thing->place == SCENE_IN_FIRE_LANE && thing->pose != SCENE_DRIVING &&
+            (class == SCENE_CLASS_VEHICLES || class == SCENE_CLASS_OBJECTS))
+            return true;
+    }
+    return false;
+}
+
 struct text {
     char *out;
     size_t cap, used;

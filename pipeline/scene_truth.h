@@ -3,7 +3,8 @@
  *
  * A thing counts when a person who looks at the picture could tell that it is there: at least SCENE_MIN_SHARE of the picture's pixels
  * (and SCENE_MIN_PX), at least SCENE_MIN_VISIBLE of what it would show uncovered and uncut, and a mean difference of at least
- * SCENE_MIN_CONTRAST steps of 255 from what is behind it, in the light and the fog of the moment.
+ * SCENE_MIN_CONTRAST steps of 255 from what is behind it, in the light and the weather of the moment. Fire and smoke have no outline: they count with twice
+ * as many pixels, whatever share that is. How it is measured: scene.h.
  *
  * Memory: a plain struct, owned by whoever declares it. Threads: none.
  */
@@ -67,7 +68,7 @@ enum scene_pose {
 /* Where it is. The first that fits. */
 enum scene_place {
     SCENE_AT_GATE,      /* within the gate's posts, 3 m to either side of the fence's line */
-    SCENE_AT_DOOR,      /* before the emergency exit; people, animals, smoke */
+    SCENE_AT_DOOR,      /* before the emergency exit; people, animals, fire, smoke */
     SCENE_IN_FIRE_LANE, /* on the hatched area before the emergency exit; vehicles and objects */
     SCENE_AT_DOCK,      /* before the roller door */
     SCENE_IN_BAY,       /* in a parking bay */
@@ -131,6 +132,9 @@ const char *scene_weather_name(enum scene_weather weather);
 const char *scene_hazard_name(enum scene_hazard hazard);
 
 enum scene_class scene_class_of(enum scene_type type);
+
+/* Whether a vehicle or an object stands in the fire lane; who drives through does not block it. */
+bool scene_truth_is_lane_blocked(const struct scene_truth *truth);
 
 /*
  * The truth as one line of JSON:

@@ -123,19 +123,6 @@ static bool is_lying(const struct scene_thing *thing)
     return thing->type == SCENE_PERSON && thing->pose == SCENE_LYING;
 }
 
-/* Something stands in the fire lane and does not just pass. */
-static bool is_lane_blocked(const struct scene_truth *truth)
-{
-    for (int i = 0; i < truth->n_things; i++) {
-        const struct scene_thing *thing = &truth->thing[i];
-        const enum scene_class class = scene_class_of(thing->type);
-        if (thing->place == SCENE_IN_FIRE_LANE && thing->pose != SCENE_DRIVING &&
-            (class == SCENE_CLASS_VEHICLES || class == SCENE_CLASS_OBJECTS))
-            return true;
-    }
-    return false;
-}
-
 /* "a person in red", "one in a safety vest"; "a white van", "a bag". */
 static void put_thing(struct text *t, const struct scene_thing *thing, bool is_first)
 {
@@ -273,7 +260,7 @@ static struct text summarise(const struct scene_truth *truth, const struct detai
     struct text t = {0};
     put_hazard(&t, truth, SCENE_FIRE, "fire", d);
     put_hazard(&t, truth, SCENE_SMOKE, "smoke", d);
-    if (is_lane_blocked(truth))
+    if (scene_truth_is_lane_blocked(truth))
         put_sentence(&t, "The fire lane is blocked");
     if (count_class(truth, SCENE_CLASS_PEOPLE) == 0)
         put_sentence(&t, "Nobody is here");
@@ -408,7 +395,8 @@ static struct text tell_change(const struct change *c, int tell)
                "the smoke is gone");
     put_turned(&t, is_anybody_lying(before), is_anybody_lying(after), "a person lies on the ground now",
                "nobody lies on the ground any more");
-    put_turned(&t, is_lane_blocked(before), is_lane_blocked(after), "the fire lane is blocked", "the fire lane is free again");
+    put_turned(&t, scene_truth_is_lane_blocked(before), scene_truth_is_lane_blocked(after), "the fire lane is blocked",
+               "the fire lane is free again");
     if (tell == TELL_HAZARDS) {
         put_sentence(&t, t.n > 0 ? "much else has changed" : "much has changed");
         return t;

@@ -118,11 +118,6 @@ void scene_yard_close(struct scene_yard *s)
     free(s);
 }
 
-const struct yard *scene_yard_get(const struct scene_yard *s)
-{
-    return &s->yard;
-}
-
 /* ---- drawing -------------------------------------------------------------------------------------------------------------- */
 
 /* Where an actor may draw: the outline of a generous block around it. */
@@ -305,9 +300,8 @@ static enum scene_hazard truth_hazard(const struct scene_truth *truth)
         is_there[SCENE_HAZARD_FIRE] |= g->type == SCENE_FIRE;
         is_there[SCENE_HAZARD_SMOKE] |= g->type == SCENE_SMOKE;
         is_there[SCENE_HAZARD_PERSON_DOWN] |= g->pose == SCENE_LYING;
-        bool can_block = scene_class_of(g->type) == SCENE_CLASS_OBJECTS || g->pose == SCENE_PARKED;
-        is_there[SCENE_HAZARD_BLOCKED] |= can_block && g->place == SCENE_IN_FIRE_LANE;
     }
+    is_there[SCENE_HAZARD_BLOCKED] = scene_truth_is_lane_blocked(truth);
     static const enum scene_hazard order[] = {SCENE_HAZARD_FIRE, SCENE_HAZARD_PERSON_DOWN, SCENE_HAZARD_SMOKE,
                                               SCENE_HAZARD_BLOCKED};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)

@@ -12,12 +12,12 @@
 
 struct scene_yard;
 
-/* Errors: ERR_NOMEM. */
+/* Sizes above 0. Errors: ERR_NOMEM. */
 int scene_yard_open(uint64_t seed, int width_px, int height_px, struct scene_yard **ret_yard, struct err *err);
+/* NULL is allowed. */
 void scene_yard_close(struct scene_yard *s);
-const struct yard *scene_yard_get(const struct scene_yard *s);
 
-/* Draw a moment, one of the world's or one put together by hand. ret_truth may be NULL. */
+/* Draw a moment, one of the world's (yard_at with a yard of the same seed and size) or one put together by hand. ret_truth may be NULL. */
 void scene_yard_draw(struct scene_yard *s, const struct yard_moment *moment, uint64_t i_frame, uint8_t *rgb,
                      size_t stride_bytes, struct scene_truth *ret_truth);
 

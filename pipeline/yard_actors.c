@@ -1,8 +1,8 @@
 /* yard_actors - actors of the yard: their shadows, themselves, their light at night. What each looks like is in yard_people, yard_vehicles, yard_animals, yard_fire. */
 #include <math.h>
 
-#include "base/rng.h"
 #include "pipeline/yard_figures.h"
+#include "pipeline/yard_traffic.h"
 
 /* ---- shadows --------------------------------------------------------------------------------------------------------------- */
 
@@ -78,7 +78,7 @@ static void actor_contact(const struct brush *b)
 void yard_actor_draw_shadow(const struct yard *y, struct canvas *c, const struct yard_actor *a, const struct yard_sky *sky)
 {
     struct brush b;
-    struct vec p[YARD_MAX_OUTLINE];
+    struct vec p[BRUSH_MAX_CAST];
     double shade_x, shade_z, sun = brush_sun(sky, &shade_x, &shade_z);
     brush_init(&b, y, c, a, sky);
     int n = sun > 0.05 ? actor_outline(&b, p) : 0;
@@ -151,7 +151,7 @@ static void glow_ground(const struct yard *y, const struct lamp_glow *g, struct 
 static void glow_vehicle(const struct yard *y, const struct brush *b, const struct lamp_glow *g)
 {
     const struct yard_actor *a = b->a;
-    double front = yard_vehicle_half_long_m(a), half = 0.62, lamp_y = a->type == SCENE_VAN ? 0.84 : 0.66;
+    double front = yard_vehicle_half_long_m(a->type), half = 0.62, lamp_y = a->type == SCENE_VAN ? 0.84 : 0.66;
     for (int i = 0; i < 4; i++) {
         static const double ahead[] = {1.6, 3.6, 6.2, 9.5}, radius[] = {1.2, 1.9, 2.6, 3.4}, peak[] = {150, 130, 95, 55};
         glow_ground(y, g, brush_world(b, (struct vec){front + ahead[i], 0, 0}), radius[i], peak[i]);

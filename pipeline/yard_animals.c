@@ -4,8 +4,6 @@
 #include "base/rng.h"
 #include "pipeline/yard_figures.h"
 
-#define V(x_, y_, z_) ((struct vec){(x_), (y_), (z_)})
-
 static struct colour animal_coat(enum scene_colour colour)
 {
     switch (colour) {

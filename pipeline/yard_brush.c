@@ -4,19 +4,12 @@
 #include <assert.h>
 #include <math.h>
 
-#define MAX_CAST 24
-
-static double unit(double v)
-{
-    return fmin(fmax(v, 0), 1);
-}
-
 double brush_sun(const struct yard_sky *sky, double *ret_x, double *ret_z)
 {
     double low = fmin(fabs(sky->sun), 0.25), length = 0.55 + 4.2 * low;
     *ret_x = draw_sin(sky->sun) * length;
     *ret_z = -draw_cos(sky->sun) * length;
-    return unit((sky->day - 0.4) / 0.35) * unit(1 - 2.5 * sky->rain) * unit(1 - 2.5 * sky->fog);
+    return yard_unit((sky->day - 0.4) / 0.35) * yard_unit(1 - 2.5 * sky->rain) * yard_unit(1 - 2.5 * sky->fog);
 }
 
 /* From the world's directions into the actor's. */
@@ -169,8 +162,8 @@ static int brush_hull(struct vec *p, int n, struct vec *out)
 
 void brush_cast(const struct brush *b, const struct vec *p, int n, double shade_x, double shade_z, double rim_m, int opacity)
 {
-    struct vec on[MAX_CAST * 4], hull[2 * MAX_CAST * 4];
-    assert(n <= MAX_CAST);
+    struct vec on[BRUSH_MAX_CAST * 4], hull[2 * BRUSH_MAX_CAST * 4];
+    assert(n <= BRUSH_MAX_CAST);
     for (int ring = 0; ring < 2; ring++) {
         double r = ring ? -rim_m / 2 : rim_m / 2;
         int k = 0;

@@ -9,6 +9,8 @@
 
 #include "pipeline/yard.h"
 
+#define BRUSH_MAX_CAST 24 /* points of what casts a shadow */
+
 struct brush {
     const struct scene_view *view;
     struct canvas *c;
@@ -45,7 +47,7 @@ void brush_flat(const struct brush *b, const struct vec *p, int n, struct colour
 /* A soft blot on the ground below: half axes ahead and to the right. */
 void brush_blot(const struct brush *b, double x, double z, double rx, double rz, struct colour colour);
 
-/* The hull of points (n <= 24) cast along the sun onto the ground, with a soft rim of `rim_m`. */
+/* The hull of points (n <= BRUSH_MAX_CAST) cast along the sun onto the ground, with a soft rim of `rim_m`. */
 void brush_cast(const struct brush *b, const struct vec *p, int n, double shade_x, double shade_z, double rim_m, int opacity);
 
 #endif

@@ -8,17 +8,16 @@
 
 #include "pipeline/yard_brush.h"
 
-/* The most points a figure's shadow is cast from. */
-#define YARD_MAX_OUTLINE 24
+#define V(x_, y_, z_) ((struct vec){(x_), (y_), (z_)})
 
 /* ---- yard_people.c ---- */
 void yard_person_draw(const struct brush *b);
+/* The points that its shadow is cast from; returns how many, at most BRUSH_MAX_CAST. */
 int yard_person_outline(const struct brush *b, struct vec *ret_points);
 
 /* ---- yard_vehicles.c: cars and vans ---- */
 void yard_vehicle_draw(const struct brush *b);
 int yard_vehicle_outline(const struct brush *b, struct vec *ret_points);
-double yard_vehicle_half_long_m(const struct yard_actor *a);
 
 /* ---- yard_animals.c: dogs and birds ---- */
 void yard_dog_draw(const struct brush *b);

@@ -4,11 +4,10 @@
 #include "base/rng.h"
 #include "pipeline/yard_figures.h"
 
-#define V(x_, y_, z_) ((struct vec){(x_), (y_), (z_)})
-
-static double draw_unit(uint64_t seed, uint64_t i)
+static double fire_unit(uint64_t seed, uint64_t i)
 {
-    return (double)(rng_at(seed, i) >> 11) * 0x1p-53;
+    struct rng r = {.seed = seed, .counter = i};
+    return rng_unit(&r);
 }
 
 /* ---- puffs ----------------------------------------------------------------------------------------------------------------- */
@@ -42,7 +41,7 @@ static void plume_draw(const struct brush *b, const struct plume *p, uint64_t se
         int i = (first + 1 + j) % p->n;
         double turn = phase / p->life_s - (double)i / p->n, k = floor(turn), age = turn - k;
         uint64_t s = rng_at(seed, (uint64_t)(int64_t)(k * p->n + i));
-        double jx = draw_unit(s, 0) - 0.5, jy = draw_unit(s, 1) - 0.5, jr = draw_unit(s, 2), jc = draw_unit(s, 3);
+        double jx = fire_unit(s, 0) - 0.5, jy = fire_unit(s, 1) - 0.5, jr = fire_unit(s, 2), jc = fire_unit(s, 3);
         double rise = age * (1.5 - 0.5 * age), r = p->foot_r + (p->top_r - p->foot_r) * rise;
         struct vec at = V(0, p->from_y + p->tall * rise + 0.25 * jy * r, 0);
         struct point o = brush_point(b, at);
@@ -99,7 +98,7 @@ void yard_fire_draw(const struct brush *b, double wind)
     const struct yard_actor *a = b->a;
     double size = a->size, m = b->m, t = fmax(a->phase, 0), lean = 0.35 * wind * b->view->side * size * m;
     uint64_t r = rng_at(a->look, 0xf12e);
-    double tall = (1.45 + 0.5 * draw_unit(r, 0)) * size, wide = 0.95 * size;
+    double tall = (1.45 + 0.5 * fire_unit(r, 0)) * size, wide = 0.95 * size;
     /* its smoke, above and behind; too thin to count */
     struct plume p = {.tall = 2.3 * size,
                       .foot_r = 0.25 * size,
@@ -124,8 +123,8 @@ void yard_fire_draw(const struct brush *b, double wind)
         o.y = rim.y + 0.03 * m;
     } else {
         for (int i = 0; i < 5; i++) {
-            double x = (draw_unit(r, 10 + (uint64_t)i) - 0.5) * 0.8 * size, z = (draw_unit(r, 20 + (uint64_t)i) - 0.5) * 0.5;
-            brush_limb(b, V(x - 0.3, 0.08, z), 0.09, V(x + 0.3, 0.12 + 0.1 * draw_unit(r, 30 + (uint64_t)i), -z), 0.08,
+            double x = (fire_unit(r, 10 + (uint64_t)i) - 0.5) * 0.8 * size, z = (fire_unit(r, 20 + (uint64_t)i) - 0.5) * 0.5;
+            brush_limb(b, V(x - 0.3, 0.08, z), 0.09, V(x + 0.3, 0.12 + 0.1 * fire_unit(r, 30 + (uint64_t)i), -z), 0.08,
                        COLOUR(30, 26, 25));
         }
     }
@@ -141,7 +140,7 @@ void yard_fire_draw(const struct brush *b, double wind)
                                mid_high = {255, 112, 16, 245}, core_low = {255, 250, 214, 255}, core_high = {255, 214, 70, 240};
     for (int layer = 0; layer < 3; layer++)
         for (int i = 0; i < 5; i++) {
-            double hz = tongues[i].hz, own = draw_unit(r, 40 + (uint64_t)i);
+            double hz = tongues[i].hz, own = fire_unit(r, 40 + (uint64_t)i);
             double flick = 0.84 + 0.16 * draw_sin(t * hz + own) + 0.08 * draw_sin(t * hz * 2.7 + own * 3);
             double k = layer == 0 ? 1 : layer == 1 ? 0.72 : 0.42, kw = layer == 0 ? 1 : layer == 1 ? 0.74 : 0.46;
             struct point at = {o.x + tongues[i].x * wide * (layer == 2 ? 0.8 : 1) * m, o.y};
@@ -155,8 +154,8 @@ void yard_fire_draw(const struct brush *b, double wind)
                                       : core_high);
         }
     for (int i = 0; i < 6; i++) { /* sparks */
-        double turn = t * (0.7 + 0.1 * i) + draw_unit(r, 60 + (uint64_t)i), age = turn - floor(turn);
-        double x = (draw_unit(r, 70 + (uint64_t)i + 8 * (uint64_t)floor(turn)) - 0.5) * 0.9 * size;
+        double turn = t * (0.7 + 0.1 * i) + fire_unit(r, 60 + (uint64_t)i), age = turn - floor(turn);
+        double x = (fire_unit(r, 70 + (uint64_t)i + 8 * (uint64_t)floor(turn)) - 0.5) * 0.9 * size;
         double y = (0.6 + 1.5 * age) * tall, s = fmax(0.035 * m, 0.45);
         struct point at = {o.x + x * m + lean * age * 1.6, o.y - y * m};
         draw_ellipse(b->c, at.x, at.y, s, s, COLOUR_A(255, 190, 70, (uint8_t)(120 * (1 - age))));

@@ -55,9 +55,9 @@ static enum trouble trouble_with_vehicle(const struct yard *y, const struct yard
     return hidden_m > HIDDEN * tall_m ? HIDDEN_THERE : CLEAR;
 }
 
-static enum trouble trouble_with_incident(const struct yard_incident *n, double T, double x, double z)
+static enum trouble trouble_with_incident(const struct yard_incident *n, double now_s, double x, double z)
 {
-    if (n->hazard == SCENE_NO_HAZARD || T < n->from_s - 1 || T > n->to_s + 1)
+    if (n->hazard == SCENE_NO_HAZARD || now_s < n->from_s - 1 || now_s > n->to_s + 1)
         return CLEAR;
     double dx = x - n->at.x, dz = z - n->at.z, near = n->hazard == SCENE_HAZARD_BLOCKED ? 0.9 : 1.5;
     if (dx * dx + dz * dz < near * near)
@@ -90,17 +90,17 @@ static bool is_near_home(const struct yard *y, int i, double x, double z)
 }
 
 /* With vehicles; only with the one that moves and those that may stand near where is_brief. */
-static enum trouble trouble_with_traffic(const struct yard *y, double T, double x, double z, double tall_m, bool is_brief)
+static enum trouble trouble_with_traffic(const struct yard *y, double now_s, double x, double z, double tall_m, bool is_brief)
 {
     enum trouble sum = CLEAR;
-    int slot = (int)((uint64_t)(fmax(T, 0) / YARD_SLOT_S) % 8);
+    int slot = (int)((uint64_t)(fmax(now_s, 0) / YARD_SLOT_S) % 8);
     static const int bay_of[8] = {0, -1, 1, -1, -1, 2, -1, 3};
     for (int i = 0; i + 1 < yard_traffic_count(y); i++) { /* the last is on the road */
         bool may_move = i < y->n_bays ? bay_of[slot] == i : i == y->n_bays ? slot == 4 || slot == 6 : slot == 1 || slot == 3;
         if (is_brief && !may_move && !is_near_home(y, i, x, z))
             continue;
         struct yard_vehicle v;
-        yard_traffic_get(y, i, T, &v);
+        yard_traffic_get(y, i, now_s, &v);
         if (v.is_there)
             sum = worst(sum, trouble_with_vehicle(y, &v, x, z, tall_m));
     }
@@ -108,16 +108,16 @@ static enum trouble trouble_with_traffic(const struct yard *y, double T, double 
 }
 
 /* With all; incidents other than `own`. */
-static enum trouble trouble_at(const struct yard_stage *g, double T, double x, double z, double tall_m, bool is_brief,
+static enum trouble trouble_at(const struct yard_stage *g, double now_s, double x, double z, double tall_m, bool is_brief,
                                const struct yard_incident *own)
 {
-    enum trouble sum = trouble_with_traffic(g->yard, T, x, z, tall_m, is_brief);
+    enum trouble sum = trouble_with_traffic(g->yard, now_s, x, z, tall_m, is_brief);
     for (int i = 0; i < g->n_incidents && sum != IN_THE_WAY; i++)
         if (&g->incident[i] != own)
-            sum = worst(sum, trouble_with_incident(&g->incident[i], T, x, z));
+            sum = worst(sum, trouble_with_incident(&g->incident[i], now_s, x, z));
     for (int i = 0; i < g->n_objects && sum != IN_THE_WAY; i++)
         if (&g->object[i] != own)
-            sum = worst(sum, trouble_with_incident(&g->object[i], T, x, z));
+            sum = worst(sum, trouble_with_incident(&g->object[i], now_s, x, z));
     return sum;
 }
 
@@ -128,11 +128,11 @@ static double walk_in_s(const struct yard_walk *w)
     return w->in.len_m / w->mps;
 }
 
-bool yard_walk_at(const struct yard_walk *w, double T, double gait_m, struct yard_actor *a)
+bool yard_walk_at(const struct yard_walk *w, double now_s, double gait_m, struct yard_actor *a)
 {
-    if (!w->is_there || T < w->from_s || T >= w->to_s)
+    if (!w->is_there || now_s < w->from_s || now_s >= w->to_s)
         return false;
-    double tau = T - w->from_s, in_s = walk_in_s(w);
+    double tau = now_s - w->from_s, in_s = walk_in_s(w);
     bool is_staying = tau >= in_s && tau < in_s + w->stay_s;
     double s = (tau - in_s - w->stay_s) * w->mps;
     a->size = 1;
@@ -152,18 +152,18 @@ bool yard_walk_at(const struct yard_walk *w, double T, double gait_m, struct yar
     return true;
 }
 
-double yard_walk_gate(const struct yard *y, const struct yard_walk *w, double T)
+double yard_walk_gate(const struct yard *y, const struct yard_walk *w, double now_s)
 {
-    if (!w->is_there || T < w->from_s - 10 || T > w->to_s + 10)
+    if (!w->is_there || now_s < w->from_s - 10 || now_s > w->to_s + 10)
         return 0;
     double in = yard_path_crosses(&w->in, y->fence_z), out = yard_path_crosses(&w->out, y->fence_z), open = 0;
     if (in >= 0) {
         double at = w->from_s + in / w->mps;
-        open = yard_opening(T, at - 5.5, at + 5.5, 3);
+        open = yard_opening(now_s, at - 5.5, at + 5.5, 3);
     }
     if (out >= 0) {
         double at = w->from_s + walk_in_s(w) + w->stay_s + out / w->mps;
-        open = fmax(open, yard_opening(T, at - 5.5, at + 5.5, 3));
+        open = fmax(open, yard_opening(now_s, at - 5.5, at + 5.5, 3));
     }
     return open;
 }
@@ -251,11 +251,11 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
 {
     int n = 0, n_hidden = 0, i = 0;
     double stay_s = w->from_s + walk_in_s(w);
-    for (double T = w->from_s; T < w->to_s; T += LOOK_S, i++) {
-        bool is_staying = T > stay_s + LOOK_S && T < stay_s + w->stay_s - LOOK_S;
+    for (double now_s = w->from_s; now_s < w->to_s; now_s += LOOK_S, i++) {
+        bool is_staying = now_s > stay_s + LOOK_S && now_s < stay_s + w->stay_s - LOOK_S;
         struct yard_actor a;
-        yard_walk_at(w, T, 1, &a);
-        enum trouble trouble = trouble_at(g, T, a.at.x, a.at.z, tall_m, i % 4 != 0, own);
+        yard_walk_at(w, now_s, 1, &a);
+        enum trouble trouble = trouble_at(g, now_s, a.at.x, a.at.z, tall_m, i % 4 != 0, own);
         if (is_staying && is_behind_post(g->yard, a.at.x, a.at.z))
             return false;
         if (trouble == IN_THE_WAY || (trouble == HIDDEN_THERE && is_staying))
@@ -268,11 +268,11 @@ static bool walk_is_good(const struct yard_stage *g, const struct yard_walk *w, 
 
 /* ---- people and animals --------------------------------------------------------------------------------------------------- */
 
-static enum end end_draw(const struct yard *y, struct rng *r, double T)
+static enum end end_draw(const struct yard *y, struct rng *r, double now_s)
 {
     double u = rng_unit(r);
     enum end end = u < 0.14 ? END_GATE : u < 0.38 ? END_DOOR : u < 0.52 ? END_DOCK : u < 0.70 ? END_LEFT : END_RIGHT;
-    return end == END_DOCK && yard_traffic_dock(y, T) < 0.9 ? END_RIGHT : end;
+    return end == END_DOCK && yard_traffic_dock(y, now_s) < 0.9 ? END_RIGHT : end;
 }
 
 /* Where one of the people goes. Each mostly has a part of the yard of its own, so that they seldom stand behind each other. */
@@ -302,19 +302,19 @@ static void spot_draw(const struct yard *y, struct rng *r, int i_person, double 
 }
 
 /* How busy a stretch of time is: some are quiet, some are not. */
-static double busy_at(const struct yard *y, double T)
+static double busy_at(const struct yard *y, double now_s)
 {
-    double u = yard_draw_at(y, OF_BUSY, (uint64_t)(T / 160), 0);
+    double u = yard_draw_at(y, OF_BUSY, (uint64_t)(now_s / 160), 0);
     return u < 0.28 ? 0.12 : u < 0.72 ? 0.7 : 1.55;
 }
 
-void yard_plan_person(const struct yard_stage *g, int i, double T, struct yard_walk *ret, uint64_t *ret_round)
+void yard_plan_person(const struct yard_stage *g, int i, double now_s, struct yard_walk *ret, uint64_t *ret_round)
 {
     const struct yard *y = g->yard;
     uint64_t what = OF_PERSON + (uint64_t)i;
-    double base = T + YARD_PEOPLE_S * i / YARD_N_PEOPLE;
+    double base = now_s + YARD_PEOPLE_S * i / YARD_N_PEOPLE;
     uint64_t round = (uint64_t)(base / YARD_PEOPLE_S);
-    double begin = T - (base - (double)round * YARD_PEOPLE_S);
+    double begin = now_s - (base - (double)round * YARD_PEOPLE_S);
     struct rng r = {.seed = rng_at(rng_at(y->seed, what), round)};
     *ret_round = round;
     *ret = (struct yard_walk){0};
@@ -337,10 +337,10 @@ void yard_plan_person(const struct yard_stage *g, int i, double T, struct yard_w
     ret->is_there = false;
 }
 
-void yard_plan_dog(const struct yard_stage *g, double T, struct yard_walk *ret, uint64_t *ret_round)
+void yard_plan_dog(const struct yard_stage *g, double now_s, struct yard_walk *ret, uint64_t *ret_round)
 {
     const struct yard *y = g->yard;
-    uint64_t round = (uint64_t)(T / YARD_DOG_S);
+    uint64_t round = (uint64_t)(now_s / YARD_DOG_S);
     double begin = (double)round * YARD_DOG_S;
     struct rng r = {.seed = rng_at(rng_at(y->seed, OF_DOG), round)};
     *ret_round = round;
@@ -367,10 +367,10 @@ void yard_plan_dog(const struct yard_stage *g, double T, struct yard_walk *ret, 
     ret->is_there = false;
 }
 
-void yard_plan_bird(const struct yard_stage *g, double T, struct yard_walk *ret, uint64_t *ret_round)
+void yard_plan_bird(const struct yard_stage *g, double now_s, struct yard_walk *ret, uint64_t *ret_round)
 {
     const struct yard *y = g->yard;
-    uint64_t round = (uint64_t)(T / YARD_BIRD_S);
+    uint64_t round = (uint64_t)(now_s / YARD_BIRD_S);
     double begin = (double)round * YARD_BIRD_S;
     struct rng r = {.seed = rng_at(rng_at(y->seed, OF_BIRD), round)};
     *ret_round = round;
@@ -413,8 +413,8 @@ void yard_plan_bird(const struct yard_stage *g, double T, struct yard_walk *ret,
 static bool walk_comes_near(const struct yard_walk *w, const struct vec *at, double near_m, double from_s, double to_s)
 {
     struct yard_actor a;
-    for (double T = fmax(w->from_s, from_s); w->is_there && T < fmin(w->to_s, to_s); T += LOOK_S)
-        if (yard_walk_at(w, T, 1, &a) &&
+    for (double now_s = fmax(w->from_s, from_s); w->is_there && now_s < fmin(w->to_s, to_s); now_s += LOOK_S)
+        if (yard_walk_at(w, now_s, 1, &a) &&
             (a.at.x - at->x) * (a.at.x - at->x) + (a.at.z - at->z) * (a.at.z - at->z) < near_m * near_m)
             return true;
     return false;
@@ -437,8 +437,8 @@ static bool place_is_good(const struct yard_stage *g, const struct vec *at, doub
     int i = 0;
     if (is_behind_post(g->yard, at->x, at->z) || is_passed_by(g, at, 1.5, from_s, to_s))
         return false;
-    for (double T = from_s; T < to_s; T += LOOK_S, i++)
-        if (trouble_at(g, T, at->x, at->z, tall_m, i % 6 != 0, own) != CLEAR)
+    for (double now_s = from_s; now_s < to_s; now_s += LOOK_S, i++)
+        if (trouble_at(g, now_s, at->x, at->z, tall_m, i % 6 != 0, own) != CLEAR)
             return false;
     return true;
 }
@@ -450,15 +450,15 @@ static bool object_walks(const struct yard_stage *g, struct rng *r, struct yard_
     double step = n->at.x > 0 ? -0.7 : 0.7;
     for (int i = 0; i < 2; i++) {
         struct yard_walk *w = i ? &n->fetcher : &n->walk;
-        double T = i ? n->to_s : n->from_s;
+        double now_s = i ? n->to_s : n->from_s;
         int k = 0;
         for (; k < TRIES; k++) {
             struct rng q = {.seed = rng_next(r)};
-            enum end from = end_draw(y, &q, T - 10), to = end_draw(y, &q, T + 10);
+            enum end from = end_draw(y, &q, now_s - 10), to = end_draw(y, &q, now_s + 10);
             walk_make(y, &q, from, to, n->at.x + step, n->at.z + 0.5, 3, span(&q, 1.2, 1.5), w);
             w->turn_x = step > 0 ? -1 : 1;
             w->turn_z = 0;
-            walk_begin(w, T - 1.5 - walk_in_s(w));
+            walk_begin(w, now_s - 1.5 - walk_in_s(w));
             if (w->from_s >= first_s && w->to_s <= last_s && walk_is_good(g, w, 1.75, n))
                 break;
         }
@@ -589,9 +589,9 @@ static void incident_init(const struct yard *y, int64_t window, struct yard_inci
     incident_draw(&before, window, n);
 }
 
-static int64_t window_at(double T)
+static int64_t window_at(double now_s)
 {
-    return (int64_t)floor((T - YARD_SLOT_S) / YARD_WINDOW_S) + 1;
+    return (int64_t)floor((now_s - YARD_SLOT_S) / YARD_WINDOW_S) + 1;
 }
 
 /* The round's object, kept clear of all incidents of its time. */
@@ -627,11 +627,11 @@ static void object_init(const struct yard *y, int64_t round, struct yard_inciden
     *n = (struct yard_incident){0};
 }
 
-void yard_stage_init(struct yard_stage *g, const struct yard *y, double T)
+void yard_stage_init(struct yard_stage *g, const struct yard *y, double now_s)
 {
     *g = (struct yard_stage){.yard = y, .n_incidents = YARD_STAGE_NOW, .n_objects = YARD_STAGE_NOW};
-    g->first_window = window_at(T) - 1;
-    g->first_object = (int64_t)floor(T / YARD_OBJECT_S) - 1;
+    g->first_window = window_at(now_s) - 1;
+    g->first_object = (int64_t)floor(now_s / YARD_OBJECT_S) - 1;
     for (int i = 0; i < YARD_STAGE_NOW; i++) {
         incident_init(y, g->first_window + i, &g->incident[i]);
         object_init(y, g->first_object + i, &g->object[i]);

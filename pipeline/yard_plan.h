@@ -5,7 +5,7 @@
  * candidates is taken that neither runs into anything nor hides behind it. Incidents are settled first, then objects, then who walks. What is chosen depends on the round
  * alone, never on the moment asked for.
  *
- * Pure; threads: none; memory: the caller's structs. Times are T = t + phase_s.
+ * Pure; threads: none; memory: the caller's structs. Times are now_s = t + phase_s.
  */
 #ifndef HERON_PIPELINE_YARD_PLAN_H
 #define HERON_PIPELINE_YARD_PLAN_H
@@ -53,16 +53,16 @@ struct yard_stage {
     struct yard_incident incident[YARD_STAGE_INCIDENTS], object[YARD_STAGE_NOW];
 };
 
-void yard_stage_init(struct yard_stage *g, const struct yard *y, double T);
+void yard_stage_init(struct yard_stage *g, const struct yard *y, double now_s);
 
-/* Person number i's walk at T; the dog's; the bird's (on the ground). is_there false: nobody. ret_round: of its timetable. */
-void yard_plan_person(const struct yard_stage *g, int i, double T, struct yard_walk *ret, uint64_t *ret_round);
-void yard_plan_dog(const struct yard_stage *g, double T, struct yard_walk *ret, uint64_t *ret_round);
-void yard_plan_bird(const struct yard_stage *g, double T, struct yard_walk *ret, uint64_t *ret_round);
+/* Person number i's walk at now_s; the dog's; the bird's (on the ground). is_there false: nobody. ret_round: of its timetable. */
+void yard_plan_person(const struct yard_stage *g, int i, double now_s, struct yard_walk *ret, uint64_t *ret_round);
+void yard_plan_dog(const struct yard_stage *g, double now_s, struct yard_walk *ret, uint64_t *ret_round);
+void yard_plan_bird(const struct yard_stage *g, double now_s, struct yard_walk *ret, uint64_t *ret_round);
 
-/* Where a walk is at T: false before and after. a: at, dx, dz, pose (walking or standing), phase. */
-bool yard_walk_at(const struct yard_walk *w, double T, double gait_m, struct yard_actor *a);
+/* Where a walk is at now_s: false before and after. a: at, dx, dz, pose (walking or standing), phase. */
+bool yard_walk_at(const struct yard_walk *w, double now_s, double gait_m, struct yard_actor *a);
 /* How far the gate is open for it. */
-double yard_walk_gate(const struct yard *y, const struct yard_walk *w, double T);
+double yard_walk_gate(const struct yard *y, const struct yard_walk *w, double now_s);
 
 #endif

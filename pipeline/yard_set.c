@@ -2,11 +2,12 @@
  * yard_set - draws what stands still in the yard: sky, land, ground, building, fence, lamps; and where their light falls.
  *
  * Large surfaces get their texture pixel by pixel: each pixel's ray is followed to the ground or the wall, and noise of that place (integer hashes) tints it, so that
- * texture lies in the perspective and is the same in pictures of every size. Edges are polygons, because those are antialiased.
+ * texture lies in the perspective and is the same in pictures of every size, but for a fine grain by pixel. Edges are polygons, because those are antialiased.
  */
 #include <math.h>
 
 #include "base/rng.h"
+#include "pipeline/noise.h"
 #include "pipeline/yard.h"
 
 #define FAR_Z       400.0
@@ -30,31 +31,6 @@ static const struct set_look set_looks[N_LOOKS] = {
 static const struct colour set_doors[N_LOOKS] = {
     {158, 164, 170, 255}, {94, 124, 150, 255}, {118, 140, 120, 255}, {186, 180, 168, 255}};
 static const struct colour set_exits[N_LOOKS] = {{66, 104, 92, 255}, {62, 80, 104, 255}, {92, 96, 102, 255}, {58, 96, 72, 255}};
-
-static double set_unit(double v)
-{
-    return fmin(fmax(v, 0), 1);
-}
-
-static uint32_t set_hash(uint32_t salt, int a, int b)
-{
-    uint32_t h = salt ^ (uint32_t)a * 0x9E3779B1u ^ (uint32_t)b * 0x85EBCA77u;
-    h = (h ^ h >> 15) * 0x2C1B3C6Du;
-    h = (h ^ h >> 12) * 0x297A2D39u;
-    return h ^ h >> 15;
-}
-
-/* Smooth noise over the plane, 0 to 1, one bump per unit. */
-static double set_bumps(uint32_t salt, double x, double y)
-{
-    double fx = floor(x), fy = floor(y), u = x - fx, v = y - fy;
-    int ix = (int)fx, iy = (int)fy;
-    u = u * u * (3 - 2 * u);
-    v = v * v * (3 - 2 * v);
-    double a = set_hash(salt, ix, iy) >> 8, b = set_hash(salt, ix + 1, iy) >> 8;
-    double c = set_hash(salt, ix, iy + 1) >> 8, d = set_hash(salt, ix + 1, iy + 1) >> 8;
-    return (a + (b - a) * u + (c - a) * v + (a - b - c + d) * u * v) * 0x1p-24;
-}
 
 static uint32_t set_salt(const struct yard *y, uint64_t what)
 {
@@ -122,13 +98,14 @@ static void set_draw_sky(const struct yard *y, struct canvas *c)
     for (int row = 0; row < last; row++)
         for (int x = 0; x < c->width_px; x++) {
             struct vec ray = set_ray(y, x, row);
-            double up = set_unit(ray.y / 0.30), haze = (1 - up) * (1 - up);
+            double up = yard_unit(ray.y / 0.30), haze = (1 - up) * (1 - up);
             double r = 112 + 98 * haze, g = 158 + 62 * haze, b = 208 + 22 * haze;
             /* clouds lie on a plane high up */
             double d = 1 / (fmax(ray.y, 0) + 0.07), u = ray.x * d, v = ray.z * d;
-            double n = 0.55 * set_bumps(salt, u * 0.8, v * 0.9) + 0.3 * set_bumps(salt + 1, u * 2.1, v * 2.3) +
-                       0.15 * set_bumps(salt + 2, u * 5, v * 5);
-            double cloud = set_unit((n - (1 - cover)) * 5.5) * (0.9 - 0.45 * haze), shade = 232 + 22 * set_unit((n - 0.5) * 3);
+            double n = 0.55 * noise_bumps(salt, u * 0.8, v * 0.9) + 0.3 * noise_bumps(salt + 1, u * 2.1, v * 2.3) +
+                       0.15 * noise_bumps(salt + 2, u * 5, v * 5);
+            double cloud = yard_unit((n - (1 - cover)) * 5.5) * (0.9 - 0.45 * haze),
+                   shade = 232 + 22 * yard_unit((n - 0.5) * 3);
             set_put(c, x, row, r + (shade - r) * cloud, g + (shade - g) * cloud, b + (shade + 2 - b) * cloud);
         }
 }
@@ -143,7 +120,7 @@ static void set_draw_hills(const struct yard *y, struct canvas *c, double z, dou
     for (int i = 0; i < N; i++) {
         double x = -half + 2 * half * i / (N - 1);
         double n =
-            0.6 * set_bumps(salt, i * 0.17, 0) + 0.28 * set_bumps(salt, i * 0.5, 7) + 0.12 * set_bumps(salt, i * 1.9, 11);
+            0.6 * noise_bumps(salt, i * 0.17, 0) + 0.28 * noise_bumps(salt, i * 0.5, 7) + 0.12 * noise_bumps(salt, i * 1.9, 11);
         p[i] = scene_view_project(&y->view, (struct vec){x, tall_m * n, z});
     }
     p[N] = scene_view_project(&y->view, (struct vec){half, -2, z});
@@ -159,7 +136,7 @@ static void set_draw_crown(struct canvas *c, struct point at, double m, double r
 {
     draw_ellipse(c, at.x, at.y, rx * m * 0.86, ry * m * 0.88, colour_scale(leaf, 0.72));
     for (int i = 0; i < n_clumps; i++) {
-        uint32_t h = set_hash(salt, i, 3);
+        uint32_t h = noise_hash(salt, i, 3);
         double turn = (double)(h & 1023) / 1024, far = 0.35 + 0.6 * (double)(h >> 10 & 255) / 255;
         double dx = draw_cos(turn) * far, dy = draw_sin(turn) * far, r = 0.22 + 0.2 * (double)(h >> 18 & 255) / 255;
         double light = 0.92 - 0.26 * dy - 0.12 * dx + 0.16 * ((double)(h >> 24) / 255 - 0.5) + 0.1 * i / n_clumps;
@@ -206,7 +183,7 @@ static void set_draw_trees(const struct yard *y, struct canvas *c)
     uint32_t salt = set_salt(y, 2);
     int look = y->tree_look & 3;
     for (int i = 0; i < 30; i++) { /* from far to near */
-        uint32_t h = set_hash(salt, i, 0), g = set_hash(salt, i, 1);
+        uint32_t h = noise_hash(salt, i, 0), g = noise_hash(salt, i, 1);
         double z = 96 - i * 1.75, half = z * 0.72;
         double x = -half + 2 * half * (double)(h & 0xffff) / 65536;
         double tall = 5.5 + 4.0 * (double)(h >> 16 & 255) / 255;
@@ -237,21 +214,21 @@ static void set_draw_ground(const struct yard *y, struct canvas *c)
                 at = (struct vec){0, 0, FAR_Z};
             double px_m = at.z * at.z / (y->view.focal_px * y->view.height_m); /* a pixel's depth on the ground */
             if (at.z > y->fence_z + 0.6) {
-                double n = set_bumps(salt, at.x * 0.16, at.z * 0.16) - 0.5,
-                       fine = set_bumps(salt + 1, at.x * 1.1, at.z * 0.8) - 0.5;
-                double amp = 14 * set_unit(1.5 / px_m), haze = set_unit((at.z - 60) / 240);
+                double n = noise_bumps(salt, at.x * 0.16, at.z * 0.16) - 0.5,
+                       fine = noise_bumps(salt + 1, at.x * 1.1, at.z * 0.8) - 0.5;
+                double amp = 14 * yard_unit(1.5 / px_m), haze = yard_unit((at.z - 60) / 240);
                 double r = 104 + 26 * n + amp * fine, g = 120 + 18 * n + amp * fine, b = 72 + 10 * n + 0.6 * amp * fine;
                 set_put(c, x, row, r + (150 - r) * haze, g + (160 - g) * haze, b + (150 - b) * haze);
                 continue;
             }
-            double broad = set_bumps(salt + 2, at.x * 0.13, at.z * 0.13) - 0.5,
-                   mid = set_bumps(salt + 3, at.x * 0.7, at.z * 0.55) - 0.5;
-            double fine = (double)(set_hash(salt + 4, (int)floor(at.x * 24), (int)floor(at.z * 16)) & 255) / 255 - 0.5;
-            double grain = (double)(set_hash(salt + 5, x, row) & 255) / 255 - 0.5;
-            double v = 116 + 0.35 * (at.z - 16) + 20 * broad + 11 * mid + 9 * fine * set_unit(0.06 / px_m) + 5 * grain;
+            double broad = noise_bumps(salt + 2, at.x * 0.13, at.z * 0.13) - 0.5,
+                   mid = noise_bumps(salt + 3, at.x * 0.7, at.z * 0.55) - 0.5;
+            double fine = (double)(noise_hash(salt + 4, (int)floor(at.x * 24), (int)floor(at.z * 16)) & 255) / 255 - 0.5;
+            double grain = (double)(noise_hash(salt + 5, x, row) & 255) / 255 - 0.5;
+            double v = 116 + 0.35 * (at.z - 16) + 20 * broad + 11 * mid + 9 * fine * yard_unit(0.06 / px_m) + 5 * grain;
             /* dark, oily places: where two noises are both high */
-            double oil = set_bumps(salt + 6, at.x * 0.45 + 3, at.z * 0.4) * set_bumps(salt + 7, at.x * 1.3, at.z * 1.2);
-            v -= 30 * set_unit((oil - 0.5) * 3);
+            double oil = noise_bumps(salt + 6, at.x * 0.45 + 3, at.z * 0.4) * noise_bumps(salt + 7, at.x * 1.3, at.z * 1.2);
+            v -= 30 * yard_unit((oil - 0.5) * 3);
             set_put(c, x, row, v, v + 0.5, v + 2.5 - 3 * broad);
         }
 }
@@ -296,11 +273,11 @@ static void set_draw_asphalt(const struct yard *y, struct canvas *c)
     uint32_t salt = set_salt(y, 4);
     /* seams between the lanes of the paver, and a few mended places */
     for (int i = 0; i < 4; i++) {
-        double z = 10.4 + 4.1 * i + (double)(set_hash(salt, i, 0) & 255) / 400;
+        double z = 10.4 + 4.1 * i + (double)(noise_hash(salt, i, 0) & 255) / 400;
         scene_view_floor(v, c, -40, z, 40, z + 0.05, COLOUR_A(70, 70, 74, 130));
     }
     for (int i = 0; i < 5; i++) {
-        uint32_t h = set_hash(salt, i, 1);
+        uint32_t h = noise_hash(salt, i, 1);
         double x = -13 + 26 * (double)(h & 255) / 255, z = 10.5 + 11 * (double)(h >> 8 & 255) / 255;
         double w = 0.9 + 2.2 * (double)(h >> 16 & 255) / 255, d = 0.7 + 1.1 * (double)(h >> 24) / 255;
         struct colour patch = h & 1 ? COLOUR_A(88, 88, 92, 80) : COLOUR_A(136, 136, 136, 60);
@@ -317,7 +294,7 @@ static void set_draw_asphalt(const struct yard *y, struct canvas *c)
         struct vec turn[3] = {{x + 5, 0, y->lane_z + 0.3}, {x, 0, y->lane_z + 0.2}, {x, 0, y->bay_z0 + 1}};
         set_draw_tracks(y, c, turn, 0.7, COLOUR_A(70, 70, 74, 36));
         /* oil under the engines */
-        uint32_t h = set_hash(salt, i, 2);
+        uint32_t h = noise_hash(salt, i, 2);
         struct vec at = {x + (double)(h & 255) / 400 - 0.3, 0, y->bay_z0 + 1.2 + (double)(h >> 8 & 255) / 200};
         struct point p = scene_view_project(v, at);
         double m = scene_view_scale(v, at);
@@ -427,7 +404,7 @@ static bool set_window_fits(const struct yard *y, double x0)
 
 static bool set_window_is_lit(const struct yard *y, int i)
 {
-    return set_hash(set_salt(y, 5), i, 0) % 5 < 2;
+    return noise_hash(set_salt(y, 5), i, 0) % 5 < 2;
 }
 
 /* Ribs or bricks, streaks below the roof's edge, dirt above the ground: drawn over the finished front's paint by factors. */
@@ -437,7 +414,7 @@ static void set_draw_wall_texture(const struct yard *y, struct canvas *c, const 
     struct vec left = {y->building_x0, y->building_tall_m, y->fence_z},
                right = {y->building_x1, y->building_tall_m, y->fence_z};
     double m = scene_view_scale(&y->view, right);
-    double rib = 0.055 * set_unit((CORRUGATE_M * m - 1.6) / 3), brick = 0.10 * set_unit((0.16 * m - 0.8) / 3);
+    double rib = 0.055 * yard_unit((CORRUGATE_M * m - 1.6) / 3), brick = 0.10 * yard_unit((0.16 * m - 0.8) / 3);
     int first = (int)fmax(fmin(scene_view_project(&y->view, left).y, scene_view_project(&y->view, right).y), 0);
     int last = (int)fmin(fmax(scene_view_project(&y->view, (struct vec){left.x, 0, left.z}).y,
                               scene_view_project(&y->view, (struct vec){right.x, 0, right.z}).y) +
@@ -448,16 +425,16 @@ static void set_draw_wall_texture(const struct yard *y, struct canvas *c, const 
             struct vec at;
             if (!set_ray_wall(y, set_ray(y, x, row), &at))
                 continue;
-            double k = 1 + 0.07 * (set_bumps(salt, at.x * 0.3, at.y * 0.5) - 0.5);
-            k += 0.035 * ((double)(set_hash(salt + 1, x, row) & 255) / 255 - 0.5);
-            k += 0.10 * (set_bumps(salt + 2, at.x * 2.2, at.y * 0.25) - 0.5) * set_unit((at.y - 3) / 3);
-            k -= 0.12 * set_unit(1 - at.y / 0.9) * set_bumps(salt + 3, at.x * 0.9, 0);
+            double k = 1 + 0.07 * (noise_bumps(salt, at.x * 0.3, at.y * 0.5) - 0.5);
+            k += 0.035 * ((double)(noise_hash(salt + 1, x, row) & 255) / 255 - 0.5);
+            k += 0.10 * (noise_bumps(salt + 2, at.x * 2.2, at.y * 0.25) - 0.5) * yard_unit((at.y - 3) / 3);
+            k -= 0.12 * yard_unit(1 - at.y / 0.9) * noise_bumps(salt + 3, at.x * 0.9, 0);
             if (!look->is_brick) {
                 k += rib * draw_sin(at.x / CORRUGATE_M);
             } else if (brick > 0) {
                 int course = (int)floor(at.y / 0.16);
                 double along = at.x / 0.5 + (course & 1 ? 0.5 : 0);
-                k += brick * ((double)(set_hash(salt + 4, (int)floor(along), course) & 255) / 255 - 0.5);
+                k += brick * ((double)(noise_hash(salt + 4, (int)floor(along), course) & 255) / 255 - 0.5);
             }
             uint8_t *px = set_px(c, x, row);
             set_put(c, x, row, px[0] * k, px[1] * k, px[2] * k);
@@ -617,7 +594,7 @@ static double set_glow_at(const struct yard *y, struct vec p, bool is_wall)
     double wall = set_lamp_on((struct vec){dock, y->dock_tall_m + 0.6, z - 1.2}, 215, p) +
                   set_lamp_on((struct vec){door, 3.3, z - 0.9}, 225, p);
     if (is_wall) /* light falls down from a lamp, hardly up */
-        return sum + 0.72 * wall * (1 - 0.75 * set_unit((p.y - 3.4) / 1.6));
+        return sum + 0.72 * wall * (1 - 0.75 * yard_unit((p.y - 3.4) / 1.6));
     return 1.1 * (sum + wall);
 }
 
@@ -641,7 +618,7 @@ static void set_fill_glow(const struct yard *y, int width_px, int height_px, uin
             } else if (row >= horizon && set_ray_ground(y, ray, &at) && at.z < 120) {
                 v = set_glow_at(y, at, false);
             } else if (row < horizon) {
-                v = 8 * set_unit(1 - ray.y / 0.12); /* the town's light in the haze */
+                v = 8 * yard_unit(1 - ray.y / 0.12); /* the town's light in the haze */
             }
             glow[(size_t)row * (size_t)width_px + (size_t)x] = set_byte(v);
         }
@@ -720,7 +697,7 @@ void yard_set_draw_fence(const struct yard *y, struct canvas *c, double gate_ope
     if (-edge < y->building_x0)
         set_draw_mesh(y, c, -edge, y->building_x0);
     /* the gate slides to the right, before the fence */
-    double slide = (g1 - g0 - 0.5) * set_unit(gate_open), x0 = g0 + 0.14 + slide, x1 = g1 - 0.1 + slide, zg = z - 0.12;
+    double slide = (g1 - g0 - 0.5) * yard_unit(gate_open), x0 = g0 + 0.14 + slide, x1 = g1 - 0.1 + slide, zg = z - 0.12;
     struct colour rust = COLOUR(150, 58, 48), dark = COLOUR(128, 48, 42);
     enum { BARS = 15 };
     scene_view_wall(v, c, x0, 0.2, x1, 1.75, zg, COLOUR_A(140, 56, 48, 50));
@@ -743,7 +720,7 @@ void yard_set_draw_fence(const struct yard *y, struct canvas *c, double gate_ope
 void yard_set_draw_dock(const struct yard *y, struct canvas *c, double dock_open)
 {
     const struct scene_view *v = &y->view;
-    double x0 = y->dock_x0, x1 = y->dock_x1, z = y->fence_z, open = y->dock_tall_m * set_unit(dock_open);
+    double x0 = y->dock_x0, x1 = y->dock_x1, z = y->fence_z, open = y->dock_tall_m * yard_unit(dock_open);
     if (open < 0.02)
         return; /* the closed door is part of the background */
     /* the hall behind, as far as the opening shows it: a back wall with shelves, a floor, lamps */

@@ -13,7 +13,7 @@
 #define ROAD_END_M   31.0
 #define BRAKE_S      2.0
 #define OCCUPIED     0.51
-#define LOOK_BACK    24 /* cycles that a vehicle stays at most */
+#define LOOK_BACK    24 /* cycles; one that stays longer (one in ten millions) takes another's looks in its bay */
 #define DOCK_SHARE   0.5
 #define PASS_SHARE   0.3
 #define GATE_MOVE_S  3.0
@@ -25,12 +25,13 @@ enum { OF_BAY = 0x100, OF_DOCK = 0x200, OF_LANE = 0x300, OF_ROAD = 0x400, OF_DOO
 
 double yard_draw_at(const struct yard *y, uint64_t what, uint64_t round, uint64_t i)
 {
-    return (double)(rng_at(rng_at(rng_at(y->seed, what), round), i) >> 11) * 0x1p-53;
+    struct rng r = {.seed = rng_at(rng_at(y->seed, what), round), .counter = i};
+    return rng_unit(&r);
 }
 
-double yard_opening(double T, double open_s, double shut_s, double move_s)
+double yard_opening(double now_s, double open_s, double shut_s, double move_s)
 {
-    double up = (T - open_s) / move_s, down = (shut_s - T) / move_s;
+    double up = (now_s - open_s) / move_s, down = (shut_s - now_s) / move_s;
     return fmin(fmax(fmin(up, down), 0), 1);
 }
 
@@ -160,7 +161,7 @@ static void trip_at(const struct trip *t, double tau, struct yard_actor *a)
     a->phase = s / 2.0;
 }
 
-/* The way from the road through the gate to (9.9, z), or back. */
+/* The way along the road, from `side` to before the gate. */
 static void path_add_road_in(const struct yard *y, struct yard_path *p, double side)
 {
     double gate = (y->gate_x0 + y->gate_x1) / 2, road = y->road_z0 + (side < 0 ? 1.7 : 4.3);
@@ -168,6 +169,7 @@ static void path_add_road_in(const struct yard *y, struct yard_path *p, double s
     yard_path_add(p, gate, road);
 }
 
+/* And from before the gate back to `side`. */
 static void path_add_road_out(const struct yard *y, struct yard_path *p, double side)
 {
     double gate = (y->gate_x0 + y->gate_x1) / 2, road = y->road_z0 + (side > 0 ? 1.7 : 4.3);
@@ -251,6 +253,11 @@ static void trip_lane_out(const struct yard *y, struct trip *t, double side, dou
     path_add_road_out(y, &g->path, side);
 }
 
+double yard_vehicle_half_long_m(enum scene_type type)
+{
+    return type == SCENE_VAN ? 2.6 : 2.1;
+}
+
 /* ---- vehicles ------------------------------------------------------------------------------------------------------------- */
 
 static void vehicle_look(const struct yard *y, uint64_t what, uint64_t round, double van_share, struct yard_vehicle *v)
@@ -263,12 +270,12 @@ static void vehicle_look(const struct yard *y, uint64_t what, uint64_t round, do
     a->look = rng_at(rng_at(y->seed, what), round);
     a->id = 1 + (int)((what >> 4 & 0xff0) + (what & 15)) + (int)(round & 0x3fff) * 0x1000;
     a->size = 1;
-    v->half_long_m = is_van ? 2.6 : 2.1;
+    v->half_long_m = yard_vehicle_half_long_m(a->type);
     v->half_wide_m = is_van ? 1.0 : 0.88;
     v->tall_m = is_van ? 2.3 : 1.45;
 }
 
-/* What a trip that began at T0 makes of a vehicle, and of the gate. False: the trip is over. */
+/* What a trip that has lasted tau seconds makes of a vehicle, and of the gate. False: the trip is over. */
 static bool vehicle_drives(const struct yard *y, const struct trip *t, double tau, struct yard_vehicle *v)
 {
     double gate_s = trip_gate_s(y, t);
@@ -298,11 +305,11 @@ static uint64_t bay_since(const struct yard *y, int i_bay, uint64_t cycle)
     return cycle;
 }
 
-static void bay_get(const struct yard *y, int i_bay, double T, struct yard_vehicle *v)
+static void bay_get(const struct yard *y, int i_bay, double now_s, struct yard_vehicle *v)
 {
     static const int slot_of[YARD_MAX_BAYS] = {0, 2, 5, 7};
     uint64_t what = OF_BAY + (uint64_t)i_bay;
-    double base = T - slot_of[i_bay] * YARD_SLOT_S + YARD_CYCLE_S; /* T may lie before the first slot */
+    double base = now_s - slot_of[i_bay] * YARD_SLOT_S + YARD_CYCLE_S; /* now_s may lie before the first slot */
     uint64_t cycle = (uint64_t)(base / YARD_CYCLE_S);
     double tau = base - (double)cycle * YARD_CYCLE_S;
     bool is_taken = bay_is_taken(y, i_bay, cycle), was_taken = cycle > 0 && bay_is_taken(y, i_bay, cycle - 1);
@@ -330,10 +337,10 @@ static void bay_get(const struct yard *y, int i_bay, double T, struct yard_vehic
 }
 
 /* A vehicle that comes in slot `in` of its cycle, stands, and leaves in slot `out`. */
-static void visit_get(const struct yard *y, uint64_t what, double T, int in, int out, double van_share, bool is_dock,
+static void visit_get(const struct yard *y, uint64_t what, double now_s, int in, int out, double van_share, bool is_dock,
                       struct yard_vehicle *v)
 {
-    double base = T - in * YARD_SLOT_S + YARD_CYCLE_S;
+    double base = now_s - in * YARD_SLOT_S + YARD_CYCLE_S;
     uint64_t cycle = (uint64_t)(base / YARD_CYCLE_S);
     double tau = base - (double)cycle * YARD_CYCLE_S, out_s = (out - in) * YARD_SLOT_S;
     if (tau > out_s + 40)
@@ -364,10 +371,10 @@ static void visit_get(const struct yard *y, uint64_t what, double T, int in, int
 }
 
 /* Who passes on the road outside, in slots in which nobody comes or goes. */
-static void road_get(const struct yard *y, double T, struct yard_vehicle *v)
+static void road_get(const struct yard *y, double now_s, struct yard_vehicle *v)
 {
-    uint64_t slot = (uint64_t)(T / YARD_SLOT_S);
-    double tau = T - (double)slot * YARD_SLOT_S;
+    uint64_t slot = (uint64_t)(now_s / YARD_SLOT_S);
+    double tau = now_s - (double)slot * YARD_SLOT_S;
     static const int bay_of[8] = {0, -1, 1, -1, -1, 2, -1, 3};
     int i_bay = bay_of[slot % 8];
     /* bays count cycles from one cycle earlier: see bay_get */
@@ -399,32 +406,32 @@ bool yard_traffic_blocks(const struct yard *y, uint64_t cycle)
     return yard_draw_at(y, OF_LANE, cycle, 0) < 0.25;
 }
 
-void yard_traffic_get(const struct yard *y, int i, double T, struct yard_vehicle *ret)
+void yard_traffic_get(const struct yard *y, int i, double now_s, struct yard_vehicle *ret)
 {
     *ret = (struct yard_vehicle){0};
     ret->actor.dx = 1;
     if (i < y->n_bays)
-        bay_get(y, i, T, ret);
+        bay_get(y, i, now_s, ret);
     else if (i == y->n_bays)
-        visit_get(y, OF_DOCK, T, 4, 6, 1, true, ret);
+        visit_get(y, OF_DOCK, now_s, 4, 6, 1, true, ret);
     else if (i == y->n_bays + 1)
-        visit_get(y, OF_LANE, T, 1, 3, 0.4, false, ret);
+        visit_get(y, OF_LANE, now_s, 1, 3, 0.4, false, ret);
     else
-        road_get(y, T, ret);
+        road_get(y, now_s, ret);
     ret->actor.pose = ret->is_moving ? SCENE_DRIVING : SCENE_PARKED;
 }
 
-double yard_traffic_dock(const struct yard *y, double T)
+double yard_traffic_dock(const struct yard *y, double now_s)
 {
     /* for the van: from when it is in the yard until it is away */
-    double base = T - 4 * YARD_SLOT_S + YARD_CYCLE_S;
+    double base = now_s - 4 * YARD_SLOT_S + YARD_CYCLE_S;
     uint64_t cycle = (uint64_t)(base / YARD_CYCLE_S);
     double tau = base - (double)cycle * YARD_CYCLE_S, open = 0;
     if (yard_draw_at(y, OF_DOCK, cycle, 0) < DOCK_SHARE)
         open = yard_opening(tau, 9, 2 * YARD_SLOT_S + 12, 4);
     /* and at other times, to let in air and people */
-    uint64_t round = (uint64_t)(T / 80);
+    uint64_t round = (uint64_t)(now_s / 80);
     if (yard_draw_at(y, OF_DOOR, round, 0) < 0.3)
-        open = fmax(open, yard_opening(T - (double)round * 80, 4, 76, 4));
+        open = fmax(open, yard_opening(now_s - (double)round * 80, 4, 76, 4));
     return open;
 }

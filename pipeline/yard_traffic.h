@@ -2,7 +2,7 @@
  * yard_traffic - vehicles of the scene `yard` by timetable: who is parked where, and the one that drives.
  *
  * Time is cut into cycles of YARD_CYCLE_S with eight slots of YARD_SLOT_S; each slot belongs to one vehicle's coming or going, so that two never meet. Pure functions of
- * (yard, time); threads: none; memory: the caller's structs. Times here are T = t + phase_s, never negative.
+ * (yard, time); threads: none; memory: the caller's structs. Times here are now_s = t + phase_s, never negative.
  */
 #ifndef HERON_PIPELINE_YARD_TRAFFIC_H
 #define HERON_PIPELINE_YARD_TRAFFIC_H
@@ -35,16 +35,19 @@ struct yard_vehicle {
     double gate_open; /* what it asks of the gate, 0 .. 1, also shortly before it is there and after it has left */
 };
 
+/* Half its length, as it is drawn and as others keep clear of it. */
+double yard_vehicle_half_long_m(enum scene_type type);
+
 /* How many vehicles the timetable has; one by its number: bays first, then the dock's van, the one that stops in the fire lane, and who passes on the road. */
 int yard_traffic_count(const struct yard *y);
-void yard_traffic_get(const struct yard *y, int i_vehicle, double T, struct yard_vehicle *ret);
+void yard_traffic_get(const struct yard *y, int i_vehicle, double now_s, struct yard_vehicle *ret);
 /* Whether in this cycle a vehicle stops in the fire lane. */
 bool yard_traffic_blocks(const struct yard *y, uint64_t cycle);
 /* How far the roller door is up, 0 .. 1. */
-double yard_traffic_dock(const struct yard *y, double T);
+double yard_traffic_dock(const struct yard *y, double now_s);
 
-/* How far something that opens is open at T: from open_s to shut_s, moving for move_s at both ends. */
-double yard_opening(double T, double open_s, double shut_s, double move_s);
+/* How far something that opens is open at now_s: from open_s to shut_s, moving for move_s at both ends. */
+double yard_opening(double now_s, double open_s, double shut_s, double move_s);
 /* Number i of the stream of (yard, what, round), in [0, 1). */
 double yard_draw_at(const struct yard *y, uint64_t what, uint64_t round, uint64_t i);
 

@@ -28,11 +28,6 @@ static bool vehicle_is_van(const struct yard_actor *a)
     return a->type == SCENE_VAN;
 }
 
-double yard_vehicle_half_long_m(const struct yard_actor *a)
-{
-    return vehicle_is_van(a) ? 2.6 : 2.1;
-}
-
 static struct colour vehicle_paint(enum scene_colour colour)
 {
     switch (colour) {

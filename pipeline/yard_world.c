@@ -8,6 +8,7 @@
 #include "pipeline/yard_plan.h"
 #include "pipeline/yard_traffic.h"
 
+#define ENDS_S    0x1p40 /* 34,000 years: then the world begins anew; up to there doubles are exact to the millisecond */
 #define DAY_S     1200.0 /* one turn of the sun */
 #define WEATHER_S 170.0
 #define TURN_S    14.0 /* how long weather takes to change */
@@ -67,10 +68,10 @@ static double smooth(double from, double to, double v)
 }
 
 /* How strong a kind of weather is, drawn per round: kind 1 rain, 2 fog. */
-static double weather_at(const struct yard *y, double T, int kind)
+static double weather_at(const struct yard *y, double now_s, int kind)
 {
-    uint64_t round = (uint64_t)(T / WEATHER_S);
-    double u = yard_draw_at(y, OF_SKY, round, 0), tau = T - (double)round * WEATHER_S;
+    uint64_t round = (uint64_t)(now_s / WEATHER_S);
+    double u = yard_draw_at(y, OF_SKY, round, 0), tau = now_s - (double)round * WEATHER_S;
     int is_kind = u < 0.20 ? 1 : u < 0.29 ? 2 : 0;
     if (is_kind != kind)
         return 0;
@@ -82,15 +83,15 @@ static double weather_at(const struct yard *y, double T, int kind)
 
 static void yard_sky_at(const struct yard *y, double t_s, struct yard_sky *s)
 {
-    double T = fmax(t_s + y->phase_s, 0), turn = t_s / DAY_S + y->day_phase, noon = turn - floor(turn) - 0.5;
+    double now_s = fmax(t_s + y->phase_s, 0), turn = t_s / DAY_S + y->day_phase, noon = turn - floor(turn) - 0.5;
     double from_noon = fabs(noon);
     s->day = 1 - smooth(0.19, 0.40, from_noon);
     s->dusk = fmin(4 * s->day * (1 - s->day) * 1.1, 1);
     s->sun = fmin(fmax(noon / 0.33 * 0.25, -0.25), 0.25);
-    s->rain = weather_at(y, T, 1);
-    s->fog = weather_at(y, T, 2);
-    s->wind = 0.6 * draw_sin(T / 97) + 0.4 * draw_sin(T / 41);
-    s->exposure = 1 + 0.05 * draw_sin(T / 131) + 0.03 * draw_sin(T / 57);
+    s->rain = weather_at(y, now_s, 1);
+    s->fog = weather_at(y, now_s, 2);
+    s->wind = 0.6 * draw_sin(now_s / 97) + 0.4 * draw_sin(now_s / 41);
+    s->exposure = 1 + 0.05 * draw_sin(now_s / 131) + 0.03 * draw_sin(now_s / 57);
 }
 
 /* ---- people, animals, things ---------------------------------------------------------------------------------------------- */
@@ -117,12 +118,12 @@ static enum scene_colour clothes(uint64_t look)
     return u < 20 ? SCENE_VEST : colours[(u - 20) * 6 / 80];
 }
 
-static void person_add(const struct yard *y, const struct yard_walk *w, double T, int id, struct yard_moment *m)
+static void person_add(const struct yard *y, const struct yard_walk *w, double now_s, int id, struct yard_moment *m)
 {
     struct yard_actor *a = actor_new(m);
-    m->gate_open = fmax(m->gate_open, yard_walk_gate(y, w, T));
+    m->gate_open = fmax(m->gate_open, yard_walk_gate(y, w, now_s));
     struct yard_actor at = {0};
-    if (!yard_walk_at(w, T, 1.5, &at))
+    if (!yard_walk_at(w, now_s, 1.5, &at))
         return;
     at.type = SCENE_PERSON;
     at.colour = clothes(w->look);
@@ -131,11 +132,11 @@ static void person_add(const struct yard *y, const struct yard_walk *w, double T
     m->n_actors++;
 }
 
-static void vehicles_add(const struct yard *y, double T, struct yard_moment *m)
+static void vehicles_add(const struct yard *y, double now_s, struct yard_moment *m)
 {
     for (int i = 0; i < yard_traffic_count(y); i++) {
         struct yard_vehicle v;
-        yard_traffic_get(y, i, T, &v);
+        yard_traffic_get(y, i, now_s, &v);
         m->gate_open = fmax(m->gate_open, v.gate_open);
         struct yard_actor *a = actor_new(m);
         if (!v.is_there)
@@ -149,14 +150,14 @@ static void vehicles_add(const struct yard *y, double T, struct yard_moment *m)
     }
 }
 
-static void incident_add(const struct yard *y, const struct yard_incident *n, double T, int id, struct yard_moment *m)
+static void incident_add(const struct yard *y, const struct yard_incident *n, double now_s, int id, struct yard_moment *m)
 {
     if (n->hazard == SCENE_NO_HAZARD)
         return;
-    bool is_now = T >= n->from_s && T < n->to_s;
+    bool is_now = now_s >= n->from_s && now_s < n->to_s;
     if (n->hazard == SCENE_HAZARD_PERSON_DOWN) {
         int before = m->n_actors;
-        person_add(y, &n->walk, T, id, m);
+        person_add(y, &n->walk, now_s, id, m);
         if (is_now && m->n_actors > before) {
             struct yard_actor *a = &m->actor[before];
             a->pose = SCENE_LYING;
@@ -165,8 +166,8 @@ static void incident_add(const struct yard *y, const struct yard_incident *n, do
         return;
     }
     if (n->hazard == SCENE_HAZARD_BLOCKED) {
-        person_add(y, &n->walk, T, id + 1, m);
-        person_add(y, &n->fetcher, T, id + 2, m);
+        person_add(y, &n->walk, now_s, id + 1, m);
+        person_add(y, &n->fetcher, now_s, id + 2, m);
     }
     struct yard_actor *a = actor_new(m);
     if (!is_now)
@@ -177,48 +178,48 @@ static void incident_add(const struct yard *y, const struct yard_incident *n, do
     a->dz = draw_sin(turn);
     if (n->hazard != SCENE_HAZARD_BLOCKED) {
         a->type = n->hazard == SCENE_HAZARD_FIRE ? SCENE_FIRE : SCENE_SMOKE;
-        a->phase = T - n->from_s;
-        a->size = n->size * (0.6 + 0.4 * smooth(0, 3, T - n->from_s)) * (0.6 + 0.4 * smooth(0, 2, n->to_s - T));
+        a->phase = now_s - n->from_s;
+        a->size = n->size * (0.6 + 0.4 * smooth(0, 3, now_s - n->from_s)) * (0.6 + 0.4 * smooth(0, 2, n->to_s - now_s));
     }
     m->n_actors++;
 }
 
 /* Across the yard in the air, or down to where it walks and up from there. */
-static void bird_fly(struct yard_actor *a, double T, struct vec at, double dx, double dz)
+static void bird_fly(struct yard_actor *a, double now_s, struct vec at, double dx, double dz)
 {
     a->at = at;
     a->dx = dx;
     a->dz = dz;
     a->pose = SCENE_FLYING;
-    a->phase = T * 2.2 - floor(T * 2.2 / 4096) * 4096;
+    a->phase = now_s * 2.2 - floor(now_s * 2.2 / 4096) * 4096;
 }
 
-static void animals_add(const struct yard *y, const struct yard_stage *g, double T, struct yard_moment *m)
+static void animals_add(const struct yard *y, const struct yard_stage *g, double now_s, struct yard_moment *m)
 {
     static const enum scene_colour coats[] = {SCENE_BROWN, SCENE_BLACK, SCENE_WHITE};
     struct yard_walk w;
     uint64_t round;
-    yard_plan_dog(g, T, &w, &round);
+    yard_plan_dog(g, now_s, &w, &round);
     struct yard_actor *a = actor_new(m), at = {0};
-    if (yard_walk_at(&w, T, 0.8, &at)) {
+    if (yard_walk_at(&w, now_s, 0.8, &at)) {
         at.type = SCENE_DOG;
         at.colour = coats[rng_at(w.look, OF_COAT) % 3];
         at.id = id_of(ID_DOG, round);
         *a = at;
         m->n_actors++;
     }
-    yard_plan_bird(g, T, &w, &round);
+    yard_plan_bird(g, now_s, &w, &round);
     a = actor_new(m);
     const double fly_s = 2.6, up_m = 3.4, off_m = 9;
-    if (w.is_there && T >= w.from_s - fly_s && T < w.to_s + fly_s) {
+    if (w.is_there && now_s >= w.from_s - fly_s && now_s < w.to_s + fly_s) {
         at = (struct yard_actor){.size = 1, .look = w.look};
-        bool is_landing = T < w.from_s;
-        double at_s = fmin(fmax(T, w.from_s), w.to_s - 1e-3);
+        bool is_landing = now_s < w.from_s;
+        double at_s = fmin(fmax(now_s, w.from_s), w.to_s - 1e-3);
         yard_walk_at(&w, at_s, 0.5, &at);
-        if (is_landing || T >= w.to_s) {
-            double k = (is_landing ? w.from_s - T : T - w.to_s) / fly_s, side = at.dx < 0 ? -1 : 1;
+        if (is_landing || now_s >= w.to_s) {
+            double k = (is_landing ? w.from_s - now_s : now_s - w.to_s) / fly_s, side = at.dx < 0 ? -1 : 1;
             double way = is_landing ? -side : side;
-            bird_fly(&at, T, (struct vec){at.at.x + way * off_m * k, up_m * k * (2 - k), at.at.z}, side, 0);
+            bird_fly(&at, now_s, (struct vec){at.at.x + way * off_m * k, up_m * k * (2 - k), at.at.z}, side, 0);
         }
         at.type = SCENE_BIRD;
         at.colour = rng_at(w.look, OF_COAT) % 2 ? SCENE_GREY : SCENE_WHITE;
@@ -227,8 +228,8 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
         m->n_actors++;
     }
     /* and one that only passes */
-    round = (uint64_t)(T / 40);
-    double tau = T - (double)round * 40 - 10, z = 12 + 8 * yard_draw_at(y, OF_FLIGHT, round, 1);
+    round = (uint64_t)(now_s / 40);
+    double tau = now_s - (double)round * 40 - 10, z = 12 + 8 * yard_draw_at(y, OF_FLIGHT, round, 1);
     double reach = 0.66 * z + 3, s = tau * 5 - reach;
     a = actor_new(m);
     if (yard_draw_at(y, OF_FLIGHT, round, 0) < 0.22 && tau > 0 && s < reach) {
@@ -237,7 +238,7 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
         at = (struct yard_actor){.type = SCENE_BIRD, .size = 1, .id = id_of(ID_FLIGHT, round)};
         at.look = rng_at(y->seed ^ OF_FLIGHT, round);
         at.colour = at.look % 2 ? SCENE_GREY : SCENE_WHITE;
-        bird_fly(&at, T, (struct vec){side * s, up, z}, side, 0);
+        bird_fly(&at, now_s, (struct vec){side * s, up, z}, side, 0);
         *a = at;
         m->n_actors++;
     }
@@ -245,28 +246,29 @@ static void animals_add(const struct yard *y, const struct yard_stage *g, double
 
 void yard_at(const struct yard *y, double t_s, struct yard_moment *m)
 {
-    double T = fmax(t_s + y->phase_s, 0);
     *m = (struct yard_moment){.t_s = t_s};
+    t_s = fmod(t_s, ENDS_S);
+    double now_s = fmax(t_s + y->phase_s, 0);
     yard_sky_at(y, t_s, &m->sky);
     struct yard_stage stage;
-    yard_stage_init(&stage, y, T);
-    vehicles_add(y, T, m);
+    yard_stage_init(&stage, y, now_s);
+    vehicles_add(y, now_s, m);
     for (int i = 0; i < YARD_STAGE_NOW; i++) {
-        incident_add(y, &stage.incident[i], T, id_of(ID_INCIDENT, (uint64_t)(stage.first_window + i)), m);
-        incident_add(y, &stage.object[i], T, id_of(ID_OBJECT, (uint64_t)(stage.first_object + i)), m);
+        incident_add(y, &stage.incident[i], now_s, id_of(ID_INCIDENT, (uint64_t)(stage.first_window + i)), m);
+        incident_add(y, &stage.object[i], now_s, id_of(ID_OBJECT, (uint64_t)(stage.first_object + i)), m);
     }
     for (int i = 0; i < YARD_N_PEOPLE; i++) {
         struct yard_walk w;
         uint64_t round;
-        yard_plan_person(&stage, i, T, &w, &round);
-        person_add(y, &w, T, id_of(ID_PERSON + i, round), m);
+        yard_plan_person(&stage, i, now_s, &w, &round);
+        person_add(y, &w, now_s, id_of(ID_PERSON + i, round), m);
     }
-    animals_add(y, &stage, T, m);
+    animals_add(y, &stage, now_s, m);
     /* at times the gate is left open */
-    uint64_t round = (uint64_t)(T / 90);
+    uint64_t round = (uint64_t)(now_s / 90);
     if (yard_draw_at(y, OF_GATE, round, 0) < 0.15)
-        m->gate_open = fmax(m->gate_open, yard_opening(T - (double)round * 90, 2, 88, 3));
-    m->dock_open = yard_traffic_dock(y, T);
+        m->gate_open = fmax(m->gate_open, yard_opening(now_s - (double)round * 90, 2, 88, 3));
+    m->dock_open = yard_traffic_dock(y, now_s);
 }
 
 enum scene_place yard_place(const struct yard *y, enum scene_type type, struct vec p)

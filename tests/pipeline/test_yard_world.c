@@ -47,15 +47,16 @@ static void pure(void **state)
     }
 }
 
-/* Far before the beginning, and far beyond any demonstration. */
+/* Far before the beginning, and far beyond any demonstration: to frame number 2^64 - 1 at a frame every ten seconds. */
 static void any_time(void **state)
 {
-    static const double times[] = {-1e12, -2e5, -100, 0, 1e6, 1e9};
+    static const double times[] = {-1e300, -1e16, -1e12, -2e5, -100, 0, 1e6, 1e9, 1e12, 1e16, 2e17, 1.8e20, 1e300};
     struct yard y;
     yard_init(&y, 3, 341, 192);
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         struct yard_moment m;
         yard_at(&y, times[i], &m);
+        assert_true(m.t_s == times[i]);
         assert_true(m.n_actors >= 0 && m.n_actors <= SCENE_MAX_THINGS);
         for (int k = 0; k < m.n_actors; k++)
             assert_true(isfinite(m.actor[k].at.x) && isfinite(m.actor[k].at.z) && m.actor[k].at.z > 5 && m.actor[k].at.z < 60);
@@ -103,7 +104,7 @@ static void nobody_jumps(void **state)
 
 static bool is_inside(const struct yard_actor *v, double grow_m, double x, double z)
 {
-    double rx = x - v->at.x, rz = z - v->at.z, half = v->type == SCENE_VAN ? 2.6 : 2.1,
+    double rx = x - v->at.x, rz = z - v->at.z, half = yard_vehicle_half_long_m(v->type),
            wide = v->type == SCENE_VAN ? 1.0 : 0.88;
     return fabs(rx * v->dx + rz * v->dz) < half + grow_m && fabs(rx * v->dz - rz * v->dx) < wide + grow_m;
 }
