@@ -42,7 +42,7 @@ size_t scene_words_observation(const struct scene_truth *truth, char *out, size_
 /* A place as it is said: "at the gate", "at the emergency exit", "in the yard". Static. */
 const char *scene_words_place(enum scene_place place);
 
-/* Kinds of questions, and the name of one ("person_at_gate"). */
+/* Kinds of questions, and the name of one ("person_at_gate"; static; topic: 0 .. scene_words_topics() - 1). */
 int scene_words_topics(void);
 const char *scene_words_topic_name(int topic);
 

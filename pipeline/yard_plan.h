@@ -5,7 +5,7 @@
  * candidates is taken that neither runs into anything nor hides behind it. Incidents are settled first, then objects, then who walks. What is chosen depends on the round
  * alone, never on the moment asked for.
  *
- * Pure; threads: none; memory: the caller's structs. Times are now_s = t + phase_s.
+ * Pure; threads: none; memory: the caller's structs. Times are now_s = t + phase_s. Lengths without a unit in their name are metres.
  */
 #ifndef HERON_PIPELINE_YARD_PLAN_H
 #define HERON_PIPELINE_YARD_PLAN_H

@@ -2,7 +2,8 @@
  * yard_traffic - vehicles of the scene `yard` by timetable: who is parked where, and the one that drives.
  *
  * Time is cut into cycles of YARD_CYCLE_S with eight slots of YARD_SLOT_S; each slot belongs to one vehicle's coming or going, so that two never meet. Pure functions of
- * (yard, time); threads: none; memory: the caller's structs. Times here are now_s = t + phase_s, never negative.
+ * (yard, time); threads: none; memory: the caller's structs. Times here are now_s = t + phase_s, never negative. Lengths without a unit
+ * in their name are metres.
  */
 #ifndef HERON_PIPELINE_YARD_TRAFFIC_H
 #define HERON_PIPELINE_YARD_TRAFFIC_H

@@ -36,12 +36,17 @@ static void pure(void **state)
             yard_at(&b, 5000 - i * 13.0, &other);
             yard_at(&b, i * 61.7, &n);
             assert_int_equal(m.n_actors, n.n_actors);
+            const struct yard_sky *u = &m.sky, *v = &n.sky;
+            assert_true(u->day == v->day && u->dusk == v->dusk && u->sun == v->sun && u->rain == v->rain && u->fog == v->fog &&
+                        u->wind == v->wind && u->exposure == v->exposure && m.t_s == n.t_s);
             assert_true(m.gate_open == n.gate_open && m.dock_open == n.dock_open &&
                         memcmp(m.is_bay_taken, n.is_bay_taken, sizeof m.is_bay_taken) == 0);
             for (int k = 0; k < m.n_actors; k++) {
                 const struct yard_actor *p = &m.actor[k], *q = &n.actor[k];
-                assert_true(p->id == q->id && p->at.x == q->at.x && p->at.z == q->at.z && p->dx == q->dx &&
-                            p->pose == q->pose && p->look == q->look && p->phase == q->phase && p->colour == q->colour);
+                assert_true(p->id == q->id && p->at.x == q->at.x && p->at.y == q->at.y && p->at.z == q->at.z);
+                assert_true(p->dx == q->dx && p->dz == q->dz && p->phase == q->phase && p->size == q->size);
+                assert_true(p->type == q->type && p->colour == q->colour && p->pose == q->pose && p->look == q->look &&
+                            p->has_lights == q->has_lights);
             }
         }
     }
