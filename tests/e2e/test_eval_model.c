@@ -208,6 +208,18 @@ static void the_ignorant_do_not_pass_by_a_codec(void **state)
     ask_the_ignorant("--codec", "h264");
 }
 
+/* Several jobs end with one step, the last ones too. */
+static void the_last_are_judged_as_well(void **state)
+{
+    char *out;
+    const int status = run_tool(PROGRAM_ARGS("-m", box_model(), "-v", box_vision(), "--scenes", "2", "--questions", "0",
+                                             "--words", "8", "--pairs", "0", "--batch", "16", "--threads", "1"),
+                                &out);
+    if (status != 0 || !test_contains(out, "\n18 jobs, 16 at a time"))
+        fail_msg("status %d: %s", status, out);
+    free(out);
+}
+
 static void options_are_read_strictly(void **state)
 {
     static const char *const bad[][2] = {{"--seed", "abc"}, {"--threads", "x"}, {"--scenes", "0"},   {"--scenes", "12x"},
