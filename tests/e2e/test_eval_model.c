@@ -241,7 +241,8 @@ int main(void)
         cmocka_unit_test(the_blind_know_wordings_alone),       cmocka_unit_test(an_answer_is_what_it_says),
         cmocka_unit_test(an_observation_is_judged_by_field),   cmocka_unit_test(who_came_and_left_is_read_from_the_words),
         cmocka_unit_test(what_scene_words_writes_is_read),     cmocka_unit_test(the_ignorant_do_not_pass),
-        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(options_are_read_strictly),
+        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(the_last_are_judged_as_well),
+        cmocka_unit_test(options_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
