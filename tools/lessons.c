@@ -9,8 +9,8 @@
  *   u32 n_pictures, u32 width_px, u32 height_px, u32 n_text; n_pictures times RGB24 [height, width, 3]; n_text bytes of JSON:
  *   {"truth":{...},"before":{...},"summary":"...","observation":"...","change":"...","questions":[{"topic","ask","answer","kind"}]}
  *
- * "before" and "change" are there where there are two pictures: the first is the earlier one. --size: of the pictures handed out (320x192: what 16:9
- * cameras become under the model's limit of 65,536 pixels). Pictures are drawn at the sizes that cameras have and resized by the engine's own resizer.
+ * "before" and "change" are there where there are two pictures: the first is the earlier one. --size: of the pictures handed out (512x288: what the model makes of every
+ * 16:9 camera). They are drawn 16:9 as high as that or higher, as cameras are, and resized by the engine's own resizer.
  */
 #include <assert.h>
 #include <ctype.h>
@@ -64,7 +64,8 @@ static int parse(int argc, char **argv, struct lessons *l)
         if (i + 1 == argc)
             return -1;
         if (strcmp(argv[i], "--size") == 0) {
-            if (sscanf(argv[i + 1], "%dx%d", &l->width_px, &l->height_px) != 2 || l->width_px < 32 || l->height_px < 32)
+            if (sscanf(argv[i + 1], "%dx%d", &l->width_px, &l->height_px) != 2 || l->width_px < 32 || l->height_px < 32 ||
+                l->width_px > 4096 || l->height_px > 2160)
                 return -1;
         } else if (number(argv[i + 1], &v) != 0) {
             return -1;
@@ -206,10 +207,20 @@ static int write_lesson(struct lessons *l, const struct scene_truth *before, con
     return rc;
 }
 
-/* The sizes that cameras have in this training; the first is what a synthetic camera draws for a watch of 65,536 pixels. */
+/* How much higher than the pictures handed out those of this training's cameras are. */
 static const struct {
-    int width_px, height_px, permille;
-} sizes[] = {{341, 192, 700}, {640, 360, 200}, {480, 270, 100}};
+    double times;
+    int permille;
+} cameras[] = {{1, 600}, {1.25, 250}, {1.875, 150}};
+
+#define N_CAMERAS (sizeof cameras / sizeof *cameras)
+
+/* The size of a camera's pictures. */
+static void camera_size(const struct lessons *l, size_t camera, int *ret_width_px, int *ret_height_px)
+{
+    *ret_height_px = (int)lround(l->height_px * cameras[camera].times);
+    *ret_width_px = (int)lround(*ret_height_px * 16.0 / 9);
+}
 
 static int run(struct lessons *l, struct err *err)
 {
@@ -225,11 +236,11 @@ static int run(struct lessons *l, struct err *err)
         if (i / BLOCK != block) {
             block = i / BLOCK;
             struct rng b = {rng_at(l->seed, 2 * block + 1), 0};
-            int pick = (int)rng_below(&b, 1000), k = 0;
-            while (pick >= sizes[k].permille)
-                pick -= sizes[k++].permille;
-            w = sizes[k].width_px;
-            h = sizes[k].height_px;
+            int pick = (int)rng_below(&b, 1000);
+            size_t k = 0;
+            while (pick >= cameras[k].permille)
+                pick -= cameras[k++].permille;
+            camera_size(l, k, &w, &h);
             scene_close(scene);
             scene = NULL;
             if ((rc = scene_open("yard", rng_next(&b) >> 16, w, h, &scene, err)) != 0)
@@ -254,14 +265,17 @@ static int run(struct lessons *l, struct err *err)
 
 int main(int argc, char **argv)
 {
-    struct lessons l = {.seed = 1, .count = UINT64_MAX / 2, .width_px = 320, .height_px = 192};
+    struct lessons l = {.seed = 1, .count = UINT64_MAX / 2, .width_px = 512, .height_px = 288};
     if (parse(argc, argv, &l) != 0) {
         fprintf(stderr, "usage: lessons [--seed N] [--start N] [--count N] [--pairs PERMILLE] [--size WxH]\n");
         return 64;
     }
     struct err err = {0};
     int rc = -1;
-    l.drawn = malloc((size_t)640 * 360 * 3);
+    int w, h;
+    camera_size(&l, N_CAMERAS - 1, &w, &h);
+    const size_t n_drawn = (size_t)w * (size_t)h, n_survey = (size_t)SURVEY_WIDTH_PX * SURVEY_HEIGHT_PX;
+    l.drawn = malloc((n_drawn > n_survey ? n_drawn : n_survey) * 3);
     for (int i = 0; i < 2; i++)
         l.picture[i] = malloc((size_t)l.width_px * (size_t)l.height_px * 3);
     if (l.drawn && l.picture[0] && l.picture[1])

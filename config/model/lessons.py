@@ -36,9 +36,9 @@ def read(stream, n):
     return data
 
 
-def stream(program, seed, start, count=None, pairs=0):
-    """Lessons start, start + 1, ... of a seed, from a process of its own."""
-    command = [program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs)]
+def stream(program, seed, start, size, count=None, pairs=0):
+    """Lessons start, start + 1, ... of a seed, with pictures of size (width, height), from a process of its own."""
+    command = [program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs), "--size", "%dx%d" % size]
     if count is not None:
         command += ["--count", str(count)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20)
@@ -68,17 +68,17 @@ def compress(picture, rng):
 
 
 class Shuffled:
-    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene.
+    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene. A batch is of one picture each or of two each.
 
     `at` is where to start again: the lessons that then wait in the pool are drawn anew, so that none is lost; some are seen twice.
     """
 
-    DEPTH = 1024
+    DEPTH = 1024  # lessons that wait; a tenth as many where they have two pictures
 
-    def __init__(self, program, seed, start, batch, make, pairs=0):
+    def __init__(self, program, seed, start, size, batch, make, pairs=0):
         self.queue = queue.Queue(4)
         self.at = start
-        self.args = (program, seed, start, batch, make, pairs)
+        self.args = (program, seed, start, size, batch, make, pairs)
         self.is_over = False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -91,23 +91,24 @@ class Shuffled:
                 pass
 
     def run(self):
-        program, seed, start, batch, make, pairs = self.args
+        program, seed, start, size, batch, make, pairs = self.args
         rng = random.Random(seed * 1000003 + start)
-        pool, waiting = [], []
+        pools, waiting = {1: [], 2: []}, {1: [], 2: []}
         try:
-            for lesson in stream(program, seed, start, pairs=pairs):
+            for lesson in stream(program, seed, start, size, pairs=pairs):
                 if self.is_over:
                     return
                 lesson.pictures = [compress(p, rng) for p in lesson.pictures]
-                if len(pool) < self.DEPTH:
-                    pool.append(lesson)
+                n = len(lesson.pictures)
+                if len(pools[n]) < self.DEPTH // (1 if n == 1 else 10):
+                    pools[n].append(lesson)
                     continue
-                k = rng.randrange(self.DEPTH)
-                waiting.append(pool[k])
-                pool[k] = lesson
-                if len(waiting) == batch:
-                    self.put((max(start, lesson.index + 1 - self.DEPTH), make(waiting, rng)))
-                    waiting = []
+                k = rng.randrange(len(pools[n]))
+                waiting[n].append(pools[n][k])
+                pools[n][k] = lesson
+                if len(waiting[n]) == batch:
+                    self.put((max(start, lesson.index + 1 - self.DEPTH), make(waiting[n], rng)))
+                    waiting[n] = []
         except BaseException as error:  # the training must hear of it
             self.put(error)
 
@@ -125,7 +126,7 @@ class Shuffled:
 
 
 class Labels:
-    """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words, of pictures with these truths.
+    """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words, of pictures of one size (width, height) with these truths.
 
     things: (picture, type, group, (colour, pose, place), tokens), each of `tokens` (token, how far from the thing's middle, in tokens). A thing belongs to the token that its middle lies in or,
     near an edge, as well to the neighbour: which one, `assign` leaves to the tower, as long as it is one. Were it fixed, both would say half, and a thing would be counted twice or not at all.
@@ -135,8 +136,8 @@ class Labels:
     SLACK = 0.75  # of a token's side: 0.5 is its edge
     NEARER = 2.0  # logits that a token's side of distance costs
 
-    def __init__(self, truths, width=320, height=192, tile=32):
-        self.n, self.gh, self.gw = len(truths), height // tile, width // tile
+    def __init__(self, truths, size, tile=32):
+        self.n, self.gh, self.gw = len(truths), size[1] // tile, size[0] // tile
         gh, gw = self.gh, self.gw
         self.things = []
         self.whole = torch.zeros(self.n, 5, dtype=torch.long)

@@ -10,7 +10,8 @@ from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 TILE = 32  # pixels of a merged token's side
 GRID = 24  # learned positions per side of the tower
-SHORTEST_EDGE, LONGEST_EDGE = 61440, 67000  # pixels of a picture that the processor allows: 320 x 192, which the model is trained on, and from every 16:9 picture it makes just that
+SIZE = (512, 288)  # width and height of the pictures that the model is trained on
+SHORTEST_EDGE, LONGEST_EDGE = 146_000, 150_000  # pixels of a picture that the processor allows: of every 16:9 picture it makes just that size
 
 TEXT = dict(
     hidden_size=192, num_hidden_layers=8, num_attention_heads=3, num_key_value_heads=1, head_dim=64, intermediate_size=512,
@@ -47,9 +48,10 @@ def patches(pictures):
 class Places:
     """What the tower adds and turns by place, for pictures of one size: worked out once."""
 
-    def __init__(self, tower, height, width):
+    def __init__(self, tower, size):
         from transformers.models.qwen3_5 import modeling_qwen3_5 as official
 
+        width, height = size
         grid = torch.tensor([[1, height // 16, width // 16]])
         with torch.no_grad():
             self.index, self.weight = official.get_vision_interpolation_indices_and_weights(
@@ -93,7 +95,7 @@ def check_see(model):
     pictures = torch.randint(0, 256, (3, 192, 320, 3), dtype=torch.uint8)
     with torch.no_grad():
         x = patches(pictures)
-        ours, _ = see(tower, x, Places(tower, 192, 320))
+        ours, _ = see(tower, x, Places(tower, (320, 192)))
         both = x.view(3, -1, 3, 1, 256).expand(-1, -1, -1, 2, -1).reshape(-1, 1536)
         theirs = tower(both, torch.tensor([[1, 12, 20]] * 3)).pooler_output.view_as(ours)
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()

@@ -60,7 +60,7 @@ def learn(program, path, count=3000):
 
     prose = (pathlib.Path(__file__).parent / "prompts.txt").read_text().splitlines()
     words = prose * 10 + list(TEXTS) * 50 + [texts.system_text(s) for s in texts.WATCH_PROMPTS] * 200
-    for lesson in lessons.stream(program, 0, 0, count, pairs=200):
+    for lesson in lessons.stream(program, 0, 0, (64, 36), count, pairs=200):
         w = lesson.words
         words += [w["observation"], w["summary"], w.get("change", "")] + [t for q in w["questions"] for t in (q["ask"], q["answer"])]
     n = train(words, path)

@@ -29,14 +29,14 @@ import shape
 import texts
 import tokens
 
-HEIGHT, WIDTH = 192, 320
-N_IMAGE = (HEIGHT // shape.TILE) * (WIDTH // shape.TILE)
+SIZE = shape.SIZE
+N_IMAGE = (SIZE[0] // shape.TILE) * (SIZE[1] // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on
-LENGTHS = (256, 384)  # of dialogues: few, so that each is compiled once
+LENGTHS = (352, 416, 480)  # of dialogues: few, so that each is compiled once
 NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
 STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
-    "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.4),
+    "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25, small=144_000, small_size=(320, 192)),  # small: first lessons with small pictures, three times as fast
     "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4),
     "tower": dict(alone=90_000, rate=2.0e-4, warm=0.05),  # in speak: stands still at first; its rate then, warming up anew
     "draft": dict(lessons=16_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.5),
@@ -184,8 +184,8 @@ class Recipe:
     def look(self):
         return torch.compile(shape.see) if not self.args.eager else shape.see
 
-    def places(self, tower):
-        places = shape.Places(tower, HEIGHT, WIDTH)
+    def places(self, tower, size=SIZE):
+        places = shape.Places(tower, size)
         for name in ("index", "weight", "cos", "sin"):
             setattr(places, name, getattr(places, name).to(self.device))
         return places
@@ -194,10 +194,13 @@ class Recipe:
         return see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
 
     def held_out(self, make, n_batches, batch, pairs=0):
+        """Batches of one picture each, then as many lessons of two as there were among them."""
         rng = random.Random(1)
-        feed = lessons.stream(self.args.lessons, HELD_OUT, 0, n_batches * batch, pairs)
-        for _ in range(n_batches):
-            yield make([next(feed) for _ in range(batch)], rng)
+        feed = list(lessons.stream(self.args.lessons, HELD_OUT, 0, SIZE, n_batches * batch, pairs))
+        for n in (1, 2):
+            of_n = [x for x in feed if len(x.pictures) == n]
+            for i in range(0, len(of_n) - batch + 1, batch):
+                yield make(of_n[i : i + batch], rng)
 
     # ---- stages ----
 
@@ -211,7 +214,7 @@ class Recipe:
         """Only the tower, its merger and the heads."""
         plan = self.begin("see")
         heads, tower = self.heads(), model.model.visual
-        places, look = self.places(tower), self.look()
+        look = self.look()
         optimizer = Optimizer(named(tower, "tower") + named(heads, "heads"), plan)
         state, done, at = self.load("see"), 0, 0
         if state:
@@ -220,29 +223,37 @@ class Recipe:
             optimizer.load_state_dict(state["optimizer"])
             done, at = state["done"], state["at"]
 
-        def make(batch, rng):
-            truths = [x.words["truth"] for x in batch]
-            return torch.from_numpy(batch_pictures(batch)), lessons.Labels(truths), truths
+        def make_of(size):
+            def make(batch, rng):
+                truths = [x.words["truth"] for x in batch]
+                return torch.from_numpy(batch_pictures(batch)), lessons.Labels(truths, size), truths
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, plan["batch"], make)
-        held = list(self.held_out(make, 40, plan["batch"]))
-        count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
-        while done < plan["lessons"] and not self.is_over():
-            pictures, labels, truths = next(feed)
-            with self.autocast():
-                out = heads(*look(tower, self.patches(pictures), places))
-            loss = see.loss(out, labels.to(self.device))
-            loss.backward()
-            optimizer.step(done)
-            done += len(truths)
-            count.add(done, len(truths), [loss.item(), *see.score(out, truths)])
-            if self.is_time_to_save("see", done):
-                self.save("see", tower=tower.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
-                with torch.no_grad(), self.autocast():
-                    scores = [see.score(heads(*look(tower, self.patches(p), places)), t) for p, _, t in held]
-                self.tell(stage="see", done=done, held_out=mean(scores))
-                count.clear()
-        feed.close()
+            return make
+
+        held = list(self.held_out(make_of(SIZE), 40, plan["batch"]))
+        for size, until in ((plan["small_size"], plan["small"]), (SIZE, plan["lessons"])):
+            if done >= until:
+                continue
+            places, full = self.places(tower, size), self.places(tower)
+            feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, size, plan["batch"], make_of(size))
+            count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
+            while done < until and not self.is_over():
+                pictures, labels, truths = next(feed)
+                with self.autocast():
+                    out = heads(*look(tower, self.patches(pictures), places))
+                loss = see.loss(out, labels.to(self.device))
+                loss.backward()
+                optimizer.step(done)
+                done += len(truths)
+                count.add(done, len(truths), [loss.item(), *see.score(out, truths)])
+                if self.is_time_to_save("see", done):
+                    self.save("see", tower=tower.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
+                    with torch.no_grad(), self.autocast():
+                        scores = [see.score(heads(*look(tower, self.patches(p), full)), t) for p, _, t in held] if size == SIZE else []
+                    self.tell(stage="see", done=done, held_out=mean(scores))
+                    count.clear()
+            at = feed.at
+            feed.close()
 
     def speak_stage(self, model):
         """The language model learns to answer; later the tower goes on with it, and goes on to be asked what it sees, a little."""
@@ -276,7 +287,7 @@ class Recipe:
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], (seen, patches)
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, plan["batch"], self.make, pairs=100)
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, SIZE, plan["batch"], self.make, pairs=100)
         held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
@@ -311,12 +322,12 @@ class Recipe:
 
     def make(self, batch, rng):
         """A batch of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
-        kind = rng.choices(list(texts.KINDS), texts.KINDS.values())[0]
+        kind = rng.choices(list(texts.KINDS), texts.KINDS.values())[0] if len(batch[0].pictures) == 1 else "talk"
         dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng, kind) for x in batch]
         ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
-        positions = torch.stack([shape.positions(row, self.tokens.image, HEIGHT // shape.TILE, WIDTH // shape.TILE) for row in ids], 1)
+        positions = torch.stack([shape.positions(row, self.tokens.image, SIZE[1] // shape.TILE, SIZE[0] // shape.TILE) for row in ids], 1)
         truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
-        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.Labels(truths), truths
+        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.Labels(truths, SIZE), truths
 
     def on_device(self, batch):
         pictures, *tensors, truths = batch
@@ -347,7 +358,7 @@ class Recipe:
             with self.autocast():
                 return draft.loss(block, text, ids, labels, hidden, positions, self.tokens.image)
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, plan["batch"], self.make, pairs=100)
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, SIZE, plan["batch"], self.make, pairs=100)
         held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
         count = Count(self.tell, "draft", ("loss", "accepted"))
         while done < plan["lessons"] and not self.is_over():
