@@ -208,18 +208,6 @@ static void the_ignorant_do_not_pass_by_a_codec(void **state)
     ask_the_ignorant("--codec", "h264");
 }
 
-/* Several jobs end with one step, the last ones too. */
-static void the_last_are_judged_as_well(void **state)
-{
-    char *out;
-    const int status = run_tool(PROGRAM_ARGS("-m", box_model(), "-v", box_vision(), "--scenes", "2", "--questions", "0",
-                                             "--words", "8", "--pairs", "0", "--batch", "16", "--threads", "1"),
-                                &out);
-    if (status != 0 || !test_contains(out, "\n18 jobs, 16 at a time"))
-        fail_msg("status %d: %s", status, out);
-    free(out);
-}
-
 static void options_are_read_strictly(void **state)
 {
     static const char *const bad[][2] = {{"--seed", "abc"}, {"--threads", "x"}, {"--scenes", "0"},   {"--scenes", "12x"},
@@ -241,8 +229,7 @@ int main(void)
         cmocka_unit_test(the_blind_know_wordings_alone),       cmocka_unit_test(an_answer_is_what_it_says),
         cmocka_unit_test(an_observation_is_judged_by_field),   cmocka_unit_test(who_came_and_left_is_read_from_the_words),
         cmocka_unit_test(what_scene_words_writes_is_read),     cmocka_unit_test(the_ignorant_do_not_pass),
-        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(the_last_are_judged_as_well),
-        cmocka_unit_test(options_are_read_strictly),
+        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(options_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
