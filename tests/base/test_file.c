@@ -25,7 +25,7 @@ static int fresh_folder(void **state)
 
 static const char *in(const char *name)
 {
-    static char path[PATH_MAX + 100];
+    static char path[320];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
 }
