@@ -3,43 +3,27 @@
 `use` compiles it, proves that it agrees with the official function, values and gradients, and puts it in that function's place.
 """
 
-import ctypes
-import os
-import pathlib
-import subprocess
-import tempfile
+import functools
 
 import torch
+
+import native
 
 HEAD = 64  # as in rule.c
 LONGEST = 1024
 
 
-def load():
-    source = pathlib.Path(__file__).with_name("rule.c")
-    with tempfile.TemporaryDirectory() as folder:
-        library, unit = os.path.join(folder, "rule.so"), os.path.join(folder, "rule.o")
-        subprocess.run(["gcc", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-c", "-o", unit, str(source)], check=True)
-        # linked without -ffast-math: that would make all of torch round its smallest numbers to zero
-        subprocess.run(["gcc", "-fopenmp", "-shared", "-o", library, unit, "-lm"], check=True)
-        return ctypes.CDLL(library)
-
-
 def operator():
     """q, k, v [B, T, H, HEAD], g, beta [B, T, H], all float32 -> o [B, T, H, HEAD]."""
-    c = load()
-
-    def at(x):
-        assert x.is_contiguous() and x.dtype == torch.float32
-        return ctypes.c_void_p(x.data_ptr())
+    c = native.load("rule.c", "-ffast-math")
 
     @torch.library.custom_op("heron::rule", mutates_args=())
     def rule(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         inputs = [x.contiguous() for x in (q, k, v, g, beta)]
         b, t, h, d = q.shape
-        assert t <= LONGEST and d == HEAD and v.shape[-1] == HEAD
+        assert t <= LONGEST and d == HEAD and v.shape[-1] == HEAD and all(x.dtype == torch.float32 for x in inputs)
         o = torch.empty_like(inputs[2])
-        c.rule_forward(*map(at, inputs), at(o), b, t, h)
+        c.rule_forward(*map(native.at, (*inputs, o)), b, t, h)
         return o
 
     @rule.register_fake
@@ -52,7 +36,7 @@ def operator():
         inputs = [x.contiguous() for x in (q, k, v, g, beta, o)]
         b, t, h, _ = q.shape
         out = [torch.empty_like(x) for x in inputs[:5]]
-        c.rule_backward(*map(at, inputs), *map(at, out), b, t, h)
+        c.rule_backward(*map(native.at, (*inputs, *out)), b, t, h)
         return tuple(out)
 
     @back.register_fake
@@ -80,6 +64,7 @@ def check(official, ours):
     return worst
 
 
+@functools.cache  # an operator of torch is registered once in a process
 def use():
     from transformers.models.qwen3_5 import modeling_qwen3_5 as official
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
+import attend
+
 TILE = 32  # pixels of a merged token's side
 GRID = 24  # learned positions per side of the tower
 SIZE = (512, 288)  # width and height of the pictures that the model is trained on
@@ -66,11 +68,14 @@ def turn(x, cos, sin):
     return x * cos + torch.cat((-b, a), -1) * sin
 
 
+fast_attention = None  # on a CPU, once `quicken_tower` found it
+
+
 def attention(q, k, v):
-    """[B, H, P, D] each. Written out: the library's way back is three times as slow on a CPU for so few patches."""
+    """[B, P, H, D] each."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
-    return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), -1, dtype=torch.float32).to(v.dtype) @ v
+        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    return (fast_attention if fast_attention and q.dtype == torch.bfloat16 else attend.plain)(q, k, v)
 
 
 def see(tower, x, places):
@@ -80,11 +85,11 @@ def see(tower, x, places):
     kernel = tower.patch_embed.proj.weight.sum(2).flatten(1)  # a still picture is two equal frames
     x = F.linear(x, kernel, tower.patch_embed.proj.bias)
     x = x + (tower.pos_embed(places.index) * places.weight[:, :, None]).sum(1).to(x.dtype)
-    cos, sin = places.cos.to(x.dtype), places.sin.to(x.dtype)
+    cos, sin = places.cos.to(x.dtype).unsqueeze(1), places.sin.to(x.dtype).unsqueeze(1)
     for block in tower.blocks:
-        q, k, v = block.attn.qkv(block.norm1(x)).view(b, p, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = block.attn.qkv(block.norm1(x)).view(b, p, 3, heads, -1).unbind(2)
         a = attention(turn(q, cos, sin), turn(k, cos, sin), v)
-        x = x + block.attn.proj(a.transpose(1, 2).reshape(b, p, -1))
+        x = x + block.attn.proj(a.reshape(b, p, -1))
         x = x + block.mlp(block.norm2(x))
     return tower.merger(x).view(b, p // 4, -1), x
 
@@ -121,6 +126,12 @@ def positions(ids, image_token, grid_h, grid_w):
             p += j - i
             i = j
     return torch.cat(out, 1)
+
+
+def quicken_tower(device):
+    """On a CPU `see` with the attention of attend.c, where the machine can do that."""
+    global fast_attention
+    fast_attention = attend.use() if device.type == "cpu" else None
 
 
 def quicken(text, eager=False):

@@ -37,8 +37,7 @@ NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
 STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
     "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25, small=144_000, small_size=(320, 192)),  # small: first lessons with small pictures, three times as fast
-    "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4),
-    "tower": dict(alone=90_000, rate=2.0e-4, warm=0.05),  # in speak: stands still at first; its rate then, warming up anew
+    "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4, tower=dict(start=90_000, rate=2.0e-4, warm=0.05)),  # tower: stands still until `start`, then warms up anew
     "draft": dict(lessons=16_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.5),
 }
 ACCEPTED = 0.6  # of the MTP block's first guesses on held-out dialogues, or it is not shipped
@@ -144,16 +143,26 @@ class Recipe:
     def identity(self, stage):
         """What makes a training the same when it goes on."""
         before = {"speak": "see", "draft": "speak"}.get(stage)
-        plan = dict(STAGES[stage], **({"tower": STAGES["tower"]} if stage == "speak" else {}))
-        return dict(seed=self.args.seed, plan=json.dumps(plan), tokenizer=digest(self.out / "tokenizer.json"), lessons=digest(self.args.lessons),
+        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), tokenizer=digest(self.out / "tokenizer.json"), lessons=digest(self.args.lessons),
                     before=digest(self.out / f"{before}.pt") if before else "")
 
-    def save(self, stage, **state):
+    def save(self, stage, parts, **state):
+        """parts: what has a state_dict, by name."""
         path = self.out / f"{stage}.pt"
-        torch.save(dict(state, identity=self.identity(stage)), path.with_suffix(".new"))
+        state.update({name: part.state_dict() for name, part in parts.items()}, identity=self.identity(stage))
+        torch.save(state, path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
 
-    def load(self, stage, must=False, same=True):
+    def resume(self, stage, parts):
+        """How many lessons are done, and where the next ones begin."""
+        state = self.load(stage)
+        if not state:
+            return 0, 0
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["done"], state["at"]
+
+    def load(self, stage, must=False):
         path = self.out / f"{stage}.pt"
         if not path.exists():
             if must:
@@ -161,7 +170,7 @@ class Recipe:
             return None
         state = torch.load(path, map_location=self.device, weights_only=True)
         now = self.identity(stage)
-        differs = [k for k in now if same and state["identity"][k] != now[k]]
+        differs = [k for k in now if state["identity"][k] != now[k]]
         if differs:
             raise SystemExit(f"{path} is of another training ({', '.join(differs)} differ): give another --out, or remove it")
         return state
@@ -182,6 +191,7 @@ class Recipe:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def look(self):
+        shape.quicken_tower(self.device)
         return torch.compile(shape.see) if not self.args.eager else shape.see
 
     def places(self, tower, size=SIZE):
@@ -189,6 +199,21 @@ class Recipe:
         for name in ("index", "weight", "cos", "sin"):
             setattr(places, name, getattr(places, name).to(self.device))
         return places
+
+    def trunk(self, model):
+        """A function of dialogues: pictures, ids, positions, whether the tower learns -> last hidden states, what the tower says."""
+        tower, text = model.model.visual, model.model.language_model
+        places, look = self.places(tower), self.look()
+        shape.quicken(text, self.args.eager)
+
+        def run(pictures, ids, positions, is_looking):
+            with torch.set_grad_enabled(is_looking):
+                seen, patches = look(tower, self.patches(pictures), places)
+            x = text.embed_tokens(ids)
+            x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
+            return text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state, (seen, patches)
+
+        return run
 
     def heads(self):
         return see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
@@ -211,17 +236,13 @@ class Recipe:
         return tokens.Tokens(path)
 
     def see_stage(self, model):
-        """Only the tower, its merger and the heads."""
+        """Only the tower, its merger and the heads. As each stage: whether it came to its end."""
         plan = self.begin("see")
         heads, tower = self.heads(), model.model.visual
         look = self.look()
         optimizer = Optimizer(named(tower, "tower") + named(heads, "heads"), plan)
-        state, done, at = self.load("see"), 0, 0
-        if state:
-            tower.load_state_dict(state["tower"])
-            heads.load_state_dict(state["heads"])
-            optimizer.load_state_dict(state["optimizer"])
-            done, at = state["done"], state["at"]
+        parts = dict(tower=tower, heads=heads, optimizer=optimizer)
+        done, at = self.resume("see", parts)
 
         def make_of(size):
             def make(batch, rng):
@@ -230,11 +251,11 @@ class Recipe:
 
             return make
 
-        held = list(self.held_out(make_of(SIZE), 40, plan["batch"]))
+        held, full = list(self.held_out(make_of(SIZE), 40, plan["batch"])), self.places(tower)
         for size, until in ((plan["small_size"], plan["small"]), (SIZE, plan["lessons"])):
             if done >= until:
                 continue
-            places, full = self.places(tower, size), self.places(tower)
+            places = self.places(tower, size)
             feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, size, plan["batch"], make_of(size))
             count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
             while done < until and not self.is_over():
@@ -247,52 +268,43 @@ class Recipe:
                 done += len(truths)
                 count.add(done, len(truths), [loss.item(), *see.score(out, truths)])
                 if self.is_time_to_save("see", done):
-                    self.save("see", tower=tower.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at)
+                    self.save("see", parts, done=done, at=feed.at)
                     with torch.no_grad(), self.autocast():
                         scores = [see.score(heads(*look(tower, self.patches(p), full)), t) for p, _, t in held] if size == SIZE else []
                     self.tell(stage="see", done=done, held_out=mean(scores))
                     count.clear()
             at = feed.at
             feed.close()
+        return done >= plan["lessons"]
 
     def speak_stage(self, model):
         """The language model learns to answer; later the tower goes on with it, and goes on to be asked what it sees, a little."""
-        plan, late = self.begin("speak"), STAGES["tower"]
+        plan = self.begin("speak")
+        late = plan["tower"]
         heads, tower, text = self.heads(), model.model.visual, model.model.language_model
         before = self.load("see", must=True)
         tower.load_state_dict(before["tower"])
         heads.load_state_dict(before["heads"])
-        places = self.places(tower)
-        slow = Optimizer(named(tower, "tower") + named(heads, "heads"), dict(plan, rate=late["rate"], warm=late["warm"], start=late["alone"]))
+        slow = Optimizer(named(tower, "tower") + named(heads, "heads"), dict(plan, **late))
         fast = Optimizer(named(text, "text"), plan)
-        state, done, at = self.load("speak"), 0, 0
-        if state:
-            model.load_state_dict(state["model"])
-            heads.load_state_dict(state["heads"])
-            slow.load_state_dict(state["slow"])
-            fast.load_state_dict(state["fast"])
-            done, at = state["done"], state["at"]
-        shape.quicken(text, self.args.eager)
-        look = self.look()
+        parts = dict(model=model, heads=heads, slow=slow, fast=fast)
+        done, at = self.resume("speak", parts)
+        trunk = self.trunk(model)
 
         def run(pictures, ids, labels, positions, is_looking):
             """What the answers' tokens cost, which are right, and what the tower says."""
             with self.autocast():
-                with torch.set_grad_enabled(is_looking):
-                    seen, patches = look(tower, self.patches(pictures), places)
-                x = text.embed_tokens(ids)
-                x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
-                hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
+                hidden, tower_out = trunk(pictures, ids, positions, is_looking)
                 wanted = labels >= 0
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
-            return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], (seen, patches)
+            return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
         feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, SIZE, plan["batch"], self.make, pairs=100)
         held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
-            is_looking = done >= late["alone"]
+            is_looking = done >= late["start"]
             said, _, tower_out = run(pictures, ids, labels, positions, is_looking)
             saw = torch.zeros(())
             if is_looking:
@@ -306,7 +318,7 @@ class Recipe:
             done += len(ids)
             count.add(done, len(ids), [said.item(), saw.item()])
             if self.is_time_to_save("speak", done):
-                self.save("speak", model=model.state_dict(), heads=heads.state_dict(), slow=slow.state_dict(), fast=fast.state_dict(), done=done, at=feed.at)
+                self.save("speak", parts, done=done, at=feed.at)
                 costs, rights, scores = [], [], []
                 with torch.no_grad():
                     for batch in held:
@@ -319,6 +331,7 @@ class Recipe:
                 self.tell(stage="speak", done=done, held_out_loss=sum(costs) / len(costs), held_out_tokens=torch.cat(rights).float().mean().item(), held_out=mean(scores))
                 count.clear()
         feed.close()
+        return done >= plan["lessons"]
 
     def make(self, batch, rng):
         """A batch of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
@@ -338,25 +351,17 @@ class Recipe:
         plan = self.begin("draft")
         model.load_state_dict(self.load("speak", must=True)["model"])
         model.requires_grad_(False)
-        tower, text = model.model.visual, model.model.language_model
         block = draft.Draft(model.config.text_config).to(self.device)
         optimizer = Optimizer(named(block, "draft"), plan)
-        state, done, at = self.load("draft"), 0, 0
-        if state:
-            block.load_state_dict(state["block"])
-            optimizer.load_state_dict(state["optimizer"])
-            done, at = state["done"], state["at"]
-        shape.quicken(text, self.args.eager)
-        places, look = self.places(tower), self.look()
+        parts = dict(block=block, optimizer=optimizer)
+        done, at = self.resume("draft", parts)
+        trunk = self.trunk(model)
 
         def run(pictures, ids, labels, positions):
             with torch.no_grad(), self.autocast():
-                seen, _ = look(tower, self.patches(pictures), places)
-                x = text.embed_tokens(ids)
-                x = x.masked_scatter((ids == self.tokens.image).unsqueeze(-1), seen.to(x.dtype))
-                hidden = text(inputs_embeds=x, position_ids=positions, use_cache=False).last_hidden_state
+                hidden, _ = trunk(pictures, ids, positions, False)
             with self.autocast():
-                return draft.loss(block, text, ids, labels, hidden, positions, self.tokens.image)
+                return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
         feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, SIZE, plan["batch"], self.make, pairs=100)
         held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
@@ -371,10 +376,11 @@ class Recipe:
             if self.is_time_to_save("draft", done):
                 with torch.no_grad():
                     good = torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item()
-                self.save("draft", block=block.state_dict(), optimizer=optimizer.state_dict(), done=done, at=feed.at, accepted=good)
+                self.save("draft", parts, done=done, at=feed.at, accepted=good)
                 self.tell(stage="draft", done=done, held_out_accepted=good)
                 count.clear()
         feed.close()
+        return done >= plan["lessons"]
 
     def export(self, model):
         """The F32 original as transformers keeps it, with tokenizer, template and processor beside it, and the MTP block if it is worth its place."""
@@ -383,7 +389,8 @@ class Recipe:
         model.load_state_dict(self.load("speak", must=True)["model"])
         model.float().cpu().save_pretrained(new)
         state = self.load("draft")
-        if state and state["accepted"] >= ACCEPTED:
+        with_draft = bool(state) and state["accepted"] >= ACCEPTED
+        if with_draft:
             from safetensors.torch import save_file
 
             # beside the model, under the names that the family's checkpoints have
@@ -395,7 +402,7 @@ class Recipe:
             merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=3), indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
-        self.tell(stage="export", folder=str(folder), with_draft=bool(state and state["accepted"] >= ACCEPTED))
+        self.tell(stage="export", folder=str(folder), with_draft=with_draft)
 
     def run(self):
         """Exit status: 0 when what was asked for is done."""
@@ -403,9 +410,7 @@ class Recipe:
         wanted = ["see", "speak", "draft"] if self.args.stage == "all" else [self.args.stage] if self.args.stage in ("see", "speak", "draft") else []
         model = self.model() if self.args.stage != "tokens" else None
         for stage in wanted:
-            if not self.is_finished(stage):
-                getattr(self, f"{stage}_stage")(model)
-            if not self.is_finished(stage):
+            if not self.is_finished(stage) and not getattr(self, f"{stage}_stage")(model):
                 return NOT_FINISHED
         if self.args.stage in ("all", "export"):
             self.export(model)
