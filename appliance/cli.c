@@ -12,9 +12,14 @@
 
 /* ---- complaints ----------------------------------------------------------------------------------------------------------------- */
 
+static const char *of_program(const struct cli_command *command)
+{
+    return command->run ? "heron " : "";
+}
+
 int cli_fail(const struct cli_command *command, int status, const char *fmt, ...)
 {
-    fprintf(stderr, "heron %s: ", command->name);
+    fprintf(stderr, "%s%s: ", of_program(command), command->name);
     va_list ap;
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
@@ -53,7 +58,7 @@ static const char *dashes(const char *name)
 
 static void print_usage(const struct cli_command *command, const struct cli_option *options, int n)
 {
-    printf("heron %s %s\n    %s\n", command->name, command->usage, command->help);
+    printf("%s%s %s\n    %s\n", of_program(command), command->name, command->usage, command->help);
     for (int i = 0; i < n; i++) {
         const struct cli_option *o = &options[i];
         char left[80];
@@ -89,7 +94,7 @@ static int unknown_option(const struct cli_command *command, const struct cli_op
     }
     if (near.best)
         return cli_fail(command, EX_USAGE, "unknown option %s: did you mean %s%s?", word, dashes(near.best), near.best);
-    return cli_fail(command, EX_USAGE, "unknown option %s (heron %s --help lists them)", word, command->name);
+    return cli_fail(command, EX_USAGE, "unknown option %s (%s%s --help lists them)", word, of_program(command), command->name);
 }
 
 static int take_value(const struct cli_command *command, const struct cli_option *o, const char *value)

@@ -19,7 +19,7 @@ struct cli_command {
     const char *name;
     const char *usage; /* what follows the name */
     const char *help;  /* one line */
-    /* argv[0] is the command's name */
+    /* argv[0] is the command's name; NULL: no command of heron's, but a tool with a main() of its own */
     int (*run)(int argc, char **argv);
 };
 

@@ -1,8 +1,7 @@
 /*
  * eval_model - how often the shipped model is right: rendered scenes that it was never trained on, asked through the engine as the daemon and its rules ask.
  *
- *   eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--words N] [--pairs N] [--kv q8_0|f16|f32] [--codec h264 [--quality N]]
- *              [--threads N] [--batch N] [--json FILE] [--require]
+ *   eval_model -m MODEL -v VISION [options]    (--help lists them)
  *
  * Each scene is one frame of 640x360 of a yard of its own seed at a time of its own; seeds of training and evaluation come from streams that share nothing.
  * Asked are the default schema's observation with the daemon's own words, `questions` yes/no questions (schema {"enum":["yes","no"]}) and `words` questions for a
@@ -16,16 +15,15 @@
  * each. --require: status 1 where all scenes together are below what a shipped model must reach (`limits`).
  */
 #include <assert.h>
-#include <ctype.h>
-#include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
+#include "appliance/cli.h"
 #include "appliance/config.h"
+#include "appliance/model_args.h"
 #include "appliance/worker.h"
 #include "base/clock.h"
 #include "base/rng.h"
@@ -110,7 +108,6 @@ static void write_line(struct eval *e, json_t *line)
 
 static void judge_observation(struct eval *e, const struct asked *a, const struct en_result *r)
 {
-    char summary[SCENE_SUMMARY_MAX + 1];
     const struct scene_truth *t = &a->truth;
     bool right[TALLY_COLUMNS];
     json_t *answer = json_loads(r->text, 0, NULL);
@@ -122,13 +119,15 @@ static void judge_observation(struct eval *e, const struct asked *a, const struc
         for (int c = 0; c < TALLY_COLUMNS; c++)
             e->n_right[row][c] += right[c];
     }
-    scene_words_summary(t, summary);
-    if (e->json)
+    if (e->json) {
+        char summary[SCENE_SUMMARY_MAX + 1];
+        scene_words_summary(t, summary);
         write_line(e, json_pack("{s:i,s:I,s:f,s:O?,s:s,s:[i,i,i],s:s,s:s,s:s}", "scene", a->scene, "seed",
                                 (json_int_t)(rng_at(e->seed, 2 * (uint64_t)a->scene) >> 16), "t_s", t->t_s, "answer", answer,
                                 "truth", summary, "counts", t->people, t->vehicles, t->animals, "hazard",
                                 scene_hazard_name(t->hazard), "light", scene_light_name(t->light), "weather",
                                 scene_weather_name(t->weather)));
+    }
     json_decref(answer);
 }
 
@@ -496,107 +495,72 @@ static int run(struct eval *e, struct err *err)
     return 0;
 }
 
-/* A whole number from `min` to `max`. */
-static bool is_number(const char *text, long min, long max, long *ret_n)
-{
-    char *end;
-    errno = 0;
-    const long n = strtol(text, &end, 10);
-    if (errno || !isdigit((unsigned char)*text) || *end || n < min || n > max)
-        return false;
-    *ret_n = n;
-    return true;
-}
+static const struct cli_command self = {
+    .name = "eval_model", .usage = "-m MODEL -v VISION [options]", .help = "how often a model is right about rendered scenes"};
 
-static bool take_kv(const char *value, enum en_kv *ret_kv)
-{
-    static const char *const names[] = {[EN_KV_F16] = "f16", [EN_KV_Q8_0] = "q8_0", [EN_KV_F32] = "f32"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(value, names[i]) == 0) {
-            *ret_kv = (enum en_kv)i;
-            return true;
-        }
-    return false;
-}
-
+/* The daemon's own defaults stand, as far as they touch what is answered. */
 static int parse(int argc, char **argv, struct eval *e, const char **ret_json)
 {
-    long n = 0;
-    bool has_quality = false, has_pairs = false;
-    for (int i = 1; i < argc; i++) {
-        const char *name = argv[i];
-        if (strcmp(name, "--require") == 0) {
-            e->is_required = true;
-            continue;
-        }
-        const char *value = argv[++i];
-        if (!value)
-            return -1;
-        if (strcmp(name, "-m") == 0) {
-            e->options.model_path = value;
-        } else if (strcmp(name, "-v") == 0) {
-            e->options.vision_path = value;
-        } else if (strcmp(name, "--json") == 0) {
-            *ret_json = value;
-        } else if (strcmp(name, "--kv") == 0 && take_kv(value, &e->options.kv)) {
-        } else if (strcmp(name, "--codec") == 0 && strcmp(value, "h264") == 0) {
-            e->has_codec = true;
-        } else if (strcmp(name, "--quality") == 0 && is_number(value, CODEC_QUALITY_MIN, CODEC_QUALITY_MAX, &n)) {
-            e->quality = (int)n;
-            has_quality = true;
-        } else if (strcmp(name, "--scenes") == 0 && is_number(value, 1, 1000000, &n)) {
-            e->n_scenes = (int)n;
-        } else if (strcmp(name, "--questions") == 0 && is_number(value, 0, MAX_QUESTIONS, &n)) {
-            e->n_questions = (int)n;
-        } else if (strcmp(name, "--words") == 0 && is_number(value, 0, MAX_QUESTIONS, &n)) {
-            e->n_words = (int)n;
-        } else if (strcmp(name, "--pairs") == 0 && is_number(value, 0, 1000000, &n)) {
-            e->n_pairs = (int)n;
-            has_pairs = true;
-        } else if (strcmp(name, "--seed") == 0 && is_number(value, 0, LONG_MAX, &n)) {
-            e->seed = rng_at(SCENE_SEED, (uint64_t)n);
-        } else if (strcmp(name, "--threads") == 0 && is_number(value, 0, 4096, &n)) {
-            e->options.threads = (int)n;
-        } else if (strcmp(name, "--batch") == 0 && is_number(value, 1, MAX_BATCH, &n)) {
-            e->options.batch = e->options.sessions = (int)n;
-        } else {
-            return -1;
-        }
-    }
-    if (!has_pairs)
-        e->n_pairs = e->n_scenes / 4;
-    return e->options.model_path && e->options.vision_path && (!has_quality || e->has_codec) ? 0 : -1;
+    struct model_args model = {.device = "auto", .kv = "q8_0"};
+    const char *codec = NULL;
+    int64_t n_scenes = 2000, n_questions = 4, n_words = 1, n_pairs = -1, seed = -1, batch = 8, quality = -1;
+    const struct cli_option options[] = {
+        MODEL_ARGS_OPTIONS(&model),
+        {"scenes", NULL, CLI_INT, &n_scenes, 1, 1000000, "N", "how many; 2000"},
+        {"seed", NULL, CLI_INT, &seed, 0, INT64_MAX, "N", "other scenes than those without it"},
+        {"questions", NULL, CLI_INT, &n_questions, 0, MAX_QUESTIONS, "N", "for yes or no, of a scene; 4"},
+        {"words", NULL, CLI_INT, &n_words, 0, MAX_QUESTIONS, "N", "questions for a word, of a scene; 1"},
+        {"pairs", NULL, CLI_INT, &n_pairs, 0, 1000000, "N", "of how many scenes it is asked what changed; a quarter of them"},
+        {"codec", NULL, CLI_TEXT, &codec, 0, 0, "h264", "pictures go through this encoder"},
+        {"quality", NULL, CLI_INT, &quality, CODEC_QUALITY_MIN, CODEC_QUALITY_MAX, "N", "of --codec"},
+        {"batch", NULL, CLI_INT, &batch, 1, MAX_BATCH, "N", "questions at a time; 8"},
+        {"json", NULL, CLI_TEXT, ret_json, 0, 0, "FILE", "what was seen of each scene, and every wrong answer, a line each"},
+        {"require", NULL, CLI_FLAG, &e->is_required, 0, 0, NULL, "status 1 where a shipped model's limits are not reached"},
+    };
+    struct cli_list words;
+    int status = cli_parse(&self, argc, argv, options, sizeof options / sizeof *options, &words);
+    if (status != 0)
+        return status;
+    if (words.n > 0)
+        return cli_fail(&self, EX_USAGE, "\"%s\" is no option", words.items[0]);
+    if (!model.model || !model.vision)
+        return cli_fail(&self, EX_USAGE, "-m MODEL and -v VISION are needed");
+    if (codec && strcmp(codec, "h264") != 0)
+        return cli_fail(&self, EX_USAGE, "--codec is h264, not \"%s\"", codec);
+    if (quality >= 0 && !codec)
+        return cli_fail(&self, EX_USAGE, "--quality goes with --codec");
+    if ((status = model_args_apply(&self, &model, &e->options)) != 0)
+        return status;
+    e->n_scenes = (int)n_scenes;
+    e->n_questions = (int)n_questions;
+    e->n_words = (int)n_words;
+    e->n_pairs = n_pairs < 0 ? e->n_scenes / 4 : (int)n_pairs;
+    e->seed = seed < 0 ? SCENE_SEED : rng_at(SCENE_SEED, (uint64_t)seed);
+    e->has_codec = codec != NULL;
+    e->quality = quality < 0 ? CODEC_QUALITY_DEFAULT : (int)quality;
+    e->options.batch = e->options.sessions = (int)batch;
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    /* the daemon's own defaults, as far as they touch what is answered */
-    static struct eval e = {.n_scenes = 2000,
-                            .n_questions = 4,
-                            .n_words = 1,
-                            .quality = CODEC_QUALITY_DEFAULT,
-                            .seed = SCENE_SEED,
-                            .options = {.context_tokens = 1024, .sessions = 8, .batch = 8, .kv = EN_KV_Q8_0, .device = "auto"}};
+    static struct eval e = {.options = {.context_tokens = 1024}};
     const char *json = NULL;
     struct err err = {0};
-    if (parse(argc, argv, &e, &json) != 0) {
-        fprintf(stderr,
-                "usage: eval_model -m MODEL -v VISION [--scenes N] [--seed N] [--questions N] [--words N] [--pairs N]\n"
-                "                  [--kv q8_0|f16|f32] [--codec h264 [--quality N]] [--threads N] [--batch N] [--json FILE] "
-                "[--require]\n");
-        return 64;
-    }
+    int status = parse(argc, argv, &e, &json);
+    if (status != 0)
+        return status;
     if (json && !(e.json = fopen(json, "we"))) {
         perror(json);
-        return 73;
+        return EX_CANTCREAT;
     }
-    const int rc = run(&e, &err);
-    if (rc != 0)
-        fprintf(stderr, "eval_model: %s\n", err.text);
-    int status = rc != 0 ? 70 : e.is_required && !is_enough(&e) ? 1 : 0;
+    if (run(&e, &err) != 0)
+        status = cli_error(&self, &err);
+    else if (e.is_required && !is_enough(&e))
+        status = 1;
     if (e.json && (ferror(e.json) | fclose(e.json)) != 0) {
         perror(json);
-        status = 74;
+        status = EX_IOERR;
     }
     en_schema_unref(e.observation);
     en_schema_unref(e.yes_no);

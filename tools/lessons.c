@@ -1,7 +1,7 @@
 /*
  * lessons - what the shipped model is trained on: rendered pictures at the size that the model sees, with their truth and its words, as a stream.
  *
- *   lessons [--seed N] [--start N] [--count N] [--pairs PERMILLE] [--size WxH]
+ *   lessons [options]    (--help lists them)
  *
  * Lesson i is a function of (seed, i) alone, so a training that stops goes on where it was. A block of BLOCK lessons shares a scene: opening
  * one costs as much as drawing ten frames. Each lesson on standard output is, little-endian:
@@ -13,8 +13,6 @@
  * 16:9 camera). They are drawn 16:9 as high as that or higher, as cameras are, and resized by the engine's own resizer.
  */
 #include <assert.h>
-#include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +20,7 @@
 
 #include <jansson.h>
 
+#include "appliance/cli.h"
 #include "base/rng.h"
 #include "engine/image.h"
 #include "pipeline/scene.h"
@@ -47,40 +46,34 @@ struct lessons {
     double upto[TOPICS_MAX];    /* [topic]: how often topics 0 .. topic are drawn, of upto[the last] times */
 };
 
-static int number(const char *text, uint64_t *ret_value)
-{
-    char *end;
-    if (!isdigit((unsigned char)*text)) /* strtoull takes "-1" */
-        return -1;
-    errno = 0;
-    *ret_value = strtoull(text, &end, 10);
-    return errno || end == text || *end ? -1 : 0;
-}
+static const struct cli_command self = {
+    .name = "lessons", .usage = "[options]", .help = "rendered pictures with their truth and words, as a stream"};
 
 static int parse(int argc, char **argv, struct lessons *l)
 {
-    for (int i = 1; i < argc; i += 2) {
-        uint64_t v = 0;
-        if (i + 1 == argc)
-            return -1;
-        if (strcmp(argv[i], "--size") == 0) {
-            if (sscanf(argv[i + 1], "%dx%d", &l->width_px, &l->height_px) != 2 || l->width_px < 32 || l->height_px < 32 ||
-                l->width_px > 4096 || l->height_px > 2160)
-                return -1;
-        } else if (number(argv[i + 1], &v) != 0) {
-            return -1;
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            l->seed = v;
-        } else if (strcmp(argv[i], "--start") == 0) {
-            l->start = v;
-        } else if (strcmp(argv[i], "--count") == 0) {
-            l->count = v;
-        } else if (strcmp(argv[i], "--pairs") == 0 && v <= 1000) {
-            l->pairs_permille = (int)v;
-        } else {
-            return -1;
-        }
-    }
+    int64_t seed = 1, start = 0, count = INT64_MAX, pairs = 0;
+    const char *size = "512x288";
+    const struct cli_option options[] = {
+        {"seed", NULL, CLI_INT, &seed, 0, INT64_MAX, "N", "of all lessons; 1"},
+        {"start", NULL, CLI_INT, &start, 0, INT64_MAX, "N", "the first lesson; 0"},
+        {"count", NULL, CLI_INT, &count, 0, INT64_MAX, "N", "how many; without end"},
+        {"pairs", NULL, CLI_INT, &pairs, 0, 1000, "PERMILLE", "how many of 1000 lessons have two pictures; 0"},
+        {"size", NULL, CLI_TEXT, &size, 0, 0, "WxH", "of the pictures handed out; 512x288"},
+    };
+    struct cli_list words;
+    const int status = cli_parse(&self, argc, argv, options, sizeof options / sizeof *options, &words);
+    if (status != 0)
+        return status;
+    if (words.n > 0)
+        return cli_fail(&self, EX_USAGE, "\"%s\" is no option", words.items[0]);
+    int n_read = 0;
+    if (sscanf(size, "%5dx%5d%n", &l->width_px, &l->height_px, &n_read) != 2 || size[n_read] || l->width_px < 32 ||
+        l->height_px < 32 || l->width_px > 4096 || l->height_px > 2160)
+        return cli_fail(&self, EX_USAGE, "--size is WxH from 32x32 to 4096x2160, not \"%s\"", size);
+    l->seed = (uint64_t)seed;
+    l->start = (uint64_t)start;
+    l->count = (uint64_t)count;
+    l->pairs_permille = (int)pairs;
     return 0;
 }
 
@@ -265,14 +258,12 @@ static int run(struct lessons *l, struct err *err)
 
 int main(int argc, char **argv)
 {
-    struct lessons l = {.seed = 1, .count = UINT64_MAX / 2, .width_px = 512, .height_px = 288};
-    if (parse(argc, argv, &l) != 0) {
-        fprintf(stderr, "usage: lessons [--seed N] [--start N] [--count N] [--pairs PERMILLE] [--size WxH]\n");
-        return 64;
-    }
+    struct lessons l = {0};
+    const int status = parse(argc, argv, &l);
+    if (status != 0)
+        return status;
     struct err err = {0};
-    int rc = -1;
-    int w, h;
+    int rc = -1, w, h;
     camera_size(&l, N_CAMERAS - 1, &w, &h);
     const size_t n_drawn = (size_t)w * (size_t)h, n_survey = (size_t)SURVEY_WIDTH_PX * SURVEY_HEIGHT_PX;
     l.drawn = malloc((n_drawn > n_survey ? n_drawn : n_survey) * 3);
@@ -280,11 +271,11 @@ int main(int argc, char **argv)
         l.picture[i] = malloc((size_t)l.width_px * (size_t)l.height_px * 3);
     if (l.drawn && l.picture[0] && l.picture[1])
         rc = run(&l, &err);
-    if (rc < 0)
-        fprintf(stderr, "lessons: %s\n", err.text[0] ? err.text : "out of memory");
+    else
+        rc = err_set(&err, ERR_NOMEM, "out of memory for pictures");
     image_resizer_free(l.resizer);
     free(l.drawn);
     free(l.picture[0]);
     free(l.picture[1]);
-    return rc < 0 ? 70 : 0;
+    return rc < 0 ? cli_error(&self, &err) : 0;
 }
