@@ -18,7 +18,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -205,7 +204,7 @@ static int write_configuration(const struct demo *d)
                            "mqtt:\n  host: 127.0.0.1\n  port: %lld\n  topic_prefix: " PREFIX "\n"
                            "log:\n  level: warning\n"
                            "cameras:\n  yard:\n    source: %s\n"
-                           "    watch: { every: %lldms, deadline: %lldms, max_pixels: 65536, max_tokens: 128 }\n",
+                           "    watch: { every: %lldms, deadline: %lldms }\n",
                            engine, (long long)d->port, source, (long long)d->every_ms, (long long)deadline_ms) < 0)
         text = NULL;
     if (text)
@@ -275,10 +274,8 @@ static void remove_folder(const struct demo *d)
 
 static void print_clock(void)
 {
-    const time_t now = (time_t)(clock_wall_ns() / CLOCK_S);
-    struct tm tm;
-    char text[16];
-    strftime(text, sizeof text, "%H:%M:%S", localtime_r(&now, &tm));
+    char text[DEMO_CLOCK_MAX];
+    demo_clock_text(clock_wall_ns(), text);
     printf("%s  ", text);
 }
 

@@ -100,12 +100,17 @@ static int clip(const char *text)
     return n;
 }
 
+void demo_clock_text(int64_t wall_ns, char out[DEMO_CLOCK_MAX])
+{
+    const time_t at = (time_t)(wall_ns / CLOCK_S);
+    struct tm tm;
+    strftime(out, DEMO_CLOCK_MAX, "%H:%M:%S", localtime_r(&at, &tm));
+}
+
 void demo_look_print(const struct demo_look *look, FILE *out)
 {
-    const time_t at = (time_t)(look->arrived_ns / CLOCK_S);
-    struct tm tm;
-    char clock[16];
-    strftime(clock, sizeof clock, "%H:%M:%S", localtime_r(&at, &tm));
+    char clock[DEMO_CLOCK_MAX];
+    demo_clock_text(look->arrived_ns, clock);
     fprintf(out, "%s  %s  %.2f s  ", clock, look->camera, look->latency_ms[DEMO_TOTAL] / 1e3);
     if (look->has_truth)
         fputs(demo_look_is_right(look) ? "right  " : "wrong  ", out);

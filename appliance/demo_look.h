@@ -15,6 +15,8 @@
 
 #include <jansson.h>
 
+#define DEMO_CLOCK_MAX 16 /* bytes of a time of day */
+
 enum demo_field { DEMO_PEOPLE, DEMO_VEHICLES, DEMO_ANIMALS, DEMO_HAZARD, DEMO_FIELD_COUNT };
 
 enum demo_part { DEMO_QUEUE, DEMO_VISION, DEMO_PREFILL, DEMO_DECODE, DEMO_TOTAL, DEMO_PART_COUNT };
@@ -43,6 +45,9 @@ bool demo_look_is_right_in(const struct demo_look *look, enum demo_field field);
 
 /* In all fields. False without a truth. */
 bool demo_look_is_right(const struct demo_look *look);
+
+/* A UNIX time as a clock on the wall here shows it, "HH:MM:SS". */
+void demo_clock_text(int64_t wall_ns, char out[DEMO_CLOCK_MAX]);
 
 /* The observation as one line with a newline at its end, for what is no screen. Plain text. */
 void demo_look_print(const struct demo_look *look, FILE *out);

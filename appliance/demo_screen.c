@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 
@@ -278,12 +277,10 @@ static void put_past(struct demo_grid *g, int y, const struct demo_look *look)
     static const int stops[DEMO_FIELD_COUNT] = {14, 16, 15, 0}; /* "vehicles 1 (2)" */
     const bool is_right = demo_look_is_right(look);
     const struct demo_style mark = is_right ? RIGHT : WRONG;
-    const time_t at = (time_t)(look->arrived_ns / CLOCK_S);
     const int end = g->cols - MARGIN;
-    struct tm tm;
-    char text[96];
-    strftime(text, sizeof text, "%H:%M:%S", localtime_r(&at, &tm));
-    int x = MARGIN + demo_grid_text(g, MARGIN, y, 8, &quiet, text) + 1;
+    char clock[DEMO_CLOCK_MAX], text[96];
+    demo_clock_text(look->arrived_ns, clock);
+    int x = MARGIN + demo_grid_text(g, MARGIN, y, 8, &quiet, clock) + 1;
     if (look->has_truth)
         x += demo_grid_text(g, x, y, 1, &mark, is_right ? "✓" : "✗") + 2;
     for (enum demo_field f = 0; f < DEMO_FIELD_COUNT && x < end; f++) {
