@@ -104,7 +104,7 @@ $(O)/kernels/%.o: private FUSE :=
 # byte parsers and base convert between integer sizes with care
 $(O)/base/%.o $(O)/engine/gguf.o: CONVERT := -Wconversion -Wno-sign-conversion
 # one file tells the version: a commit compiles nothing else anew
-$(TELL): ALL_CFLAGS += -DHERON_VERSION='"$(VERSION)"'
+$(TELL): private ALL_CFLAGS += -DHERON_VERSION='"$(VERSION)"'
 $(TELL): $(O)/version
 
 $(O)/flags: FORCE
@@ -117,8 +117,7 @@ $(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) -MMD -MP -c -o $@ $<
 
-$(O)/tests/support/%.o: ALL_CFLAGS += $(TEST_CFLAGS)
-$(TESTS) $(O)/tests/support/%: ALL_CFLAGS += $(TEST_CFLAGS)
+$(TESTS) $(O)/tests/support/%.o: private ALL_CFLAGS += $(TEST_CFLAGS)
 $(TESTS): $(O)/%: %.c $(LIB) $(TESTLIB) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(ALL_LIBS) $(TEST_LIBS)

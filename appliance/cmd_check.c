@@ -495,11 +495,11 @@ int cmd_check(int argc, char **argv)
         rc = plan_make(c.config, &complaints, &c.plan, &err);
     if (rc == 0)
         rc = estimate(&c, &complaints, &err);
-    complaint_print(&complaints, stderr, isatty(STDERR_FILENO));
+    complaint_print(&complaints, stderr, log_is_colourful(STDERR_FILENO));
     if (rc != 0) {
         status = complaints.n_errors ? EX_CONFIG : cli_error(&cmd_check_command, &err);
     } else {
-        is_colourful = isatty(STDOUT_FILENO);
+        is_colourful = log_is_colourful(STDOUT_FILENO);
         reckon(&c);
         make_notes(&c);
         if (as_json)

@@ -4,7 +4,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include "appliance/control.h"
 #include "appliance/status.h"
 #include "base/clock.h"
+#include "base/log.h"
 
 const struct cli_command cmd_status_command = {"status", "[--json]", "what the running daemon knows", cmd_status};
 
@@ -19,12 +19,10 @@ const struct cli_command cmd_status_command = {"status", "[--json]", "what the r
 
 static struct status_style style_of_stdout(void)
 {
-    const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
-    struct status_style style = {0};
+    struct status_style style = {.has_colour = log_is_colourful(STDOUT_FILENO)};
     struct winsize size = {0};
     if (!isatty(STDOUT_FILENO))
         return style;
-    style.has_colour = (!no_colour || !*no_colour) && term && strcmp(term, "dumb") != 0;
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
         style.columns = size.ws_col;
     return style;

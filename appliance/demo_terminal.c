@@ -10,6 +10,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #define PATIENCE_MS 200 /* for a terminal that takes nothing */
 
 /* Another screen, no cursor, nothing wraps at the right edge; and back. */
@@ -47,8 +49,7 @@ static bool is_utf8_locale(void)
 
 bool demo_terminal_is_able(void)
 {
-    const char *term = variable("TERM");
-    return isatty(STDOUT_FILENO) && term[0] && strcmp(term, "dumb") != 0 && !variable("NO_COLOR")[0] && is_utf8_locale();
+    return log_is_colourful(STDOUT_FILENO) && is_utf8_locale();
 }
 
 bool demo_terminal_is_true_colour(void)

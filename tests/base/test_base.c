@@ -2,7 +2,10 @@
 #include "tests/support/test.h"
 
 #include <errno.h>
+#include <pty.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
@@ -133,6 +136,33 @@ static void log_hides_user_info_in_a_cut_line(void **state)
     test_free(text);
 }
 
+/* Colours are for a terminal that has them, and for who did not ask to be spared them. */
+static void log_colours_only_where_they_are_wanted(void **state)
+{
+    int terminal, other, ends[2];
+    assert_int_equal(openpty(&other, &terminal, NULL, NULL, NULL), 0);
+    assert_int_equal(pipe(ends), 0);
+    static const struct {
+        const char *no_colour, *term;
+        bool is;
+    } cases[] = {{NULL, "xterm", true}, {"", "xterm", true}, {"1", "xterm", false},
+                 {NULL, "dumb", false}, {NULL, NULL, false}, {NULL, "", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unsetenv("NO_COLOR");
+        unsetenv("TERM");
+        if (cases[i].no_colour)
+            setenv("NO_COLOR", cases[i].no_colour, 1);
+        if (cases[i].term)
+            setenv("TERM", cases[i].term, 1);
+        assert_int_equal(log_is_colourful(terminal), cases[i].is);
+        assert_false(log_is_colourful(ends[1]));
+    }
+    close(terminal);
+    close(other);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void log_is_bounded_per_call_site(void **state)
 {
     char *text = test_malloc(LOG_RING_LINES * LOG_LINE_BYTES);
@@ -154,9 +184,13 @@ static void log_is_bounded_per_call_site(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(err_keeps_the_first_cause),    cmocka_unit_test(clock_can_be_replaced),
-        cmocka_unit_test(arena_is_bounded_and_aligned), cmocka_unit_test(rng_is_the_published_splitmix64),
-        cmocka_unit_test(log_hides_user_info),          cmocka_unit_test(log_hides_user_info_in_a_cut_line),
+        cmocka_unit_test(err_keeps_the_first_cause),
+        cmocka_unit_test(clock_can_be_replaced),
+        cmocka_unit_test(arena_is_bounded_and_aligned),
+        cmocka_unit_test(rng_is_the_published_splitmix64),
+        cmocka_unit_test(log_hides_user_info),
+        cmocka_unit_test(log_hides_user_info_in_a_cut_line),
+        cmocka_unit_test(log_colours_only_where_they_are_wanted),
         cmocka_unit_test(log_is_bounded_per_call_site),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
