@@ -68,17 +68,17 @@ def compress(picture, rng):
 
 
 class Shuffled:
-    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene. A batch is of one picture each or of two each.
+    """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene. `make` makes batches of `group` lessons, of one picture each or of two each.
 
     `at` is where to start again: the lessons that then wait in the pool are drawn anew, so that none is lost; some are seen twice.
     """
 
     DEPTH = 1024  # lessons that wait; a tenth as many where they have two pictures
 
-    def __init__(self, program, seed, start, size, batch, make, pairs=0):
+    def __init__(self, program, seed, start, size, group, make, pairs=0):
         self.queue = queue.Queue(4)
         self.at = start
-        self.args = (program, seed, start, size, batch, make, pairs)
+        self.args = (program, seed, start, size, group, make, pairs)
         self.is_over = False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -91,7 +91,7 @@ class Shuffled:
                 pass
 
     def run(self):
-        program, seed, start, size, batch, make, pairs = self.args
+        program, seed, start, size, group, make, pairs = self.args
         rng = random.Random(seed * 1000003 + start)
         pools, waiting = {1: [], 2: []}, {1: [], 2: []}
         try:
@@ -106,8 +106,9 @@ class Shuffled:
                 k = rng.randrange(len(pools[n]))
                 waiting[n].append(pools[n][k])
                 pools[n][k] = lesson
-                if len(waiting[n]) == batch:
-                    self.put((max(start, lesson.index + 1 - self.DEPTH), make(waiting[n], rng)))
+                if len(waiting[n]) == group:
+                    for batch in make(waiting[n], rng):
+                        self.put((max(start, lesson.index + 1 - self.DEPTH - group), batch))
                     waiting[n] = []
         except BaseException as error:  # the training must hear of it
             self.put(error)

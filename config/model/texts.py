@@ -55,18 +55,18 @@ class Dialogue:
         self.put(self.tokens.encode("\n"))
 
 
-KINDS = {"watch": 0.16, "talk": 0.84}  # of batches: dialogues of one kind are about equally long
+WATCHES = 0.16  # of the dialogues about one picture
 
 
-def dialogue(tokens, lesson, n_image, rng, kind):
-    """One dialogue about a lesson's last picture, or about what changed. watch: as the daemon asks, system text and all; talk: several turns."""
+def dialogue(tokens, lesson, n_image, rng):
+    """One dialogue about a lesson's last picture, or about what changed: as the daemon asks, system text and all, or several turns."""
     w = lesson.words
     d = Dialogue(tokens, n_image)
     if len(lesson.pictures) == 2:
         d.user(rng.choice(CHANGED), 2)
         d.answer(w["change"])
         return d
-    if kind == "watch":
+    if rng.random() < WATCHES:
         d.system(system_text(rng.choice(WATCH_PROMPTS)))
         turns = [(WORKER_ASK, w["observation"])]
     else:

@@ -32,7 +32,8 @@ import tokens
 SIZE = shape.SIZE
 N_IMAGE = (SIZE[0] // shape.TILE) * (SIZE[1] // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on
-LENGTHS = (352, 416, 480)  # of dialogues: few, so that each is compiled once
+LENGTHS = (288, 320, 352, 448, 512)  # of dialogues: few, so that each is compiled once
+GROUP = 4  # batches of dialogues made at once, so that those of a batch are about equally long
 NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
 STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
@@ -219,13 +220,12 @@ class Recipe:
         return see.Heads(shape.TEXT["hidden_size"], shape.VISION["hidden_size"]).to(self.device)
 
     def held_out(self, make, n_batches, batch, pairs=0):
-        """Batches of one picture each, then as many lessons of two as there were among them."""
+        """Batches of one picture each, then of two, of as many lessons as there were among n_batches * batch."""
         rng = random.Random(1)
         feed = list(lessons.stream(self.args.lessons, HELD_OUT, 0, SIZE, n_batches * batch, pairs))
         for n in (1, 2):
             of_n = [x for x in feed if len(x.pictures) == n]
-            for i in range(0, len(of_n) - batch + 1, batch):
-                yield make(of_n[i : i + batch], rng)
+            yield from make(of_n[: len(of_n) // batch * batch], rng)
 
     # ---- stages ----
 
@@ -245,9 +245,10 @@ class Recipe:
         done, at = self.resume("see", parts)
 
         def make_of(size):
-            def make(batch, rng):
-                truths = [x.words["truth"] for x in batch]
-                return torch.from_numpy(batch_pictures(batch)), lessons.Labels(truths, size), truths
+            def make(of_one, rng):
+                for batch in split(of_one, plan["batch"]):
+                    truths = [x.words["truth"] for x in batch]
+                    yield torch.from_numpy(batch_pictures(batch)), lessons.Labels(truths, size), truths
 
             return make
 
@@ -299,7 +300,7 @@ class Recipe:
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, SIZE, plan["batch"], self.make, pairs=100)
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
         held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
@@ -333,14 +334,17 @@ class Recipe:
         feed.close()
         return done >= plan["lessons"]
 
-    def make(self, batch, rng):
-        """A batch of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
-        kind = rng.choices(list(texts.KINDS), texts.KINDS.values())[0] if len(batch[0].pictures) == 1 else "talk"
-        dialogues = [texts.dialogue(self.tokens, x, N_IMAGE, rng, kind) for x in batch]
-        ids, labels = texts.collate(dialogues, self.tokens.end_of_text, LENGTHS)
-        positions = torch.stack([shape.positions(row, self.tokens.image, SIZE[1] // shape.TILE, SIZE[0] // shape.TILE) for row in ids], 1)
-        truths = [t for x in batch for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
-        return torch.from_numpy(batch_pictures(batch)), ids, labels, positions, lessons.Labels(truths, SIZE), truths
+    def make(self, group, rng):
+        """Batches of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
+        dialogues = [(texts.dialogue(self.tokens, x, N_IMAGE, rng), x) for x in group]
+        batches = split(sorted(dialogues, key=lambda pair: len(pair[0].ids)), STAGES["speak"]["batch"])
+        rng.shuffle(batches)
+        for batch in batches:
+            said, of = zip(*batch)
+            ids, labels = texts.collate(said, self.tokens.end_of_text, LENGTHS)
+            positions = torch.stack([shape.positions(row, self.tokens.image, SIZE[1] // shape.TILE, SIZE[0] // shape.TILE) for row in ids], 1)
+            truths = [t for x in of for t in ([x.words["before"]] if len(x.pictures) == 2 else []) + [x.words["truth"]]]
+            yield torch.from_numpy(batch_pictures(of)), ids, labels, positions, lessons.Labels(truths, SIZE), truths
 
     def on_device(self, batch):
         pictures, *tensors, truths = batch
@@ -363,7 +367,7 @@ class Recipe:
             with self.autocast():
                 return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, SIZE, plan["batch"], self.make, pairs=100)
+        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
         held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
         count = Count(self.tell, "draft", ("loss", "accepted"))
         while done < plan["lessons"] and not self.is_over():
@@ -423,6 +427,10 @@ def digest(path):
 
 def named(module, prefix):
     return [(f"{prefix}.{n}", p) for n, p in module.named_parameters()]
+
+
+def split(items, n):
+    return [items[i : i + n] for i in range(0, len(items), n)]
 
 
 def mean(rows):
