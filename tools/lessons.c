@@ -4,7 +4,8 @@
  *   lessons [options]    (--help lists them)
  *
  * Lesson i is a function of (seed, i) alone, so a training that stops goes on where it was. A block of BLOCK lessons shares a scene: opening
- * one costs as much as drawing ten frames. Each lesson on standard output is, little-endian:
+ * one costs as much as drawing ten frames. Blocks are painted by as many threads as asked for and written in their order. Each lesson on standard output is,
+ * little-endian:
  *
  *   u32 n_pictures, u32 width_px, u32 height_px, u32 n_text; n_pictures times RGB24 [height, width, 3]; n_text bytes of JSON:
  *   {"truth":{...},"before":{...},"summary":"...","observation":"...","change":"...","questions":[{"topic","ask","answer","kind"}]}
@@ -14,6 +15,7 @@
  */
 #include <assert.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,14 +38,29 @@
 #define SURVEY_SEED      UINT64_C(0x5eed5a1e)
 #define RAREST           0.08 /* a topic that is accepted less often than this is not drawn more often still */
 #define TOPICS_MAX       64
+#define THREADS_MAX      256
 
 struct lessons {
     uint64_t seed, start, count;
-    int pairs_permille, width_px, height_px;
+    int pairs_permille, width_px, height_px, n_threads;
+    double keep[TOPICS_MAX][2]; /* [topic][is_so]: how many of such questions are asked; written before lessons are painted */
+    double upto[TOPICS_MAX];    /* [topic]: how often topics 0 .. topic are drawn, of upto[the last] times; likewise */
+    pthread_mutex_t lock;
+    pthread_cond_t is_next;
+    uint64_t i_scene;          /* under lock: of the survey, the next to be looked at */
+    uint64_t i_block, written; /* under lock: the next to be painted; those before `written` are */
+    int rc;                    /* under lock: the first that went wrong, and what it was; everybody stops */
+    struct err err;
+};
+
+/* One thread's own. */
+struct painter {
+    struct lessons *lessons;
+    pthread_t thread;
     struct image_resizer *resizer;
     uint8_t *drawn, *picture[2];
-    double keep[TOPICS_MAX][2]; /* [topic][is_so]: how many of such questions are asked */
-    double upto[TOPICS_MAX];    /* [topic]: how often topics 0 .. topic are drawn, of upto[the last] times */
+    int n[TOPICS_MAX][2]; /* of the survey: questions of a topic that are not so, and that are */
+    bool is_word[TOPICS_MAX];
 };
 
 static const struct cli_command self = {
@@ -51,14 +68,15 @@ static const struct cli_command self = {
 
 static int parse(int argc, char **argv, struct lessons *l)
 {
-    int64_t seed = 1, start = 0, count = INT64_MAX, pairs = 0;
+    int64_t seed = 1, start = 0, count = INT64_MAX / 2, pairs = 0, threads = 1;
     const char *size = "512x288";
     const struct cli_option options[] = {
         {"seed", NULL, CLI_INT, &seed, 0, INT64_MAX, "N", "of all lessons; 1"},
-        {"start", NULL, CLI_INT, &start, 0, INT64_MAX, "N", "the first lesson; 0"},
-        {"count", NULL, CLI_INT, &count, 0, INT64_MAX, "N", "how many; without end"},
+        {"start", NULL, CLI_INT, &start, 0, INT64_MAX / 2, "N", "the first lesson; 0"},
+        {"count", NULL, CLI_INT, &count, 0, INT64_MAX / 2, "N", "how many; without end"},
         {"pairs", NULL, CLI_INT, &pairs, 0, 1000, "PERMILLE", "how many of 1000 lessons have two pictures; 0"},
         {"size", NULL, CLI_TEXT, &size, 0, 0, "WxH", "of the pictures handed out; 512x288"},
+        {"threads", NULL, CLI_INT, &threads, 1, THREADS_MAX, "N", "that paint; 1"},
     };
     struct cli_list words;
     const int status = cli_parse(&self, argc, argv, options, sizeof options / sizeof *options, &words);
@@ -74,20 +92,21 @@ static int parse(int argc, char **argv, struct lessons *l)
     l->start = (uint64_t)start;
     l->count = (uint64_t)count;
     l->pairs_permille = (int)pairs;
+    l->n_threads = (int)threads;
     return 0;
 }
 
 /* Draw a frame and bring it to the size that the model sees. */
-static int take(struct lessons *l, struct scene *scene, int width_px, int height_px, uint64_t i_frame, double t_s, uint8_t *out,
+static int take(struct painter *p, struct scene *scene, int width_px, int height_px, uint64_t i_frame, double t_s, uint8_t *out,
                 struct scene_truth *ret_truth, struct err *err)
 {
-    scene_draw(scene, i_frame, t_s, l->drawn, (size_t)width_px * 3, ret_truth);
+    scene_draw(scene, i_frame, t_s, p->drawn, (size_t)width_px * 3, ret_truth);
     const struct image_view view = {.format = IMAGE_RGB24,
                                     .width_px = width_px,
                                     .height_px = height_px,
-                                    .plane = {l->drawn},
+                                    .plane = {p->drawn},
                                     .stride_bytes = {(size_t)width_px * 3}};
-    return image_resizer_run(l->resizer, &view, l->width_px, l->height_px, out, err);
+    return image_resizer_run(p->resizer, &view, p->lessons->width_px, p->lessons->height_px, out, err);
 }
 
 static json_t *truth_json(const struct scene_truth *truth)
@@ -97,48 +116,88 @@ static json_t *truth_json(const struct scene_truth *truth)
     return json_loads(text, 0, NULL);
 }
 
+/* ---- the survey --------------------------------------------------------------------------------------------------------- */
+
+/* The first error is kept, and ends everything. */
+static void fail(struct lessons *l, int rc, const struct err *err)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->rc == 0) {
+        l->rc = rc;
+        l->err = *err;
+    }
+    pthread_cond_broadcast(&l->is_next);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* The next number of a row of things to do that ends before `end`; false: all are done, or something went wrong. */
+static bool take_next(struct lessons *l, uint64_t *next, uint64_t end, uint64_t *ret_i)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool is = l->rc == 0 && *next < end;
+    if (is)
+        *ret_i = (*next)++;
+    pthread_mutex_unlock(&l->lock);
+    return is;
+}
+
+static void *survey(void *arg)
+{
+    struct painter *p = arg;
+    struct lessons *l = p->lessons;
+    struct err err = {0};
+    uint64_t i;
+    while (take_next(l, &l->i_scene, SURVEY_SCENES, &i)) {
+        struct rng r = {rng_at(SURVEY_SEED, i), 0};
+        struct scene *scene;
+        struct scene_truth truth;
+        struct scene_question q;
+        const int rc = scene_open("yard", rng_next(&r) >> 16, SURVEY_WIDTH_PX, SURVEY_HEIGHT_PX, &scene, &err);
+        if (rc != 0) {
+            fail(l, rc, &err);
+            break;
+        }
+        for (int k = 0; k < SURVEY_FRAMES; k++) {
+            const double t_s = rng_unit(&r) * 86400;
+            scene_draw(scene, rng_next(&r) >> 32, t_s, p->drawn, SURVEY_WIDTH_PX * 3, &truth);
+            for (int t = 0; t < scene_words_topics(); t++)
+                if (scene_words_question(&truth, t, rng_next(&r), &q)) {
+                    p->is_word[t] = q.kind == SCENE_ANSWER_WORD;
+                    p->n[t][q.is_so]++;
+                }
+        }
+        scene_close(scene);
+    }
+    return NULL;
+}
+
 /*
  * Fire is rare, parked cars are not: what is seldom so, or seldom not, is asked about more often where it is, so that either answer is the right one
  * in at least about one of four questions of a topic; and a topic whose questions are seldom accepted for that is drawn the more often, so that what
  * matters most is not asked least. Measured on frames that depend on nothing else.
  */
-static int survey(struct lessons *l, struct err *err)
+static void balance(struct lessons *l, const struct painter *painters)
 {
-    int n[TOPICS_MAX][2] = {{0}};
-    bool is_word[TOPICS_MAX] = {false};
-    const int n_topics = scene_words_topics();
-    assert(n_topics <= TOPICS_MAX);
-    for (int i = 0; i < SURVEY_SCENES; i++) {
-        struct rng r = {rng_at(SURVEY_SEED, (uint64_t)i), 0};
-        struct scene *scene;
-        struct scene_truth truth;
-        struct scene_question q;
-        const int rc = scene_open("yard", rng_next(&r) >> 16, SURVEY_WIDTH_PX, SURVEY_HEIGHT_PX, &scene, err);
-        if (rc != 0)
-            return rc;
-        for (int k = 0; k < SURVEY_FRAMES; k++) {
-            const double t_s = rng_unit(&r) * 86400;
-            scene_draw(scene, rng_next(&r) >> 32, t_s, l->drawn, SURVEY_WIDTH_PX * 3, &truth);
-            for (int t = 0; t < n_topics; t++)
-                if (scene_words_question(&truth, t, rng_next(&r), &q)) {
-                    is_word[t] = q.kind == SCENE_ANSWER_WORD;
-                    n[t][q.is_so]++;
-                }
-        }
-        scene_close(scene);
-    }
     double sum = 0;
-    for (int t = 0; t < n_topics; t++) {
+    for (int t = 0; t < scene_words_topics(); t++) {
+        int n[2] = {0};
+        bool is_word = false;
+        for (int i = 0; i < l->n_threads; i++) {
+            n[0] += painters[i].n[t][0];
+            n[1] += painters[i].n[t][1];
+            is_word |= painters[i].is_word[t];
+        }
         double accepted = 0;
         for (int so = 0; so < 2; so++) {
-            l->keep[t][so] = is_word[t] ? 1 : fmin(1, 3.0 * (n[t][!so] + 1) / (n[t][so] + 1));
-            accepted += l->keep[t][so] * n[t][so] / (SURVEY_SCENES * SURVEY_FRAMES);
+            l->keep[t][so] = is_word ? 1 : fmin(1, 3.0 * (n[!so] + 1) / (n[so] + 1));
+            accepted += l->keep[t][so] * n[so] / (SURVEY_SCENES * SURVEY_FRAMES);
         }
         sum += 1 / fmax(accepted, RAREST);
         l->upto[t] = sum;
     }
-    return 0;
 }
+
+/* ---- a lesson ----------------------------------------------------------------------------------------------------------- */
 
 static bool is_asked(const json_t *questions, const char *ask)
 {
@@ -171,10 +230,10 @@ static json_t *questions_json(const struct lessons *l, const struct scene_truth 
     return list;
 }
 
-/* Where the reader has gone, SIGPIPE ends the program here. */
-static int write_lesson(struct lessons *l, const struct scene_truth *before, const struct scene_truth *truth, struct rng *r,
-                        struct err *err)
+static int write_lesson(const struct painter *p, const struct scene_truth *before, const struct scene_truth *truth,
+                        struct rng *r, FILE *out, struct err *err)
 {
+    const struct lessons *l = p->lessons;
     char summary[SCENE_SUMMARY_MAX + 1], change[SCENE_SUMMARY_MAX + 1], observation[SCENE_OBSERVATION_MAX + 1];
     scene_words_summary(truth, summary);
     scene_words_observation(truth, observation, sizeof observation);
@@ -191,11 +250,11 @@ static int write_lesson(struct lessons *l, const struct scene_truth *before, con
         return err_set(err, ERR_NOMEM, "out of memory for the words of a lesson");
     const uint32_t head[4] = {before ? 2 : 1, (uint32_t)l->width_px, (uint32_t)l->height_px, (uint32_t)strlen(text)};
     const size_t n_bytes = (size_t)l->width_px * (size_t)l->height_px * 3;
-    bool ok = fwrite(head, sizeof head, 1, stdout) == 1;
+    bool ok = fwrite(head, sizeof head, 1, out) == 1;
     if (before)
-        ok = ok && fwrite(l->picture[0], n_bytes, 1, stdout) == 1;
-    ok = ok && fwrite(l->picture[1], n_bytes, 1, stdout) == 1 && fwrite(text, strlen(text), 1, stdout) == 1;
-    const int rc = ok ? 0 : err_set_errno(err, ERR_IO, "cannot write a lesson");
+        ok = ok && fwrite(p->picture[0], n_bytes, 1, out) == 1;
+    ok = ok && fwrite(p->picture[1], n_bytes, 1, out) == 1 && fwrite(text, strlen(text), 1, out) == 1;
+    const int rc = ok ? 0 : err_set(err, ERR_NOMEM, "out of memory for a block of lessons");
     free(text);
     return rc;
 }
@@ -215,67 +274,136 @@ static void camera_size(const struct lessons *l, size_t camera, int *ret_width_p
     *ret_width_px = (int)lround(*ret_height_px * 16.0 / 9);
 }
 
-static int run(struct lessons *l, struct err *err)
+/* Those lessons of a block that are asked for. */
+static int paint_block(struct painter *p, uint64_t block, FILE *out, struct err *err)
 {
+    struct lessons *l = p->lessons;
+    const uint64_t first = block * BLOCK > l->start ? block * BLOCK : l->start, asked = l->start + l->count;
+    const uint64_t end = asked < (block + 1) * BLOCK ? asked : (block + 1) * BLOCK;
+    struct rng b = {rng_at(l->seed, 2 * block + 1), 0};
     struct scene *scene = NULL;
-    int rc = image_resizer_create(&l->resizer, err), w = 0, h = 0;
-    if (rc == 0)
-        rc = survey(l, err);
-    uint64_t block = UINT64_MAX;
-    for (uint64_t n = 0; rc == 0 && n < l->count; n++) {
-        const uint64_t i = l->start + n;
+    int pick = (int)rng_below(&b, 1000), w, h;
+    size_t k = 0;
+    while (pick >= cameras[k].permille)
+        pick -= cameras[k++].permille;
+    camera_size(l, k, &w, &h);
+    int rc = scene_open("yard", rng_next(&b) >> 16, w, h, &scene, err);
+    for (uint64_t i = first; rc == 0 && i < end; i++) {
         struct rng r = {rng_at(l->seed, 2 * i), 0};
         struct scene_truth truth, before;
-        if (i / BLOCK != block) {
-            block = i / BLOCK;
-            struct rng b = {rng_at(l->seed, 2 * block + 1), 0};
-            int pick = (int)rng_below(&b, 1000);
-            size_t k = 0;
-            while (pick >= cameras[k].permille)
-                pick -= cameras[k++].permille;
-            camera_size(l, k, &w, &h);
-            scene_close(scene);
-            scene = NULL;
-            if ((rc = scene_open("yard", rng_next(&b) >> 16, w, h, &scene, err)) != 0)
-                break;
-        }
         const double t_s = rng_unit(&r) * 86400;
         const uint64_t i_frame = rng_next(&r) >> 32;
         const bool is_pair = rng_below(&r, 1000) < (uint64_t)l->pairs_permille;
         if (is_pair) /* seconds to some minutes apart: half of the pairs within a quarter of a minute */
-            rc = take(l, scene, w, h, i_frame / 2, t_s - 2 - 300 * rng_unit(&r) * rng_unit(&r) * rng_unit(&r), l->picture[0],
+            rc = take(p, scene, w, h, i_frame / 2, t_s - 2 - 300 * rng_unit(&r) * rng_unit(&r) * rng_unit(&r), p->picture[0],
                       &before, err);
         if (rc == 0)
-            rc = take(l, scene, w, h, i_frame, t_s, l->picture[1], &truth, err);
+            rc = take(p, scene, w, h, i_frame, t_s, p->picture[1], &truth, err);
         if (rc == 0)
-            rc = write_lesson(l, is_pair ? &before : NULL, &truth, &r, err);
+            rc = write_lesson(p, is_pair ? &before : NULL, &truth, &r, out, err);
     }
     scene_close(scene);
-    if (rc == 0 && fflush(stdout) != 0)
-        rc = err_set_errno(err, ERR_IO, "cannot write the last lessons");
     return rc;
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------------------------- */
+
+/* A block's bytes to standard output when it is its turn. Where the reader has gone, SIGPIPE ends the program here. */
+static void hand_out(struct lessons *l, uint64_t block, const char *bytes, size_t n_bytes)
+{
+    struct err err = {0};
+    pthread_mutex_lock(&l->lock);
+    while (l->rc == 0 && l->written != block)
+        pthread_cond_wait(&l->is_next, &l->lock);
+    const bool is_over = l->rc != 0;
+    pthread_mutex_unlock(&l->lock);
+    if (is_over)
+        return;
+    if (n_bytes > 0 && (fwrite(bytes, n_bytes, 1, stdout) != 1 || fflush(stdout) != 0))
+        fail(l, err_set_errno(&err, ERR_IO, "cannot write lessons"), &err);
+    pthread_mutex_lock(&l->lock);
+    l->written = block + 1;
+    pthread_cond_broadcast(&l->is_next);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void *paint(void *arg)
+{
+    struct painter *p = arg;
+    struct lessons *l = p->lessons;
+    uint64_t block;
+    while (take_next(l, &l->i_block, (l->start + l->count + BLOCK - 1) / BLOCK, &block)) {
+        struct err err = {0};
+        char *bytes = NULL;
+        size_t n_bytes = 0;
+        FILE *out = open_memstream(&bytes, &n_bytes);
+        int rc = out ? paint_block(p, block, out, &err) : err_set(&err, ERR_NOMEM, "out of memory for a block of lessons");
+        if (out && fclose(out) != 0 && rc == 0)
+            rc = err_set(&err, ERR_NOMEM, "out of memory for a block of lessons");
+        if (rc == 0)
+            hand_out(l, block, bytes, n_bytes);
+        else
+            fail(l, rc, &err);
+        free(bytes);
+    }
+    return NULL;
+}
+
+/* `work` on every painter, the first one on this thread. */
+static void run(struct lessons *l, struct painter *painters, void *(*work)(void *))
+{
+    int n = 1;
+    struct err err = {0};
+    for (; n < l->n_threads; n++)
+        if (pthread_create(&painters[n].thread, NULL, work, &painters[n]) != 0) {
+            fail(l, err_set(&err, ERR_NOMEM, "cannot start %d threads", l->n_threads), &err);
+            break;
+        }
+    work(&painters[0]);
+    while (--n > 0)
+        pthread_join(painters[n].thread, NULL);
+}
+
+static int painter_open(struct painter *p, struct lessons *l, struct err *err)
+{
+    int w, h;
+    camera_size(l, N_CAMERAS - 1, &w, &h);
+    const size_t n_drawn = (size_t)w * (size_t)h, n_survey = (size_t)SURVEY_WIDTH_PX * SURVEY_HEIGHT_PX;
+    p->lessons = l;
+    p->drawn = malloc((n_drawn > n_survey ? n_drawn : n_survey) * 3);
+    for (int i = 0; i < 2; i++)
+        p->picture[i] = malloc((size_t)l->width_px * (size_t)l->height_px * 3);
+    if (!p->drawn || !p->picture[0] || !p->picture[1])
+        return err_set(err, ERR_NOMEM, "out of memory for pictures");
+    return image_resizer_create(&p->resizer, err);
+}
+
+static void painter_close(struct painter *p)
+{
+    image_resizer_free(p->resizer);
+    free(p->drawn);
+    free(p->picture[0]);
+    free(p->picture[1]);
 }
 
 int main(int argc, char **argv)
 {
-    struct lessons l = {0};
+    static struct lessons l = {.lock = PTHREAD_MUTEX_INITIALIZER, .is_next = PTHREAD_COND_INITIALIZER};
+    static struct painter painters[THREADS_MAX];
     const int status = parse(argc, argv, &l);
     if (status != 0)
         return status;
-    struct err err = {0};
-    int rc = -1, w, h;
-    camera_size(&l, N_CAMERAS - 1, &w, &h);
-    const size_t n_drawn = (size_t)w * (size_t)h, n_survey = (size_t)SURVEY_WIDTH_PX * SURVEY_HEIGHT_PX;
-    l.drawn = malloc((n_drawn > n_survey ? n_drawn : n_survey) * 3);
-    for (int i = 0; i < 2; i++)
-        l.picture[i] = malloc((size_t)l.width_px * (size_t)l.height_px * 3);
-    if (l.drawn && l.picture[0] && l.picture[1])
-        rc = run(&l, &err);
-    else
-        rc = err_set(&err, ERR_NOMEM, "out of memory for pictures");
-    image_resizer_free(l.resizer);
-    free(l.drawn);
-    free(l.picture[0]);
-    free(l.picture[1]);
-    return rc < 0 ? cli_error(&self, &err) : 0;
+    assert(scene_words_topics() <= TOPICS_MAX);
+    l.i_block = l.written = l.start / BLOCK;
+    for (int i = 0; i < l.n_threads && l.rc == 0; i++)
+        l.rc = painter_open(&painters[i], &l, &l.err);
+    if (l.rc == 0)
+        run(&l, painters, survey);
+    if (l.rc == 0) {
+        balance(&l, painters);
+        run(&l, painters, paint);
+    }
+    for (int i = 0; i < l.n_threads; i++)
+        painter_close(&painters[i]);
+    return l.rc != 0 ? cli_error(&self, &l.err) : 0;
 }

@@ -1,5 +1,6 @@
 """Lessons: rendered pictures with truth and words, streamed by build/tools/lessons (tools/lessons.c says what a lesson holds)."""
 
+import hashlib
 import io
 import json
 import math
@@ -37,8 +38,8 @@ def read(stream, n):
 
 
 def stream(program, seed, start, size, count=None, pairs=0):
-    """Lessons start, start + 1, ... of a seed, with pictures of size (width, height), from a process of its own."""
-    command = [program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs), "--size", "%dx%d" % size]
+    """Lessons start, start + 1, ... of a seed, with pictures of size (width, height), from a process of its own. program: [path, options]."""
+    command = [*program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs), "--size", "%dx%d" % size]
     if count is not None:
         command += ["--count", str(count)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20)
@@ -56,6 +57,12 @@ def stream(program, seed, start, size, count=None, pairs=0):
         process.kill()
         if process.wait() not in (0, -9):
             raise RuntimeError(f"{program} ended with status {process.returncode}")
+
+
+def fingerprint(program):
+    """Of what the lessons are, whatever compiled the program: of 40 scenes, some of them with two pictures."""
+    command = [*program, "--seed", "0", "--count", "640", "--pairs", "100", "--size", "64x36"]
+    return hashlib.sha256(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout).hexdigest()
 
 
 def compress(picture, rng):

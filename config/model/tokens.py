@@ -73,4 +73,4 @@ if __name__ == "__main__":
     parser.add_argument("--lessons", default="build/tools/lessons")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    print(json.dumps(learn(args.lessons, args.out)))
+    print(json.dumps(learn([args.lessons], args.out)))

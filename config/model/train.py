@@ -8,6 +8,7 @@ Needs what requirements.txt names, a build of tools/lessons, and one GPU for min
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -110,8 +111,9 @@ class Recipe:
         if args.seed + len(STAGES) >= HELD_OUT:
             raise SystemExit(f"--seed {args.seed}: at most {HELD_OUT - len(STAGES) - 1}, behind it are the lessons that are never trained on")
         self.out = pathlib.Path(args.out)
-        self.out.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        self.renderer = [args.lessons, "--threads", str(threads(self.device))]
+        self.out.mkdir(parents=True, exist_ok=True)
         torch.set_float32_matmul_precision("high")
         self.until = time.monotonic() + args.minutes * 60 if args.minutes else math.inf
         self.saved = time.monotonic()
@@ -144,8 +146,12 @@ class Recipe:
     def identity(self, stage):
         """What makes a training the same when it goes on."""
         before = {"speak": "see", "draft": "speak"}.get(stage)
-        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), tokenizer=digest(self.out / "tokenizer.json"), lessons=digest(self.args.lessons),
+        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(),
                     before=digest(self.out / f"{before}.pt") if before else "")
+
+    @functools.cache
+    def fingerprint(self):
+        return lessons.fingerprint(self.renderer)
 
     def save(self, stage, parts, **state):
         """parts: what has a state_dict, by name."""
@@ -222,7 +228,7 @@ class Recipe:
     def held_out(self, make, n_batches, batch, pairs=0):
         """Batches of one picture each, then of two, of as many lessons as there were among n_batches * batch."""
         rng = random.Random(1)
-        feed = list(lessons.stream(self.args.lessons, HELD_OUT, 0, SIZE, n_batches * batch, pairs))
+        feed = list(lessons.stream(self.renderer, HELD_OUT, 0, SIZE, n_batches * batch, pairs))
         for n in (1, 2):
             of_n = [x for x in feed if len(x.pictures) == n]
             yield from make(of_n[: len(of_n) // batch * batch], rng)
@@ -232,7 +238,7 @@ class Recipe:
     def tokens_stage(self):
         path = self.out / "tokenizer.json"
         if not path.exists():
-            self.tell(stage="tokens", **tokens.learn(self.args.lessons, path))
+            self.tell(stage="tokens", **tokens.learn(self.renderer, path))
         return tokens.Tokens(path)
 
     def see_stage(self, model):
@@ -257,7 +263,7 @@ class Recipe:
             if done >= until:
                 continue
             places = self.places(tower, size)
-            feed = lessons.Shuffled(self.args.lessons, self.args.seed, at, size, plan["batch"], make_of(size))
+            feed = lessons.Shuffled(self.renderer, self.args.seed, at, size, plan["batch"], make_of(size))
             count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
             while done < until and not self.is_over():
                 pictures, labels, truths = next(feed)
@@ -300,7 +306,7 @@ class Recipe:
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
         held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
@@ -367,7 +373,7 @@ class Recipe:
             with self.autocast():
                 return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
-        feed = lessons.Shuffled(self.args.lessons, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
         held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
         count = Count(self.tell, "draft", ("loss", "accepted"))
         while done < plan["lessons"] and not self.is_over():
@@ -419,6 +425,11 @@ class Recipe:
         if self.args.stage in ("all", "export"):
             self.export(model)
         return 0
+
+
+def threads(device):
+    """That paint lessons. A CPU has its cores for the training; a GPU waits for pictures."""
+    return max(1, (os.cpu_count() or 1) - 2) if device.type == "cuda" else 1
 
 
 def digest(path):
