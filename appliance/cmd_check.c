@@ -16,6 +16,7 @@
 #include "appliance/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/terminal.h"
 
 const struct cli_command cmd_check_command = {"check", "[-c FILE] [--json]",
                                               "is the configuration right, and what will it cost here?", cmd_check};
@@ -495,11 +496,11 @@ int cmd_check(int argc, char **argv)
         rc = plan_make(c.config, &complaints, &c.plan, &err);
     if (rc == 0)
         rc = estimate(&c, &complaints, &err);
-    complaint_print(&complaints, stderr, log_is_colourful(STDERR_FILENO));
+    complaint_print(&complaints, stderr, terminal_is_colourful(STDERR_FILENO));
     if (rc != 0) {
         status = complaints.n_errors ? EX_CONFIG : cli_error(&cmd_check_command, &err);
     } else {
-        is_colourful = log_is_colourful(STDOUT_FILENO);
+        is_colourful = terminal_is_colourful(STDOUT_FILENO);
         reckon(&c);
         make_notes(&c);
         if (as_json)

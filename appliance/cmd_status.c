@@ -11,7 +11,7 @@
 #include "appliance/control.h"
 #include "appliance/status.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/terminal.h"
 
 const struct cli_command cmd_status_command = {"status", "[--json]", "what the running daemon knows", cmd_status};
 
@@ -19,7 +19,7 @@ const struct cli_command cmd_status_command = {"status", "[--json]", "what the r
 
 static struct status_style style_of_stdout(void)
 {
-    struct status_style style = {.has_colour = log_is_colourful(STDOUT_FILENO)};
+    struct status_style style = {.has_colour = terminal_is_colourful(STDOUT_FILENO)};
     struct winsize size = {0};
     if (!isatty(STDOUT_FILENO))
         return style;

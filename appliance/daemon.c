@@ -24,6 +24,7 @@
 #include "appliance/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/terminal.h"
 
 #define TICK_NS       (250 * CLOCK_MS)
 #define DRAIN_NS      (15 * CLOCK_S)  /* for the looks at work when Heron stops */
@@ -64,7 +65,7 @@ struct daemon {
 /* Print what is wrong. Returns the exit status for it. */
 static int complain(const struct complaints *complaints, const struct err *err)
 {
-    complaint_print(complaints, stderr, log_is_colourful(STDERR_FILENO));
+    complaint_print(complaints, stderr, terminal_is_colourful(STDERR_FILENO));
     if (complaints->n_errors == 0 && err->code != 0)
         log_error("%s", err->text);
     return err->code == ERR_NOMEM ? EX_OSERR : EX_CONFIG;
@@ -85,7 +86,7 @@ static int load_config(struct daemon *d)
     if (rc != 0 && !is_files)
         status = complain(&complaints, &err);
     else if (!is_files)
-        complaint_print(&complaints, stderr, log_is_colourful(STDERR_FILENO));
+        complaint_print(&complaints, stderr, terminal_is_colourful(STDERR_FILENO));
     complaint_release(&complaints);
     if (status == 0) {
         plan_options(d->started, &d->engine);
@@ -131,7 +132,7 @@ static int reload(struct daemon *d, struct err *err)
             err_set(err, rc, "%s:%d:%d: %s", first->file, first->line, first->col, first->message);
         report_set_config_error(d->report, first ? first : &other);
     } else {
-        complaint_print(&complaints, stderr, log_is_colourful(STDERR_FILENO));
+        complaint_print(&complaints, stderr, terminal_is_colourful(STDERR_FILENO));
         config_restart_keys(d->started, next, keys, 600);
         plan_shortage(&d->engine, next, shortage, sizeof shortage);
         const size_t n = strlen(keys);

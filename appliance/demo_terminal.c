@@ -10,7 +10,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/terminal.h"
 
 #define PATIENCE_MS 200 /* for a terminal that takes nothing */
 
@@ -49,7 +49,7 @@ static bool is_utf8_locale(void)
 
 bool demo_terminal_is_able(void)
 {
-    return log_is_colourful(STDOUT_FILENO) && is_utf8_locale();
+    return terminal_is_colourful(STDOUT_FILENO) && is_utf8_locale();
 }
 
 bool demo_terminal_is_true_colour(void)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/terminal.h"
 
 #define SITE_WINDOW_NS (10 * CLOCK_S)
 #define SITE_LINES     10
@@ -62,17 +63,13 @@ static void redact_cut(char *line)
         *last = 0;
 }
 
-bool log_is_colourful(int fd)
-{
-    const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fd) && (!no_colour || !*no_colour) && term && *term && strcmp(term, "dumb") != 0;
-}
-
 /* under lock */
 static void emit(enum log_level level, const char *line)
 {
     if (state.sink == SINK_UNKNOWN)
-        state.sink = getenv("JOURNAL_STREAM") ? SINK_JOURNAL : log_is_colourful(STDERR_FILENO) ? SINK_TERMINAL : SINK_PLAIN;
+        state.sink = getenv("JOURNAL_STREAM")               ? SINK_JOURNAL
+                     : terminal_is_colourful(STDERR_FILENO) ? SINK_TERMINAL
+                                                            : SINK_PLAIN;
     static const int priority[] = {3, 4, 5, 6, 7};
     static const char *const colour[] = {"\033[31m", "\033[33m", "\033[1m", "", "\033[2m"};
     if (state.sink == SINK_JOURNAL)

@@ -52,9 +52,6 @@ bool log_level_parse(const char *word, enum log_level *ret_level);
 /* Copy the newest lines, oldest first, newline-separated, into out[cap]; returns the bytes written without the final NUL. */
 size_t log_recent(char *out, size_t cap);
 
-/* Whether what is written to fd is read on a terminal that shows colours, by someone who wants them (NO_COLOR is not set: no-color.org). */
-bool log_is_colourful(int fd);
-
 /* Replace the user info of every URL in s, in place (the text only gets shorter or stays). */
 void log_redact(char *s);
 

@@ -31,6 +31,7 @@
 #include "pipeline/codec.h"
 #include "pipeline/scene.h"
 #include "pipeline/scene_words.h"
+#include "tools/moment.h"
 #include "tools/tally.h"
 
 #define WIDTH_PX      640
@@ -241,15 +242,15 @@ static int ask(struct eval *e, const struct image_view views[2], const struct as
 }
 
 /* A frame as a camera gives it. */
-static int draw(struct eval *e, struct scene *scene, uint64_t i_frame, double t_s, uint8_t *rgb, struct scene_truth *ret_truth,
+static int draw(struct eval *e, struct scene *scene, struct moment when, uint8_t *rgb, struct scene_truth *ret_truth,
                 struct err *err)
 {
     int rc = 0;
     if (e->codec) {
-        scene_draw(scene, i_frame - 1, t_s - CODEC_STEP_S, rgb, WIDTH_PX * 3, NULL);
+        scene_draw(scene, when.i_frame - 1, when.t_s - CODEC_STEP_S, rgb, WIDTH_PX * 3, NULL);
         rc = codec_loop_run(e->codec, true, rgb, WIDTH_PX * 3, err);
     }
-    scene_draw(scene, i_frame, t_s, rgb, WIDTH_PX * 3, ret_truth);
+    scene_draw(scene, when.i_frame, when.t_s, rgb, WIDTH_PX * 3, ret_truth);
     if (rc == 0 && e->codec)
         rc = codec_loop_run(e->codec, false, rgb, WIDTH_PX * 3, err);
     return rc;
@@ -300,9 +301,8 @@ static int ask_scene(struct eval *e, int i, struct err *err)
     int rc = scene_open("yard", rng_at(e->seed, 2 * (uint64_t)i) >> 16, WIDTH_PX, HEIGHT_PX, &scene, err);
     if (rc != 0)
         return rc;
-    const double t_s = rng_unit(&r) * 86400;
-    const uint64_t i_frame = rng_next(&r) >> 32;
-    rc = draw(e, scene, i_frame, t_s, rgb[1], &what.truth, err);
+    const struct moment now = moment_any(&r);
+    rc = draw(e, scene, now, rgb[1], &what.truth, err);
     if (rc == 0)
         rc = ask(e, views, &what, err);
     what.kind = KIND_YES_NO;
@@ -311,11 +311,8 @@ static int ask_scene(struct eval *e, int i, struct err *err)
     what.kind = KIND_WORD;
     if (rc == 0)
         rc = ask_questions(e, views, what, e->n_words, &r, err);
-    if (rc == 0 && i < e->n_pairs) { /* seconds to some minutes apart */
-        double ago_s = 300;
-        for (int k = 0; k < 3; k++)
-            ago_s *= rng_unit(&r);
-        rc = draw(e, scene, i_frame / 2, t_s - 2 - ago_s, rgb[0], &before, err);
+    if (rc == 0 && i < e->n_pairs) {
+        rc = draw(e, scene, moment_before(now, &r), rgb[0], &before, err);
         what.kind = KIND_CHANGE;
         snprintf(what.words.ask, sizeof what.words.ask, "%s", ASK_CHANGE);
         if (rc == 0) {
@@ -558,9 +555,12 @@ int main(int argc, char **argv)
         status = cli_error(&self, &err);
     else if (e.is_required && !is_enough(&e))
         status = 1;
-    if (e.json && (ferror(e.json) | fclose(e.json)) != 0) {
-        perror(json);
-        status = EX_IOERR;
+    if (e.json) {
+        const bool is_cut = ferror(e.json);
+        if (fclose(e.json) != 0 || is_cut) {
+            fprintf(stderr, "eval_model: %s was not written to its end\n", json);
+            status = EX_IOERR;
+        }
     }
     en_schema_unref(e.observation);
     en_schema_unref(e.yes_no);

@@ -3,7 +3,7 @@
  *
  *   lessons [options]    (--help lists them)
  *
- * Lesson i is a function of (seed, i) alone, so a training that stops goes on where it was. A block of BLOCK lessons shares a scene: opening
+ * Lesson i is a function of seed, i, size and pairs alone, so a training that stops goes on where it was. A block of BLOCK lessons shares a scene: opening
  * one costs as much as drawing ten frames. Blocks are painted by as many threads as asked for and written in their order. Each lesson on standard output is,
  * little-endian:
  *
@@ -27,6 +27,7 @@
 #include "engine/image.h"
 #include "pipeline/scene.h"
 #include "pipeline/scene_words.h"
+#include "tools/moment.h"
 
 #define BLOCK            16
 #define QUESTIONS        6
@@ -97,10 +98,10 @@ static int parse(int argc, char **argv, struct lessons *l)
 }
 
 /* Draw a frame and bring it to the size that the model sees. */
-static int take(struct painter *p, struct scene *scene, int width_px, int height_px, uint64_t i_frame, double t_s, uint8_t *out,
+static int take(struct painter *p, struct scene *scene, int width_px, int height_px, struct moment when, uint8_t *out,
                 struct scene_truth *ret_truth, struct err *err)
 {
-    scene_draw(scene, i_frame, t_s, p->drawn, (size_t)width_px * 3, ret_truth);
+    scene_draw(scene, when.i_frame, when.t_s, p->drawn, (size_t)width_px * 3, ret_truth);
     const struct image_view view = {.format = IMAGE_RGB24,
                                     .width_px = width_px,
                                     .height_px = height_px,
@@ -158,8 +159,8 @@ static void *survey(void *arg)
             break;
         }
         for (int k = 0; k < SURVEY_FRAMES; k++) {
-            const double t_s = rng_unit(&r) * 86400;
-            scene_draw(scene, rng_next(&r) >> 32, t_s, p->drawn, SURVEY_WIDTH_PX * 3, &truth);
+            const struct moment now = moment_any(&r);
+            scene_draw(scene, now.i_frame, now.t_s, p->drawn, SURVEY_WIDTH_PX * 3, &truth);
             for (int t = 0; t < scene_words_topics(); t++)
                 if (scene_words_question(&truth, t, rng_next(&r), &q)) {
                     p->is_word[t] = q.kind == SCENE_ANSWER_WORD;
@@ -291,14 +292,12 @@ static int paint_block(struct painter *p, uint64_t block, FILE *out, struct err 
     for (uint64_t i = first; rc == 0 && i < end; i++) {
         struct rng r = {rng_at(l->seed, 2 * i), 0};
         struct scene_truth truth, before;
-        const double t_s = rng_unit(&r) * 86400;
-        const uint64_t i_frame = rng_next(&r) >> 32;
+        const struct moment now = moment_any(&r);
         const bool is_pair = rng_below(&r, 1000) < (uint64_t)l->pairs_permille;
-        if (is_pair) /* seconds to some minutes apart: half of the pairs within a quarter of a minute */
-            rc = take(p, scene, w, h, i_frame / 2, t_s - 2 - 300 * rng_unit(&r) * rng_unit(&r) * rng_unit(&r), p->picture[0],
-                      &before, err);
+        if (is_pair)
+            rc = take(p, scene, w, h, moment_before(now, &r), p->picture[0], &before, err);
         if (rc == 0)
-            rc = take(p, scene, w, h, i_frame, t_s, p->picture[1], &truth, err);
+            rc = take(p, scene, w, h, now, p->picture[1], &truth, err);
         if (rc == 0)
             rc = write_lesson(p, is_pair ? &before : NULL, &truth, &r, out, err);
     }

@@ -40,7 +40,7 @@ struct scratch {
     _Alignas(64) float lse[LONGEST], spent[LONGEST];
 };
 
-/* Asks the system for the tiles, once, before other threads are there. 0: granted. */
+/* Asks the system for the tiles, once for the whole process. 0: granted. */
 int attend_open(void)
 {
     enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA */
@@ -117,7 +117,7 @@ static inline __m512 widen(const bf16 *x)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16));
 }
 
-/* 2^x for x <= 0: the whole part into the exponent, the rest by its series up to the fifth power, right to 4e-6. */
+/* 2^x for x <= 0 that is a number: the whole part into the exponent, the rest by its series up to the fifth power, right to 4e-6. */
 static inline __m512 power_of_two(__m512 x)
 {
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, whole);
@@ -219,8 +219,8 @@ static void forward(struct scratch *w, struct rows q, struct rows k, struct rows
     }
 }
 
-/* What 32 keys had of every query, from their scores and gp, both [32, m]: p^T, gs^T, and gs^T as right factor. */
-static void weigh_back(struct scratch *w, int m)
+/* What 32 keys, of which `rows` are there, had of every query, from their scores and gp, both [32, m]: p^T, gs^T, and gs^T as right factor. */
+static void weigh_back(struct scratch *w, int rows, int m)
 {
     const __m512 c = _mm512_set1_ps(log2_scale());
     for (size_t r = 0; r < BLOCK; r += 2)
@@ -229,7 +229,10 @@ static void weigh_back(struct scratch *w, int m)
             __m512i gs[2];
             for (size_t i = 0; i < 2; i++) {
                 const size_t at = (r + i) * (size_t)m + j;
-                const __m512 p = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(w->s + at), c, lse));
+                const __mmask16 is_there =
+                    r + i < (size_t)rows ? 0xffff : 0; /* a key of zeros might have outweighed all others */
+                const __m512 p =
+                    _mm512_maskz_mov_ps(is_there, power_of_two(_mm512_fmsub_ps(_mm512_load_ps(w->s + at), c, lse)));
                 const __m256i narrowed = narrow(_mm512_mul_ps(p, _mm512_sub_ps(_mm512_load_ps(w->gp + at), spent)));
                 _mm256_store_si256((void *)(w->p + at), narrow(p));
                 _mm256_store_si256((void *)(w->gs + at), narrowed);
@@ -258,7 +261,7 @@ static void backward(struct scratch *w, struct rows q, struct rows k, struct row
         for (int j = 0; j < D; j++)
             w->k_turned[j * m + i] = keys[i * D + j];
     for (int i = 0; i < m; i++) {
-        w->lse[i] = i < n ? lse[i] : INFINITY; /* a query that is not there weighs nothing */
+        w->lse[i] = i < n ? lse[i] : 1e4F; /* a query that is not there weighs nothing */
         w->spent[i] = 0;
         if (i < n) {
             const bf16 *a = o.x + (size_t)i * o.row, *b = go.x + (size_t)i * go.row;
@@ -272,7 +275,7 @@ static void backward(struct scratch *w, struct rows q, struct rows k, struct row
             product(w->s + j, (size_t)m, keys + (size_t)i * D, D, w->columns_a + 2 * (size_t)j, row, 1, 0);
             product(w->gp + j, (size_t)m, values + (size_t)i * D, D, w->columns_b + 2 * (size_t)j, row, 1, 0);
         }
-        weigh_back(w, m);
+        weigh_back(w, rows, m);
         product(w->block, BLOCK, w->p, (size_t)m, w->rows_b, 2 * D, m / BLOCK, 0);
         store_block(gv + (size_t)i * o.row, o.row, w->block, rows, NULL, 1);
         product(w->block, BLOCK, w->gs, (size_t)m, w->rows_a, 2 * D, m / BLOCK, 0);

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from transformers import Qwen3_5ForConditionalGeneration
 
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 import shape
 import texts

@@ -20,6 +20,7 @@ POSES = ["standing", "walking", "lying", "flying", "parked", "driving"]
 PLACES = ["gate", "door", "fire_lane", "dock", "bay", "yard", "outside"]
 LIGHTS = ["day", "dusk", "night"]
 WEATHERS = ["clear", "rain", "fog"]
+THREADS_MAX = 256  # that tools/lessons takes
 GROUPS = {"person": 0, "car": 1, "van": 1}  # whose attributes are learned; everything else is group 2
 
 
@@ -42,26 +43,24 @@ def stream(program, seed, start, size, count=None, pairs=0):
     command = [*program, "--seed", str(seed), "--start", str(start), "--pairs", str(pairs), "--size", "%dx%d" % size]
     if count is not None:
         command += ["--count", str(count)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20, start_new_session=True)  # Ctrl-C is for the training, which saves
     index = start
     try:
-        while True:
-            try:
-                n, w, h, n_text = struct.unpack("<4I", read(process.stdout, 16))
-            except EOFError:
-                break
+        while count is None or index < start + count:
+            n, w, h, n_text = struct.unpack("<4I", read(process.stdout, 16))
             pictures = [np.frombuffer(read(process.stdout, w * h * 3), np.uint8).reshape(h, w, 3) for _ in range(n)]
             yield Lesson(index, pictures, json.loads(read(process.stdout, n_text)))
             index += 1
+    except EOFError:
+        raise RuntimeError(f"{program[0]} ended with status {process.wait()} at lesson {index}") from None
     finally:
         process.kill()
-        if process.wait() not in (0, -9):
-            raise RuntimeError(f"{program} ended with status {process.returncode}")
+        process.wait()
 
 
 def fingerprint(program):
     """Of what the lessons are, whatever compiled the program: of 40 scenes, some of them with two pictures."""
-    command = [*program, "--seed", "0", "--count", "640", "--pairs", "100", "--size", "64x36"]
+    command = [*program, "--seed", "0", "--count", "640", "--pairs", "100", "--size", "320x192"]
     return hashlib.sha256(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout).hexdigest()
 
 
@@ -77,7 +76,7 @@ def compress(picture, rng):
 class Shuffled:
     """Batches of lessons in mixed order, prepared by a thread of its own: neighbours of the stream share a scene. `make` makes batches of `group` lessons, of one picture each or of two each.
 
-    `at` is where to start again: the lessons that then wait in the pool are drawn anew, so that none is lost; some are seen twice.
+    `at` is where to start again: as many lessons before it as wait in the pool are drawn anew. Those that wait are not just these: a few hundred are then never seen, and as many twice.
     """
 
     DEPTH = 1024  # lessons that wait; a tenth as many where they have two pictures

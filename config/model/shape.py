@@ -54,7 +54,7 @@ class Places:
         from transformers.models.qwen3_5 import modeling_qwen3_5 as official
 
         width, height = size
-        grid = torch.tensor([[1, height // 16, width // 16]])
+        grid = torch.tensor([[1, height // 16, width // 16]], device=tower.pos_embed.weight.device)
         with torch.no_grad():
             self.index, self.weight = official.get_vision_interpolation_indices_and_weights(
                 grid, num_grid_per_side=tower.num_grid_per_side, mode=tower.interpolation_mode, align_corners=tower.interpolation_align_corners,
@@ -140,6 +140,7 @@ def quicken(text, eager=False):
 
     if text.embed_tokens.weight.device.type == "cpu":
         rule.use()
+    torch._dynamo.config.recompile_limit = 64  # layers of a kind share their code: it is compiled for each length, with gradients and without
     if not eager:
         for layer in text.layers:
             layer.forward = torch.compile(layer.forward, dynamic=False)

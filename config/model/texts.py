@@ -1,9 +1,11 @@
 """What is said to the model and what it should answer: dialogues made of a lesson's words, in the chat format of the family."""
 
+import hashlib
 import pathlib
 
 import torch
 
+SOURCE = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()  # a training is the same where this is
 SCHEMA = (pathlib.Path(__file__).parent.parent / "schemas" / "observation-default.json").read_text()
 # As appliance/worker.c puts the question of a watch (tests/appliance/test_worker.c sees that both stay alike).
 WORKER_ASK = "Describe this picture."
@@ -32,7 +34,11 @@ def form(question, rng):
 
 
 class Dialogue:
-    """Ids with what is to be learned of them: labels are -100 where the user speaks."""
+    """Ids with what is to be learned of them: labels are -100 where the user speaks.
+
+    Each answer stands behind the empty block of thoughts, as it does when it is the one asked for. The chat template leaves that block out of answers that were given before, so a
+    conversation with a history has a form that is not learned: one question a conversation.
+    """
 
     def __init__(self, tokens, n_image):
         self.tokens, self.n_image = tokens, n_image

@@ -49,7 +49,9 @@ def train(texts, path, size=SIZE):
     t.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=size - len(special), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False))
     t.add_tokens(special)
-    pathlib.Path(path).write_text(t.to_str(pretty=True))
+    new = pathlib.Path(path).with_suffix(".new")
+    new.write_text(t.to_str(pretty=True))
+    new.replace(path)
     return t.get_vocab_size()
 
 

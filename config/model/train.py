@@ -4,7 +4,8 @@
 
 Each stage writes FOLDER/<stage>.pt every few minutes, when it is interrupted, and at its end; started again it resumes from there, if it is still the same training (seed, plan, lessons,
 tokenizer, and of the stage before its weights): otherwise it says what differs. At the end of all FOLDER/checkpoint holds the F32 original. Exit status 75: not finished, start again.
-Needs what requirements.txt names, a build of tools/lessons, and one GPU for minutes or two CPU cores for half a day.
+Needs what requirements.txt names (pip install -r), a build of tools/lessons, gcc, g++ and Python's headers (python3-dev) for what torch compiles, and one GPU for minutes or two CPU cores
+for half a day.
 """
 
 import argparse
@@ -146,7 +147,8 @@ class Recipe:
     def identity(self, stage):
         """What makes a training the same when it goes on."""
         before = {"speak": "see", "draft": "speak"}.get(stage)
-        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(),
+        words = texts.SOURCE if stage != "see" else ""
+        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), shape=json.dumps([shape.TEXT, shape.VISION, SIZE]), words=words, tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(),
                     before=digest(self.out / f"{before}.pt") if before else "")
 
     @functools.cache
@@ -180,6 +182,8 @@ class Recipe:
         differs = [k for k in now if state["identity"][k] != now[k]]
         if differs:
             raise SystemExit(f"{path} is of another training ({', '.join(differs)} differ): give another --out, or remove it")
+        if must and state["done"] < STAGES[stage]["lessons"]:
+            raise SystemExit(f"{path} has {state['done']} of {STAGES[stage]['lessons']} lessons: end the stage {stage} first")
         return state
 
     def is_finished(self, stage):
@@ -201,16 +205,10 @@ class Recipe:
         shape.quicken_tower(self.device)
         return torch.compile(shape.see) if not self.args.eager else shape.see
 
-    def places(self, tower, size=SIZE):
-        places = shape.Places(tower, size)
-        for name in ("index", "weight", "cos", "sin"):
-            setattr(places, name, getattr(places, name).to(self.device))
-        return places
-
     def trunk(self, model):
         """A function of dialogues: pictures, ids, positions, whether the tower learns -> last hidden states, what the tower says."""
         tower, text = model.model.visual, model.model.language_model
-        places, look = self.places(tower), self.look()
+        places, look = shape.Places(tower, SIZE), self.look()
         shape.quicken(text, self.args.eager)
 
         def run(pictures, ids, positions, is_looking):
@@ -258,11 +256,11 @@ class Recipe:
 
             return make
 
-        held, full = list(self.held_out(make_of(SIZE), 40, plan["batch"])), self.places(tower)
+        held, full = list(self.held_out(make_of(SIZE), 40, plan["batch"])), shape.Places(tower, SIZE)
         for size, until in ((plan["small_size"], plan["small"]), (SIZE, plan["lessons"])):
             if done >= until:
                 continue
-            places = self.places(tower, size)
+            places = shape.Places(tower, size)
             feed = lessons.Shuffled(self.renderer, self.args.seed, at, size, plan["batch"], make_of(size))
             count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
             while done < until and not self.is_over():
@@ -282,6 +280,8 @@ class Recipe:
                     count.clear()
             at = feed.at
             feed.close()
+            if self.is_over():
+                break
         return done >= plan["lessons"]
 
     def speak_stage(self, model):
@@ -306,8 +306,9 @@ class Recipe:
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
-        held = list(self.held_out(self.make, 40, plan["batch"], pairs=100))
+        make = functools.partial(self.make, plan["batch"])
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, make, pairs=100)
+        held = list(self.held_out(make, 40, plan["batch"], pairs=100))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
@@ -340,10 +341,10 @@ class Recipe:
         feed.close()
         return done >= plan["lessons"]
 
-    def make(self, group, rng):
-        """Batches of dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
+    def make(self, n, group, rng):
+        """Batches of n dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
         dialogues = [(texts.dialogue(self.tokens, x, N_IMAGE, rng), x) for x in group]
-        batches = split(sorted(dialogues, key=lambda pair: len(pair[0].ids)), STAGES["speak"]["batch"])
+        batches = split(sorted(dialogues, key=lambda pair: len(pair[0].ids)), n)
         rng.shuffle(batches)
         for batch in batches:
             said, of = zip(*batch)
@@ -373,8 +374,9 @@ class Recipe:
             with self.autocast():
                 return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, self.make, pairs=100)
-        held = list(self.held_out(self.make, 24, plan["batch"], pairs=100))
+        make = functools.partial(self.make, plan["batch"])
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, make, pairs=100)
+        held = list(self.held_out(make, 24, plan["batch"], pairs=100))
         count = Count(self.tell, "draft", ("loss", "accepted"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, *_ = self.on_device(next(feed))
@@ -384,8 +386,10 @@ class Recipe:
             done += len(ids)
             count.add(done, len(ids), [loss.item(), accepted.float().mean().item()])
             if self.is_time_to_save("draft", done):
-                with torch.no_grad():
-                    good = torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item()
+                good = 0.0
+                if done >= plan["lessons"] or not self.is_over():
+                    with torch.no_grad():
+                        good = torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item()
                 self.save("draft", parts, done=done, at=feed.at, accepted=good)
                 self.tell(stage="draft", done=done, held_out_accepted=good)
                 count.clear()
@@ -399,7 +403,7 @@ class Recipe:
         model.load_state_dict(self.load("speak", must=True)["model"])
         model.float().cpu().save_pretrained(new)
         state = self.load("draft")
-        with_draft = bool(state) and state["accepted"] >= ACCEPTED
+        with_draft = self.is_finished("draft") and state["accepted"] >= ACCEPTED
         if with_draft:
             from safetensors.torch import save_file
 
@@ -429,7 +433,7 @@ class Recipe:
 
 def threads(device):
     """That paint lessons. A CPU has its cores for the training; a GPU waits for pictures."""
-    return max(1, (os.cpu_count() or 1) - 2) if device.type == "cuda" else 1
+    return min(lessons.THREADS_MAX, max(1, len(os.sched_getaffinity(0)) - 2)) if device.type == "cuda" else 1
 
 
 def digest(path):

@@ -1,4 +1,4 @@
-/* err, clock, arena, rng, log. */
+/* err, clock, arena, rng, log, terminal. */
 #include "tests/support/test.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "base/terminal.h"
 
 static void err_keeps_the_first_cause(void **state)
 {
@@ -137,7 +138,7 @@ static void log_hides_user_info_in_a_cut_line(void **state)
 }
 
 /* Colours are for a terminal that has them, and for who did not ask to be spared them. */
-static void log_colours_only_where_they_are_wanted(void **state)
+static void terminal_has_colours_only_where_they_are_wanted(void **state)
 {
     int terminal, other, ends[2];
     assert_int_equal(openpty(&other, &terminal, NULL, NULL, NULL), 0);
@@ -154,8 +155,8 @@ static void log_colours_only_where_they_are_wanted(void **state)
             setenv("NO_COLOR", cases[i].no_colour, 1);
         if (cases[i].term)
             setenv("TERM", cases[i].term, 1);
-        assert_int_equal(log_is_colourful(terminal), cases[i].is);
-        assert_false(log_is_colourful(ends[1]));
+        assert_int_equal(terminal_is_colourful(terminal), cases[i].is);
+        assert_false(terminal_is_colourful(ends[1]));
     }
     close(terminal);
     close(other);
@@ -190,7 +191,7 @@ int main(void)
         cmocka_unit_test(rng_is_the_published_splitmix64),
         cmocka_unit_test(log_hides_user_info),
         cmocka_unit_test(log_hides_user_info_in_a_cut_line),
-        cmocka_unit_test(log_colours_only_where_they_are_wanted),
+        cmocka_unit_test(terminal_has_colours_only_where_they_are_wanted),
         cmocka_unit_test(log_is_bounded_per_call_site),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
