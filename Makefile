@@ -236,6 +236,7 @@ MODEL_OUT ?= $(O)/model
 HERON_PYTHON ?= python3
 model: deps                         ## train the shipped model anew (torch; a GPU for minutes, two CPU cores for half a day)
 	$(again) $(O)/tools/lessons
+	@$(HERON_PYTHON) -c 'import torch, transformers, tokenizers, safetensors, PIL' || { echo "make model: install what config/model/requirements.txt names, and name that Python with HERON_PYTHON=" >&2; exit 1; }
 	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT)
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type f32 --out $(MODEL_OUT)/heron-f32.gguf --vision $(MODEL_OUT)/mmproj-heron-f32.gguf
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out config/model/heron.gguf --vision config/model/mmproj-heron.gguf
