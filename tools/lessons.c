@@ -174,7 +174,7 @@ static void *survey(void *arg)
 
 /*
  * Fire is rare, parked cars are not: what is seldom so, or seldom not, is asked about more often where it is, so that either answer is the right one
- * in at least about one of four questions of a topic; and a topic whose questions are seldom accepted for that is drawn the more often, so that what
+ * in about half of the questions of a topic: whoever is unsure then leans to neither. And a topic whose questions are seldom accepted for that is drawn the more often, so that what
  * matters most is not asked least. Measured on frames that depend on nothing else.
  */
 static void balance(struct lessons *l, const struct painter *painters)
@@ -190,7 +190,7 @@ static void balance(struct lessons *l, const struct painter *painters)
         }
         double accepted = 0;
         for (int so = 0; so < 2; so++) {
-            l->keep[t][so] = is_word ? 1 : fmin(1, 3.0 * (n[!so] + 1) / (n[so] + 1));
+            l->keep[t][so] = is_word ? 1 : fmin(1, (n[!so] + 1.0) / (n[so] + 1.0));
             accepted += l->keep[t][so] * n[so] / (SURVEY_SCENES * SURVEY_FRAMES);
         }
         sum += 1 / fmax(accepted, RAREST);

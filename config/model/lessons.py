@@ -18,10 +18,14 @@ TYPES = ["person", "car", "van", "dog", "bird", "box", "bag", "fire", "smoke"]
 COLOURS = ["red", "blue", "green", "yellow", "white", "black", "grey", "brown", "vest"]
 POSES = ["standing", "walking", "lying", "flying", "parked", "driving"]
 PLACES = ["gate", "door", "fire_lane", "dock", "bay", "yard", "outside"]
+HAZARDS = ["none", "fire", "person_down", "smoke", "blocked"]
 LIGHTS = ["day", "dusk", "night"]
 WEATHERS = ["clear", "rain", "fog"]
 THREADS_MAX = 256  # that tools/lessons takes
 GROUPS = {"person": 0, "car": 1, "van": 1}  # whose attributes are learned; everything else is group 2
+KINDS = {"person": 0, "car": 1, "van": 1, "box": 2, "bag": 2}  # that are asked for by place, and by colour and pose
+COUNTED = (("people", 7), ("vehicles", 7), ("animals", 5))  # and how many numbers are told apart: the last one means that many or more
+HOLDS = (len(TYPES), 3 * len(PLACES), 2 * len(COLOURS), 2 * len(POSES))  # what a picture can hold: a type, a kind at a place, a person or a vehicle of a colour, in a pose
 
 
 class Lesson:
@@ -132,12 +136,23 @@ class Shuffled:
         self.thread.join()
 
 
+def held(thing, type_, colour, pose, place):
+    """Which of Labels.holds a thing makes true."""
+    kind, out, first = KINDS.get(thing["type"], 3), [type_], HOLDS[0]
+    for value, n, kinds in ((place, len(PLACES), 3), (colour, len(COLOURS), 2), (pose, len(POSES), 2)):
+        if kind < kinds and value >= 0:
+            out.append(first + kind * n + value)
+        first += kinds * n
+    return out
+
+
 class Labels:
     """What the tower's merged tokens [B, K] and patches [B, 4 K] are taught besides the words, of pictures of one size (width, height) with these truths.
 
     things: (picture, type, group, (colour, pose, place), tokens), each of `tokens` (token, how far from the thing's middle, in tokens). A thing belongs to the token that its middle lies in or,
     near an edge, as well to the neighbour: which one, `assign` leaves to the tower, as long as it is one. Were it fixed, both would say half, and a thing would be counted twice or not at all.
     patch [B, 4 K, 2 types]: touched by a thing, middle of a thing, in the tower's order of patches; whole [B, 5] of the picture.
+    told [B, 4]: how many people, vehicles, animals (COUNTED), which hazard; holds [B, sum of HOLDS] 0 or 1.
     """
 
     SLACK = 0.75  # of a token's side: 0.5 is its edge
@@ -148,6 +163,8 @@ class Labels:
         gh, gw = self.gh, self.gw
         self.things = []
         self.whole = torch.zeros(self.n, 5, dtype=torch.long)
+        self.told = torch.zeros(self.n, 4, dtype=torch.long)
+        self.holds = torch.zeros(self.n, sum(HOLDS))
         patch = np.zeros((self.n, 2 * gh, 2 * gw, 2, len(TYPES)), np.float32)
         for i, truth in enumerate(truths):
             for thing in truth["things"]:
@@ -156,11 +173,13 @@ class Labels:
                 kind = TYPES.index(thing["type"])
                 attributes = [words.index(thing[name]) if name in thing else -1 for name, words in (("colour", COLOURS), ("pose", POSES), ("place", PLACES))]
                 self.things.append((i, kind, GROUPS.get(thing["type"], 2), attributes, self.near(x, y)))
+                self.holds[i, held(thing, kind, *attributes)] = 1
                 top, left = int(y0 * 2 * gh + 0.15), int(x0 * 2 * gw + 0.15)
                 patch[i, top : max(math.ceil(y1 * 2 * gh - 0.15), top + 1), left : max(math.ceil(x1 * 2 * gw - 0.15), left + 1), 0, kind] = 1
                 patch[i, min(int((y0 + y1) * gh), 2 * gh - 1), min(int((x0 + x1) * gw), 2 * gw - 1), 1, kind] = 1
             self.whole[i] = torch.tensor([LIGHTS.index(truth["light"]), WEATHERS.index(truth["weather"]), truth["gate"] == "open", truth["dock"] == "open",
                                           truth["bays_free"]])
+            self.told[i] = torch.tensor([min(truth[name], n - 1) for name, n in COUNTED] + [HAZARDS.index(truth["hazard"])])
         self.things.sort(key=lambda thing: len(thing[4]))  # those without a choice first
         patch = patch.reshape(self.n, gh, 2, gw, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(self.n, 4 * gh * gw, -1)
         self.patch = torch.from_numpy(np.ascontiguousarray(patch))
@@ -192,5 +211,5 @@ class Labels:
 
     def to(self, device):
         self.device = device
-        self.whole, self.patch = self.whole.to(device), self.patch.to(device)
+        self.whole, self.patch, self.told, self.holds = (x.to(device) for x in (self.whole, self.patch, self.told, self.holds))
         return self

@@ -61,7 +61,7 @@ class Dialogue:
         self.put(self.tokens.encode("\n"))
 
 
-WATCHES = 0.16  # of the dialogues about one picture
+WATCHES = 0.12  # of the dialogues about one picture
 
 
 def dialogue(tokens, lesson, n_image, rng):
@@ -78,7 +78,7 @@ def dialogue(tokens, lesson, n_image, rng):
     else:
         turns = [form(q, rng) for q in w["questions"]]
         rng.shuffle(turns)
-        turns = turns[: rng.randint(3, 4)]
+        turns = turns[: rng.randint(4, 5)]
         describe = (rng.choice(DESCRIBE), w["observation"] if rng.random() < 0.75 else w["summary"])
         turns = [describe] + turns if rng.random() < 0.4 else turns + [describe]
         if rng.random() < 0.1:

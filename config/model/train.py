@@ -35,11 +35,12 @@ SIZE = shape.SIZE
 N_IMAGE = (SIZE[0] // shape.TILE) * (SIZE[1] // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on
 LENGTHS = (288, 320, 352, 448, 512)  # of dialogues: few, so that each is compiled once
+PAIRS = 150  # of 1000 dialogues are about two pictures
 GROUP = 4  # batches of dialogues made at once, so that those of a batch are about equally long
 NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
 STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
-    "see": dict(lessons=240_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25, small=144_000, small_size=(320, 192)),  # small: first lessons with small pictures, three times as fast
+    "see": dict(lessons=280_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25, small=144_000, small_size=(320, 192)),  # small: first lessons with small pictures, three times as fast
     "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4, tower=dict(start=90_000, rate=2.0e-4, warm=0.05)),  # tower: stands still until `start`, then warms up anew
     "draft": dict(lessons=16_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.5),
 }
@@ -262,7 +263,7 @@ class Recipe:
                 continue
             places = shape.Places(tower, size)
             feed = lessons.Shuffled(self.renderer, self.args.seed, at, size, plan["batch"], make_of(size))
-            count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals"))
+            count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals", "people_told", "vehicles_told", "animals_told", "hazard_told"))
             while done < until and not self.is_over():
                 pictures, labels, truths = next(feed)
                 with self.autocast():
@@ -307,8 +308,8 @@ class Recipe:
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
         make = functools.partial(self.make, plan["batch"])
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, make, pairs=100)
-        held = list(self.held_out(make, 40, plan["batch"], pairs=100))
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS)
+        held = list(self.held_out(make, 40, plan["batch"], pairs=PAIRS))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
@@ -375,8 +376,8 @@ class Recipe:
                 return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
         make = functools.partial(self.make, plan["batch"])
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, make, pairs=100)
-        held = list(self.held_out(make, 24, plan["batch"], pairs=100))
+        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS)
+        held = list(self.held_out(make, 24, plan["batch"], pairs=PAIRS))
         count = Count(self.tell, "draft", ("loss", "accepted"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, *_ = self.on_device(next(feed))
