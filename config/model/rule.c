@@ -2,8 +2,8 @@
  * rule - the gated delta rule of whole sequences, there and back, for the training of the shipped model on a CPU: the recurrence as it stands, for its state
  * fits the first cache (Yang, Kautz, Hatamizadeh: Gated Delta Networks, 2025, equation 10).
  *
- * Arrays are contiguous float [B, T, H, D], g and beta [B, T, H], D = 64; q has its scale, q and k their norm. For each sequence and head the state S [D, D]
- * starts at zero, and for each token
+ * Arrays are contiguous [B, T, H, D], float or all of them bfloat16, D = 64; g and beta are float [B, T, H]. q and k are brought to length 1 here, x / sqrt(x . x + 1e-6), and q is divided
+ * by sqrt(D). For each sequence and head the state S [D, D] starts at zero, and for each token
  *
  *   a = exp(g)   r = a S^T k   d = beta (v - r)   S <- a S + k d^T   o = S^T q
  *
@@ -13,10 +13,14 @@
  *   gv = beta gd             gbeta = gd . (v - r)     gr = -beta gd
  *   gk = W d + a S_ gr       gg = a S_ . (W + k gr^T) W <- a (W + k gr^T)
  *
+ * and of a vector y = r x that was brought to length 1 the gradient is gx = r (gy - y (y . gy)).
+ *
  * No part of the program: rule.py compiles it for the machine at hand and compares it with the official function. Threads: one per sequence and head (OpenMP).
  */
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #define D       64
@@ -24,21 +28,26 @@
 #define N_PARTS (D / N_LANES)
 #define SEGMENT 16   /* tokens whose states are kept at a time on the way back */
 #define LONGEST 1024 /* tokens of a sequence */
+#define EPSILON 1e-6F
 
 typedef float vec __attribute__((vector_size(4 * N_LANES)));
 typedef int lanes __attribute__((vector_size(4 * N_LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * N_LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * N_LANES)));
 
 struct state {
     vec row[D][N_PARTS];
 };
 
 struct inputs {
-    const float *q, *k, *v, *g, *beta;
+    const void *q, *k, *v; /* float, or bfloat16 */
+    const float *g, *beta;
+    bool is_half;
 };
 
 struct token { /* of one head */
-    const float *q, *k, *v;
-    float a, beta;
+    _Alignas(64) float q[D], k[D], v[D];
+    float a, beta, q_times, k_times; /* what q and k were multiplied by to have length 1 */
 };
 
 struct middle { /* what the way back needs of a step */
@@ -74,13 +83,14 @@ static inline vec sums(vec x[N_LANES])
     return x[0];
 }
 
-static void step(struct state *s, const struct token *x, struct middle *m, vec o[N_PARTS])
+/* One token: from the state before it to the one after it, which may lie in the same place. */
+static void step(const struct state *old, struct state *s, const struct token *x, struct middle *m, vec o[N_PARTS])
 {
     vec even[N_PARTS] = {0}, odd[N_PARTS] = {0};
     for (int i = 0; i < D; i += 2)
         for (int p = 0; p < N_PARTS; p++) {
-            even[p] += x->k[i] * s->row[i][p];
-            odd[p] += x->k[i + 1] * s->row[i + 1][p];
+            even[p] += x->k[i] * old->row[i][p];
+            odd[p] += x->k[i + 1] * old->row[i + 1][p];
         }
     for (int p = 0; p < N_PARTS; p++) {
         vec v;
@@ -91,23 +101,24 @@ static void step(struct state *s, const struct token *x, struct middle *m, vec o
     }
     for (int i = 0; i < D; i += 2)
         for (int p = 0; p < N_PARTS; p++) {
-            s->row[i][p] = x->a * s->row[i][p] + x->k[i] * m->d[p];
-            s->row[i + 1][p] = x->a * s->row[i + 1][p] + x->k[i + 1] * m->d[p];
-            even[p] += x->q[i] * s->row[i][p];
-            odd[p] += x->q[i + 1] * s->row[i + 1][p];
+            const vec a = x->a * old->row[i][p] + x->k[i] * m->d[p], b = x->a * old->row[i + 1][p] + x->k[i + 1] * m->d[p];
+            s->row[i][p] = a;
+            s->row[i + 1][p] = b;
+            even[p] += x->q[i] * a;
+            odd[p] += x->q[i + 1] * b;
         }
     for (int p = 0; p < N_PARTS; p++)
         o[p] = even[p] + odd[p];
 }
 
-/* One token of the way back. old: the state before it; w: the gradient of the state, after it and then before it; go: the gradient of its o. */
-static void step_back(const struct state *old, struct state *w, const struct token *x, const struct middle *m, const float *go,
-                      float *gq, float *gk, float *gv, float *gg, float *gbeta)
+/* One token of the way back. old: the state before it; w: the gradient of the state, after it and then before it; o: the gradient of its o; gd: of its v. */
+static void step_back(const struct state *old, struct state *w, const struct token *x, const struct middle *m,
+                      const vec o[N_PARTS], vec gq[N_PARTS], vec gk[N_PARTS], vec gd[N_PARTS], float *gg, float *gbeta)
 {
-    vec o[N_PARTS], d[N_PARTS], gd[N_PARTS] = {0}, gr[N_PARTS], gks[N_PARTS], row[N_LANES], other[N_LANES];
+    vec d[N_PARTS], gr[N_PARTS], row[N_LANES], other[N_LANES];
     vec of_beta = {0}, of_g = {0}, of_d = {0};
-    memcpy(o, go, sizeof o);
     memcpy(d, m->d, sizeof d);
+    memset(gd, 0, N_PARTS * sizeof *gd);
     for (int p = 0; p < N_PARTS; p++)
         of_d += o[p] * d[p];
     const float go_d = sum(of_d);
@@ -128,18 +139,16 @@ static void step_back(const struct state *old, struct state *w, const struct tok
         }
         vec k;
         memcpy(&k, x->k + block * N_LANES, sizeof k);
-        k = x->a * sums(row) + k * go_d;
-        memcpy(gq + block * N_LANES, &k, sizeof k);
-        gks[block] = sums(other);
+        gq[block] = x->a * sums(row) + k * go_d;
+        gk[block] = sums(other);
     }
     for (int p = 0; p < N_PARTS; p++) {
         vec v;
         memcpy(&v, x->v + p * N_LANES, sizeof v);
         of_beta += gd[p] * (v - m->r[p]);
-        gd[p] *= x->beta;
+        gd[p] *= x->beta; /* gv */
         gr[p] = -gd[p];
     }
-    memcpy(gv, gd, sizeof gd);
     for (int block = 0; block < N_PARTS; block++) {
 #pragma GCC unroll 16
         for (int l = 0; l < N_LANES; l++) {
@@ -153,9 +162,8 @@ static void step_back(const struct state *old, struct state *w, const struct tok
             }
             row[place[l]] = of_k;
         }
-        gks[block] += x->a * sums(row);
+        gk[block] += x->a * sums(row);
     }
-    memcpy(gk, gks, sizeof gks);
     *gbeta = sum(of_beta);
     *gg = x->a * sum(of_g);
 }
@@ -166,58 +174,134 @@ static size_t place_of(int n, int i, int t, int h)
     return ((size_t)(n / h) * (size_t)t + (size_t)i) * (size_t)h + (size_t)(n % h);
 }
 
-static struct token token_of(const struct inputs *in, size_t at)
+/* Rows of D numbers, float or bfloat16. */
+static void load_row(const void *x, size_t at, bool is_half, float out[D])
 {
-    return (struct token){in->q + at * D, in->k + at * D, in->v + at * D, expf(in->g[at]), in->beta[at]};
+    if (!is_half) {
+        memcpy(out, (const float *)x + at * D, D * sizeof *out);
+        return;
+    }
+    for (int p = 0; p < N_PARTS; p++) {
+        halves half;
+        memcpy(&half, (const uint16_t *)x + at * D + p * N_LANES, sizeof half);
+        const words whole = __builtin_convertvector(half, words) << 16;
+        memcpy(out + p * N_LANES, &whole, sizeof whole);
+    }
 }
 
-void rule_forward(const float *q, const float *k, const float *v, const float *g, const float *beta, float *o, int b, int t,
-                  int h)
+static void store_row(void *x, size_t at, bool is_half, const vec row[N_PARTS])
 {
-    const struct inputs in = {q, k, v, g, beta};
+    if (!is_half) {
+        memcpy((float *)x + at * D, row, D * sizeof(float));
+        return;
+    }
+    for (int p = 0; p < N_PARTS; p++) {
+        words whole;
+        memcpy(&whole, &row[p], sizeof whole);
+        whole = (whole + 0x7fff + (whole >> 16 & 1)) >> 16; /* to nearest, ties to even */
+        const halves half = __builtin_convertvector(whole, halves);
+        memcpy((uint16_t *)x + at * D + p * N_LANES, &half, sizeof half);
+    }
+}
+
+static float dot(const float *a, const float *b)
+{
+    float s = 0;
+    for (int i = 0; i < D; i++)
+        s += a[i] * b[i];
+    return s;
+}
+
+/* To length 1, and that times `scale`; returns by what the vector was multiplied for the former. */
+static float bring_to_length(float x[D], float scale)
+{
+    const float times = 1 / sqrtf(dot(x, x) + EPSILON);
+    for (int i = 0; i < D; i++)
+        x[i] *= times * scale;
+    return times;
+}
+
+/* g: the gradient of y = scale times x brought to length 1; afterwards that of x. */
+static void bring_back(vec g[N_PARTS], const float y[D], float times, float scale)
+{
+    float flat[D];
+    memcpy(flat, g, sizeof flat);
+    const float along = dot(flat, y) / scale;
+    for (int i = 0; i < D; i++)
+        flat[i] = times * (scale * flat[i] - y[i] * along);
+    memcpy(g, flat, sizeof flat);
+}
+
+static const float q_scale = 0.125F; /* 1 / sqrt(D) */
+
+static void token_load(const struct inputs *in, size_t at, struct token *x)
+{
+    load_row(in->q, at, in->is_half, x->q);
+    load_row(in->k, at, in->is_half, x->k);
+    load_row(in->v, at, in->is_half, x->v);
+    x->q_times = bring_to_length(x->q, q_scale);
+    x->k_times = bring_to_length(x->k, 1);
+    x->a = expf(in->g[at]);
+    x->beta = in->beta[at];
+}
+
+void rule_forward(const void *q, const void *k, const void *v, const float *g, const float *beta, void *o, int b, int t, int h,
+                  int is_half)
+{
+    const struct inputs in = {q, k, v, g, beta, is_half};
 #pragma omp parallel for schedule(dynamic)
     for (int n = 0; n < b * h; n++) {
         struct state s = {0};
         for (int i = 0; i < t; i++) {
             const size_t at = place_of(n, i, t, h);
-            const struct token x = token_of(&in, at);
+            struct token x;
             struct middle m;
             vec out[N_PARTS];
-            step(&s, &x, &m, out);
-            memcpy(o + at * D, out, sizeof out);
+            token_load(&in, at, &x);
+            step(&s, &s, &x, &m, out);
+            store_row(o, at, in.is_half, out);
         }
     }
 }
 
 /* Gradients of rule_forward's inputs from that of its output: the states are worked out again, those of one segment at a time are kept. */
-void rule_backward(const float *q, const float *k, const float *v, const float *g, const float *beta, const float *go,
-                   float *gq, float *gk, float *gv, float *gg, float *gbeta, int b, int t, int h)
+void rule_backward(const void *q, const void *k, const void *v, const float *g, const float *beta, const void *go, void *gq,
+                   void *gk, void *gv, float *gg, float *gbeta, int b, int t, int h, int is_half)
 {
-    const struct inputs in = {q, k, v, g, beta};
+    const struct inputs in = {q, k, v, g, beta, is_half};
 #pragma omp parallel for schedule(dynamic)
     for (int n = 0; n < b * h; n++) {
-        static _Thread_local struct state starts[LONGEST / SEGMENT]; /* of segments */
-        struct state before[SEGMENT], s = {0}, w = {0};
+        static _Thread_local struct state starts[LONGEST / SEGMENT], before[SEGMENT + 1]; /* of segments; of one's tokens */
+        static _Thread_local struct token tokens[SEGMENT];
+        struct state s = {0}, w = {0};
         struct middle m[SEGMENT];
         vec out[N_PARTS];
         for (int i = 0; i < t; i++) {
             if (i % SEGMENT == 0)
                 starts[i / SEGMENT] = s;
-            const struct token x = token_of(&in, place_of(n, i, t, h));
-            step(&s, &x, &m[0], out);
+            token_load(&in, place_of(n, i, t, h), &tokens[0]);
+            step(&s, &s, &tokens[0], &m[0], out);
         }
         for (int first = (t - 1) / SEGMENT * SEGMENT; first >= 0; first -= SEGMENT) {
             const int n_tokens = first + SEGMENT < t ? SEGMENT : t - first;
-            s = starts[first / SEGMENT];
+            before[0] = starts[first / SEGMENT];
             for (int i = 0; i < n_tokens; i++) {
-                const struct token x = token_of(&in, place_of(n, first + i, t, h));
-                before[i] = s;
-                step(&s, &x, &m[i], out);
+                token_load(&in, place_of(n, first + i, t, h), &tokens[i]);
+                step(&before[i], &before[i + 1], &tokens[i], &m[i], out);
             }
             for (int i = n_tokens - 1; i >= 0; i--) {
                 const size_t at = place_of(n, first + i, t, h);
-                const struct token x = token_of(&in, at);
-                step_back(&before[i], &w, &x, &m[i], go + at * D, gq + at * D, gk + at * D, gv + at * D, gg + at, gbeta + at);
+                const struct token *x = &tokens[i];
+                vec of_o[N_PARTS], of_q[N_PARTS], of_k[N_PARTS], of_v[N_PARTS];
+                float row[D];
+                load_row(go, at, in.is_half, row);
+                memcpy(of_o, row, sizeof of_o);
+                step_back(&before[i], &w, x, &m[i], of_o, of_q, of_k, of_v, gg + at, gbeta + at);
+                bring_back(of_q, x->q, x->q_times, q_scale);
+                bring_back(of_k, x->k, x->k_times, 1);
+                store_row(gq, at, in.is_half, of_q);
+                store_row(gk, at, in.is_half, of_k);
+                store_row(gv, at, in.is_half, of_v);
             }
         }
     }

@@ -14,16 +14,16 @@ LONGEST = 1024
 
 
 def operator():
-    """q, k, v [B, T, H, HEAD], g, beta [B, T, H], all float32 -> o [B, T, H, HEAD]."""
+    """q, k, v [B, T, H, HEAD] float32 or bfloat16, g, beta [B, T, H] float32 -> o [B, T, H, HEAD] of v's type. q and k need no norm and no scale."""
     c = native.load("rule.c", "-ffast-math")
 
     @torch.library.custom_op("heron::rule", mutates_args=())
     def rule(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
-        inputs = [x.contiguous() for x in (q, k, v, g, beta)]
         b, t, h, d = q.shape
-        assert t <= LONGEST and d == HEAD and v.shape[-1] == HEAD and all(x.dtype == torch.float32 for x in inputs)
+        assert t <= LONGEST and d == HEAD and v.shape == q.shape and q.dtype == k.dtype == v.dtype in (torch.float32, torch.bfloat16) and g.dtype == beta.dtype == torch.float32
+        inputs = [x.contiguous() for x in (q, k, v, g, beta)]
         o = torch.empty_like(inputs[2])
-        c.rule_forward(*map(native.at, (*inputs, o)), b, t, h)
+        c.rule_forward(*map(native.at, (*inputs, o)), b, t, h, v.dtype == torch.bfloat16)
         return o
 
     @rule.register_fake
@@ -33,10 +33,10 @@ def operator():
     @torch.library.custom_op("heron::rule_back", mutates_args=())
     def back(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor,
              o: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        inputs = [x.contiguous() for x in (q, k, v, g, beta, o)]
         b, t, h, _ = q.shape
+        inputs = [x.contiguous() for x in (q, k, v, g, beta, o.to(v.dtype))]
         out = [torch.empty_like(x) for x in inputs[:5]]
-        c.rule_backward(*map(native.at, (*inputs, *out)), b, t, h)
+        c.rule_backward(*map(native.at, (*inputs, *out)), b, t, h, v.dtype == torch.bfloat16)
         return tuple(out)
 
     @back.register_fake
@@ -47,18 +47,18 @@ def operator():
     return rule
 
 
-def check(official, ours):
-    """Largest difference of the two functions on random numbers, of the answer and of every gradient, relative to its size."""
+def check(official, ours, kind=torch.float32):
+    """Largest difference of the two functions on random numbers, of the answer and of every gradient, relative to its size. The official one reckons in float32, ours is given `kind`."""
     found = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for t in (1, 75, 256):
-            inputs = [torch.randn(2, t, 3, HEAD) for _ in range(3)] + [-torch.rand(2, t, 3), torch.rand(2, t, 3)]
-            weight, got = torch.randn(2, t, 3, HEAD), []
-            for f in (official, ours):
-                x = [i.clone().requires_grad_() for i in inputs]
+            inputs = [torch.randn(2, t, 3, HEAD).to(kind) for _ in range(3)] + [-torch.rand(2, t, 3), torch.rand(2, t, 3)]
+            weight, got = torch.randn(2, t, 3, HEAD).to(kind), []
+            for f, is_ours in ((official, False), (ours, True)):
+                x = [(i if is_ours else i.float()).clone().requires_grad_() for i in inputs]
                 o, _ = f(*x[:3], g=x[3], beta=x[4], use_qk_l2norm_in_kernel=True)
-                (o * weight).sum().backward()
+                o.backward(weight if is_ours else weight.float())
                 got.append([o.detach()] + [i.grad for i in x])
             found += [(a - b).norm() / a.norm() for a, b in zip(*got) if a.norm() > 0]
     return torch.stack(found).max().item()  # NaN where one is
@@ -72,17 +72,15 @@ def use():
 
     def delta_rule(query, key, value, g, beta, chunk_size=64, initial_state=None, output_final_state=False, use_qk_l2norm_in_kernel=False, **kwargs):
         assert initial_state is None and not output_final_state and use_qk_l2norm_in_kernel
-        kind = query.dtype
-        query, key, value, g, beta = (x.float() for x in (query, key, value, g, beta))
-        query = official.l2norm(query, dim=-1, eps=1e-6) * query.shape[-1] ** -0.5
-        key = official.l2norm(key, dim=-1, eps=1e-6)
-        return rule(query, key, value, g, beta).to(kind), None
+        return rule(query, key, value, g.float(), beta.float()), None
 
-    difference = check(official.torch_chunk_gated_delta_rule, delta_rule)
-    assert difference < 1e-5, f"rule.c differs from the official gated delta rule: {difference}"
+    theirs = official.torch_chunk_gated_delta_rule
+    for kind, limit in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):  # bfloat16 has 8 bits
+        difference = check(theirs, delta_rule, kind)
+        assert difference < limit, f"rule.c differs from the official gated delta rule: {difference} in {kind}"
     official.torch_chunk_gated_delta_rule = delta_rule
-    return difference
+    return theirs, delta_rule
 
 
 if __name__ == "__main__":
-    print(use())
+    print(*(check(*use(), kind) for kind in (torch.float32, torch.bfloat16)))

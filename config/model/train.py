@@ -34,7 +34,7 @@ import tokens
 SIZE = shape.SIZE
 N_IMAGE = (SIZE[0] // shape.TILE) * (SIZE[1] // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on
-LENGTHS = (288, 320, 352, 448, 512)  # of dialogues: few, so that each is compiled once
+LENGTHS = (288, 320, 352, 384, 464, 512)  # of dialogues: few, so that each is compiled once
 PAIRS = 150  # of 1000 dialogues are about two pictures
 GROUP = 4  # batches of dialogues made at once, so that those of a batch are about equally long
 NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
