@@ -309,7 +309,7 @@ class Recipe:
 
         make = functools.partial(self.make, plan["batch"])
         feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS)
-        held = list(self.held_out(make, 40, plan["batch"], pairs=PAIRS))
+        held = list(self.held_out(make, 24, plan["batch"], pairs=PAIRS))
         count = Count(self.tell, "speak", ("said", "saw"))
         while done < plan["lessons"] and not self.is_over():
             pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
