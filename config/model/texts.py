@@ -21,16 +21,17 @@ def system_text(watch_prompt):
 
 
 def form(question, rng):
-    """How an answer is written: as a plain word mostly; as JSON where a schema would ask for it."""
+    """How an answer is written: as a plain word, which is what an unforced answer shall be; or as JSON, where a schema asks for it as rules do: a word of an enum mostly."""
     ask, answer = question["ask"], question["answer"]
     kind = rng.random()
-    if kind < 0.55:
+    if kind < 0.5:
         return ask, answer
     if question["kind"] == "yes_no":
-        value = rng.choice([f'"{answer}"', f'"{answer}"', "true" if answer == "yes" else "false"])
+        value = "true" if answer == "yes" else "false"
+        value = f'"{answer}"' if rng.random() < 0.8 else value
     else:
         value = answer if answer.isdigit() else f'"{answer}"'
-    return ask, value if kind < 0.75 else f'{{"{rng.choice(KEYS)}":{value}}}'
+    return ask, value if kind < 0.88 else f'{{"{rng.choice(KEYS)}":{value}}}'
 
 
 class Dialogue:
