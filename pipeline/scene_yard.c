@@ -199,11 +199,28 @@ static void wall_draw(struct scene_yard *s)
     }
 }
 
-/* Everything, from far to near; the lamp posts are at their places among the actors. Thing i has id i + 1. */
+/* Actors from <= i < to of the order, which is from far to near, and at its place among them a lamp that stands at depth lamp_z. Thing i has id i + 1. */
+static void actors_draw(struct scene_yard *s, const struct yard_moment *m, const int *order, int from, int to, double lamp_z,
+                        void (*draw_lamp)(const struct yard *, struct canvas *), struct yard_trace *ret_traces)
+{
+    bool has_lamp = false;
+    for (int i = from; i <= to; i++) {
+        if (!has_lamp && (i == to || m->actor[order[i]].at.z < lamp_z)) {
+            struct canvas under = canvas_behind(s);
+            draw_lamp(&s->yard, &s->canvas);
+            draw_lamp(&s->yard, &under);
+            has_lamp = true;
+        }
+        if (i < to)
+            actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
+    }
+}
+
+/* Everything, from far to near. */
 static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struct yard_trace *ret_traces)
 {
     struct canvas *c = &s->canvas;
-    int order[SCENE_MAX_THINGS], n = m->n_actors, i = 0;
+    int order[SCENE_MAX_THINGS] = {0}, n = m->n_actors;
     for (int k = 0; k < n; k++) {
         int at = k;
         for (; at > 0 && m->actor[order[at - 1]].at.z < m->actor[k].at.z; at--)
@@ -216,19 +233,7 @@ static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struc
     int n_outside = 0;
     while (n_outside < n && m->actor[order[n_outside]].at.z > s->yard.fence_z)
         n_outside++;
-    double street_lamp_z = yard_set_street_lamp(&s->yard).z;
-    bool has_street_lamp = false;
-    for (; i <= n_outside; i++) {
-        if (!has_street_lamp && (i == n_outside || m->actor[order[i]].at.z < street_lamp_z)) {
-            struct canvas under = canvas_behind(s);
-            yard_set_draw_street_lamp(&s->yard, c);
-            yard_set_draw_street_lamp(&s->yard, &under);
-            has_street_lamp = true;
-        }
-        if (i < n_outside)
-            actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
-    }
-    i = n_outside;
+    actors_draw(s, m, order, 0, n_outside, yard_set_street_lamp(&s->yard).z, yard_set_draw_street_lamp, ret_traces);
     if (n > 0)
         wall_draw(s);
     if (m->dock_open > 0)
@@ -238,17 +243,7 @@ static void moment_draw(struct scene_yard *s, const struct yard_moment *m, struc
         struct canvas under = canvas_behind(s);
         yard_set_draw_fence(&s->yard, &under, m->gate_open);
     }
-    bool has_post = false;
-    for (; i <= n; i++) {
-        if (!has_post && (i == n || m->actor[order[i]].at.z < s->yard.lamp_post.z)) {
-            struct canvas under = canvas_behind(s);
-            yard_set_draw_post(&s->yard, c);
-            yard_set_draw_post(&s->yard, &under);
-            has_post = true;
-        }
-        if (i < n)
-            actor_draw(s, &m->actor[order[i]], &m->sky, order[i] + 1, &ret_traces[order[i]]);
-    }
+    actors_draw(s, m, order, n_outside, n, s->yard.lamp_post.z, yard_set_draw_post, ret_traces);
 }
 
 /* ---- truth ---------------------------------------------------------------------------------------------------------------- */
