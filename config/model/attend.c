@@ -296,9 +296,15 @@ struct shape {
     int pictures, heads, n, q_row, k_row, v_row; /* n <= LONGEST; rows: elements from patch to patch */
 };
 
+/* Where head i of all pictures' heads begins in an array whose patches are `row` apart. */
+static size_t head_at(const struct shape *s, int row, int i)
+{
+    return (size_t)(i / s->heads) * (size_t)s->n * (size_t)row + (size_t)(i % s->heads) * D;
+}
+
 static struct rows head_of(const bf16 *x, const struct shape *s, int row, int i)
 {
-    return (struct rows){x + (size_t)(i / s->heads) * (size_t)s->n * (size_t)row + (size_t)(i % s->heads) * D, (size_t)row};
+    return (struct rows){x + head_at(s, row, i), (size_t)row};
 }
 
 void attend_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, float *lse, const struct shape *s)
@@ -310,7 +316,7 @@ void attend_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, float 
 #pragma omp for schedule(dynamic, 2)
         for (int i = 0; i < s->pictures * s->heads; i++)
             forward(w, head_of(q, s, s->q_row, i), head_of(k, s, s->k_row, i), head_of(v, s, s->v_row, i),
-                    o + (head_of(o, s, row, i).x - o), (size_t)row, lse + (size_t)i * (size_t)s->n, s->n);
+                    o + head_at(s, row, i), (size_t)row, lse + (size_t)i * (size_t)s->n, s->n);
         scratch_free(w);
     }
 }
@@ -325,7 +331,7 @@ void attend_backward(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *o,
         struct scratch *w = scratch_new();
 #pragma omp for schedule(dynamic, 2)
         for (int i = 0; i < s->pictures * s->heads; i++) {
-            const ptrdiff_t at = head_of(o, s, row, i).x - o;
+            const size_t at = head_at(s, row, i);
             backward(w, head_of(q, s, s->q_row, i), head_of(k, s, s->k_row, i), head_of(v, s, s->v_row, i),
                      head_of(o, s, row, i), head_of(go, s, row, i), lse + (size_t)i * (size_t)s->n, gq + at, gk + at, gv + at,
                      s->n);

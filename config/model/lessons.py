@@ -23,7 +23,7 @@ LIGHTS = ["day", "dusk", "night"]
 WEATHERS = ["clear", "rain", "fog"]
 THREADS_MAX = 256  # that tools/lessons takes
 GROUPS = {"person": 0, "car": 1, "van": 1}  # whose attributes are learned; everything else is group 2
-KINDS = {"person": 0, "car": 1, "van": 1, "box": 2, "bag": 2}  # that are asked for by place, and by colour and pose
+KINDS = dict(GROUPS, box=2, bag=2)  # that are asked for by place, and by colour and pose
 COUNTED = (("people", 7), ("vehicles", 7), ("animals", 5))  # and how many numbers are told apart: the last one means that many or more
 HOLDS = (len(TYPES), 3 * len(PLACES), 2 * len(COLOURS), 2 * len(POSES))  # what a picture can hold: a type, a kind at a place, a person or a vehicle of a colour, in a pose
 

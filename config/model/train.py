@@ -149,8 +149,8 @@ class Recipe:
         """What makes a training the same when it goes on."""
         before = {"speak": "see", "draft": "speak"}.get(stage)
         words = texts.SOURCE if stage != "see" else ""
-        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), shape=json.dumps([shape.TEXT, shape.VISION, SIZE]), words=words, tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(),
-                    before=digest(self.out / f"{before}.pt") if before else "")
+        return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), shape=json.dumps([shape.TEXT, shape.VISION, SIZE]), words=words,
+                    tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(), before=digest(self.out / f"{before}.pt") if before else "")
 
     @functools.cache
     def fingerprint(self):
@@ -183,13 +183,9 @@ class Recipe:
         differs = [k for k in now if state["identity"][k] != now[k]]
         if differs:
             raise SystemExit(f"{path} is of another training ({', '.join(differs)} differ): give another --out, or remove it")
-        if must and state["done"] < STAGES[stage]["lessons"]:
+        if must and not is_finished(stage, state):
             raise SystemExit(f"{path} has {state['done']} of {STAGES[stage]['lessons']} lessons: end the stage {stage} first")
         return state
-
-    def is_finished(self, stage):
-        state = self.load(stage)
-        return bool(state) and state["done"] >= STAGES[stage]["lessons"]
 
     def begin(self, stage):
         """Each stage starts from the same random numbers, whether the stages before it ran just now or long ago."""
@@ -232,6 +228,22 @@ class Recipe:
             of_n = [x for x in feed if len(x.pictures) == n]
             yield from make(of_n[: len(of_n) // batch * batch], rng)
 
+    def train(self, stage, feed, parts, done, until, names, learn, judge):
+        """Batch by batch up to lesson `until`, or until it is time to stop. learn: a batch and how many lessons are done -> how many it has, figures of these names; judge: -> figures of the
+        held-out lessons, of which the last are saved. Returns how many lessons are done, and where the next ones begin."""
+        count = Count(self.tell, stage, names)
+        while done < until and not self.is_over():
+            n, figures = learn(next(feed), done)
+            done += n
+            count.add(done, n, figures)
+            if self.is_time_to_save(stage, done):
+                judged = judge() if done >= STAGES[stage]["lessons"] else {}
+                self.save(stage, parts, done=done, at=feed.at, **judged)
+                self.tell(stage=stage, done=done, **(judged or judge()))
+                count.clear()
+        feed.close()
+        return done, feed.at
+
     # ---- stages ----
 
     def tokens_stage(self):
@@ -259,30 +271,26 @@ class Recipe:
 
         held, full = list(self.held_out(make_of(SIZE), 40, plan["batch"])), shape.Places(tower, SIZE)
         for size, until in ((plan["small_size"], plan["small"]), (SIZE, plan["lessons"])):
-            if done >= until:
+            if done >= until or self.is_over():
                 continue
             places = shape.Places(tower, size)
-            feed = lessons.Shuffled(self.renderer, self.args.seed, at, size, plan["batch"], make_of(size))
-            count = Count(self.tell, "see", ("loss", "people", "vehicles", "animals", "people_told", "vehicles_told", "animals_told", "hazard_told"))
-            while done < until and not self.is_over():
-                pictures, labels, truths = next(feed)
+
+            def learn(batch, done):
+                pictures, labels, truths = batch
                 with self.autocast():
                     out = heads(*look(tower, self.patches(pictures), places))
                 loss = see.loss(out, labels.to(self.device))
                 loss.backward()
                 optimizer.step(done)
-                done += len(truths)
-                count.add(done, len(truths), [loss.item(), *see.score(out, truths)])
-                if self.is_time_to_save("see", done):
-                    self.save("see", parts, done=done, at=feed.at)
-                    with torch.no_grad(), self.autocast():
-                        scores = [see.score(heads(*look(tower, self.patches(p), full)), t) for p, _, t in held] if size == SIZE else []
-                    self.tell(stage="see", done=done, held_out=mean(scores))
-                    count.clear()
-            at = feed.at
-            feed.close()
-            if self.is_over():
-                break
+                return len(truths), [loss.item(), *see.score(out, truths)]
+
+            def judge():
+                with torch.no_grad(), self.autocast():
+                    return dict(held_out=mean([see.score(heads(*look(tower, self.patches(p), full)), t) for p, _, t in held] if size == SIZE else []))
+
+            feed = lessons.Shuffled(self.renderer, self.args.seed, at, size, plan["batch"], make_of(size))
+            names = ("loss", "people", "vehicles", "animals", "people_told", "vehicles_told", "animals_told", "hazard_told")
+            done, at = self.train("see", feed, parts, done, until, names, learn, judge)
         return done >= plan["lessons"]
 
     def speak_stage(self, model):
@@ -307,12 +315,8 @@ class Recipe:
                 logits = F.linear(hidden[wanted], text.embed_tokens.weight)
             return F.cross_entropy(logits.float(), labels[wanted]), logits.argmax(-1) == labels[wanted], tower_out
 
-        make = functools.partial(self.make, plan["batch"])
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 1, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS)
-        held = list(self.held_out(make, 24, plan["batch"], pairs=PAIRS))
-        count = Count(self.tell, "speak", ("said", "saw"))
-        while done < plan["lessons"] and not self.is_over():
-            pictures, ids, labels, positions, things, truths = self.on_device(next(feed))
+        def learn(batch, done):
+            pictures, ids, labels, positions, things, _ = self.on_device(batch)
             is_looking = done >= late["start"]
             said, _, tower_out = run(pictures, ids, labels, positions, is_looking)
             saw = torch.zeros(())
@@ -324,23 +328,28 @@ class Recipe:
             if is_looking:
                 slow.step(done)
             fast.step(done)
-            done += len(ids)
-            count.add(done, len(ids), [said.item(), saw.item()])
-            if self.is_time_to_save("speak", done):
-                self.save("speak", parts, done=done, at=feed.at)
-                costs, rights, scores = [], [], []
-                with torch.no_grad():
-                    for batch in held:
-                        pictures, ids, labels, positions, things, truths = self.on_device(batch)
-                        said, right, tower_out = run(pictures, ids, labels, positions, False)
-                        costs.append(said.item())
-                        rights.append(right)
-                        with self.autocast():
-                            scores.append(see.score(heads(*tower_out), truths))
-                self.tell(stage="speak", done=done, held_out_loss=sum(costs) / len(costs), held_out_tokens=torch.cat(rights).float().mean().item(), held_out=mean(scores))
-                count.clear()
-        feed.close()
+            return len(ids), [said.item(), saw.item()]
+
+        def judge():
+            costs, rights, scores = [], [], []
+            with torch.no_grad():
+                for batch in held:
+                    pictures, ids, labels, positions, _, truths = self.on_device(batch)
+                    said, right, tower_out = run(pictures, ids, labels, positions, False)
+                    costs.append(said.item())
+                    rights.append(right)
+                    with self.autocast():
+                        scores.append(see.score(heads(*tower_out), truths))
+            return dict(held_out_loss=sum(costs) / len(costs), held_out_tokens=torch.cat(rights).float().mean().item(), held_out=mean(scores))
+
+        feed, held = self.dialogues(plan, self.args.seed + 1, at)
+        done, _ = self.train("speak", feed, parts, done, plan["lessons"], ("said", "saw"), learn, judge)
         return done >= plan["lessons"]
+
+    def dialogues(self, plan, seed, at):
+        """Batches to learn from, and held-out ones."""
+        make = functools.partial(self.make, plan["batch"])
+        return lessons.Shuffled(self.renderer, seed, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS), list(self.held_out(make, 24, plan["batch"], pairs=PAIRS))
 
     def make(self, n, group, rng):
         """Batches of n dialogues: pictures, ids, labels, positions, what the tower is asked, truths."""
@@ -375,26 +384,19 @@ class Recipe:
             with self.autocast():
                 return draft.loss(block, model.model.language_model, ids, labels, hidden, positions, self.tokens.image)
 
-        make = functools.partial(self.make, plan["batch"])
-        feed = lessons.Shuffled(self.renderer, self.args.seed + 2, at, SIZE, plan["batch"] * GROUP, make, pairs=PAIRS)
-        held = list(self.held_out(make, 24, plan["batch"], pairs=PAIRS))
-        count = Count(self.tell, "draft", ("loss", "accepted"))
-        while done < plan["lessons"] and not self.is_over():
-            pictures, ids, labels, positions, *_ = self.on_device(next(feed))
+        def learn(batch, done):
+            pictures, ids, labels, positions, *_ = self.on_device(batch)
             loss, accepted = run(pictures, ids, labels, positions)
             loss.backward()
             optimizer.step(done)
-            done += len(ids)
-            count.add(done, len(ids), [loss.item(), accepted.float().mean().item()])
-            if self.is_time_to_save("draft", done):
-                good = 0.0
-                if done >= plan["lessons"] or not self.is_over():
-                    with torch.no_grad():
-                        good = torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item()
-                self.save("draft", parts, done=done, at=feed.at, accepted=good)
-                self.tell(stage="draft", done=done, held_out_accepted=good)
-                count.clear()
-        feed.close()
+            return len(ids), [loss.item(), accepted.float().mean().item()]
+
+        def judge():
+            with torch.no_grad():
+                return dict(held_out_accepted=torch.cat([run(*self.on_device(batch)[:4])[1] for batch in held]).float().mean().item())
+
+        feed, held = self.dialogues(plan, self.args.seed + 2, at)
+        done, _ = self.train("draft", feed, parts, done, plan["lessons"], ("loss", "accepted"), learn, judge)
         return done >= plan["lessons"]
 
     def export(self, model):
@@ -404,7 +406,7 @@ class Recipe:
         model.load_state_dict(self.load("speak", must=True)["model"])
         model.float().cpu().save_pretrained(new)
         state = self.load("draft")
-        with_draft = self.is_finished("draft") and state["accepted"] >= ACCEPTED
+        with_draft = is_finished("draft", state) and state["held_out_accepted"] >= ACCEPTED
         if with_draft:
             from safetensors.torch import save_file
 
@@ -425,7 +427,7 @@ class Recipe:
         wanted = ["see", "speak", "draft"] if self.args.stage == "all" else [self.args.stage] if self.args.stage in ("see", "speak", "draft") else []
         model = self.model() if self.args.stage != "tokens" else None
         for stage in wanted:
-            if not self.is_finished(stage) and not getattr(self, f"{stage}_stage")(model):
+            if not is_finished(stage, self.load(stage)) and not getattr(self, f"{stage}_stage")(model):
                 return NOT_FINISHED
         if self.args.stage in ("all", "export"):
             self.export(model)
@@ -443,6 +445,10 @@ def digest(path):
 
 def named(module, prefix):
     return [(f"{prefix}.{n}", p) for n, p in module.named_parameters()]
+
+
+def is_finished(stage, state):
+    return bool(state) and state["done"] >= STAGES[stage]["lessons"]
 
 
 def split(items, n):
