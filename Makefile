@@ -66,17 +66,19 @@ LIB     := $(O)/libheron.a
 MAIN    := $(O)/appliance/main.o
 TELL    := $(O)/appliance/version.o
 TESTS   := $(patsubst %.c,$(O)/%,$(wildcard tests/base/test_*.c tests/kernels/test_*.c tests/engine/test_*.c \
-             tests/pipeline/test_*.c tests/appliance/test_*.c tests/fault/test_*.c tests/e2e/test_*.c))
+             tests/pipeline/test_*.c tests/appliance/test_*.c tests/fault/test_*.c tests/thermal/test_*.c tests/e2e/test_*.c))
 FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS   := $(patsubst %.c,$(O)/%,$(wildcard tools/*.c))
 TESTLIB_SRC := $(wildcard tests/support/*.c)
 TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
+THERMAL_SRC := $(filter-out tests/thermal/test_%.c tests/thermal/bench.c,$(wildcard tests/thermal/*.c))
+THERMAL := $(O)/libthermal.a
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-e2e asan ubsan \
-        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model eval-model bench install uninstall clean help FORCE
+.PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model eval-model bench bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: toolkit cpu                    ## the program and the tools
@@ -122,6 +124,15 @@ $(TESTS): $(O)/%: %.c $(LIB) $(TESTLIB) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(ALL_LIBS) $(TEST_LIBS)
 
+# simulated boxes: the tests of the governor and its bench
+$(THERMAL): $(THERMAL_SRC:%.c=$(O)/%.o)
+	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
+$(filter $(O)/tests/thermal/%,$(TESTS)): $(THERMAL)
+$(filter $(O)/tests/thermal/%,$(TESTS)): private TESTLIB += $(THERMAL)
+
+$(O)/tests/thermal/bench: tests/thermal/bench.c $(THERMAL) $(LIB) $(O)/flags
+	$(call say,TOOL,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(THERMAL) $(LIB) $(ALL_LIBS)
+
 $(TOOLS): $(O)/%: %.c $(LIB) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,TOOL,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
@@ -131,7 +142,7 @@ $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
 
--include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d)
+-include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(THERMAL_SRC:%.c=$(O)/%.d) $(O)/tests/thermal/bench.d $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d)
 
 
 # ---- set-up ---------------------------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ test: toolkit deps                  ## build everything and run every test
 
 test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS)
 
-test-base test-kernels test-engine test-pipeline test-appliance test-e2e: test-%: deps ## the tests of one room
+test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e: test-%: deps ## the tests of one room
 	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))
 	@tests/run $(filter $(O)/tests/$*/%,$(TESTS))
 
@@ -251,6 +262,12 @@ eval-model: deps                    ## how often the shipped model (or EVAL_MODE
 bench: deps                         ## prefill and decode of synthetic 0.8B shapes against the memory's read bandwidth
 	$(again) $(O)/heron
 	@for t in q4_k q8_0; do $(O)/heron bench --synthetic qwen3.5-0.8b:$$t -p 128 -n 32 || exit 1; done
+
+PLANTS ?= 1000
+bench-thermal: deps                 ## the thermal governor in PLANTS simulated boxes of each kind, beside what keeps boxes cool elsewhere; a run as a picture
+	$(again) $(O)/tests/thermal/bench
+	@$(O)/tests/thermal/bench --plants $(PLANTS) --csv $(O)/bench-thermal.csv --svg $(O)/bench-thermal.svg
+	@echo; echo "figures of every box: $(O)/bench-thermal.csv; a run as a picture: $(O)/bench-thermal.svg"
 
 # ---- install ------------------------------------------------------------------------------------------------------------------
 install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, UNITDIR

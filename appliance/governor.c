@@ -1,0 +1,373 @@
+#include "appliance/governor.h"
+
+#include <math.h>
+#include <string.h>
+
+const char *const governor_level_names[] = {"nominal", "warm", "throttled", "paused", "blind"};
+
+/* Start and change */
+#define REST_S       3.0   /* nothing runs: what others draw is measured */
+#define START_SHARE  0.4   /* of the largest batch: a step to learn from, and gentle */
+#define DUTY_LEAST   0.01  /* less is nothing */
+#define RISE_SHARE_S 0.009 /* of everything, a second */
+#define RISE_LEAST_W 0.5
+#define LATE_S       3.0  /* the box slept */
+#define FORWARD_S    0.05 /* ticks nearer than this are one */
+
+/* Margins: watts that are not measured come as a surprise */
+#define MARGIN_TOTAL_K  1.0
+#define MARGIN_DEVICE_K 2.0
+#define CALM_TOTAL_K_S  0.0005
+#define CALM_DEVICE_K_S 0.0001
+#define MARGIN_NONE_K   1.0 /* more, without any meter */
+
+/* Blind */
+#define HOLD_S       3.5
+#define LOST_S       30.0
+#define HOLD_SHARE   0.55
+#define LOST_SHARE   0.33
+#define FALL_SHARE_S 0.4
+#define DOUBTFUL     2
+#define METER_DOUBT  0.03
+
+/* Proof of life */
+#define PROBE_STILL_S 240.0
+#define PROBE_S       25.0
+#define PROBE_EVERY_S 600.0
+#define PROBE_STEPS   2.5
+
+/* Trips */
+#define TRIP_K         2.5
+#define RESUME_K       2.0
+#define TRIP_S         5.0
+#define TRIP_SHARE     0.8
+#define TRIPS_S        600.0
+#define TRIP_RAISE_K   1.0
+#define HARD_K         8.0
+#define DEVICE_LEAST_K 5.0
+#define HARD_RESUME_K  10.0
+#define CUT_SHARE      0.8
+#define CUT_S          300.0
+
+/* Long memory */
+#define SUSTAINED_S 120.0
+#define USUAL_S     86400.0
+#define POOR_SHARE  0.75
+#define POOR_S      600.0
+#define WARM_K      3.0
+
+static double clamp(double x, double lo, double hi)
+{
+    return fmin(fmax(x, lo), hi);
+}
+
+void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known)
+{
+    memset(g, 0, sizeof *g);
+    g->options = *options;
+    g->options.watts = g->options.speed = NULL;
+    const bool is_total = options->meter == GOVERNOR_METER_TOTAL;
+    const double margin =
+        (is_total ? MARGIN_TOTAL_K : MARGIN_DEVICE_K) + (options->meter == GOVERNOR_METER_NONE ? MARGIN_NONE_K : 0);
+    for (int i = 0; i < options->n_sensors; i++) {
+        observer_init(&g->observers[i], options->limits_c[i], known ? &known->bodies[i] : NULL, margin,
+                      is_total ? CALM_TOTAL_K_S : CALM_DEVICE_K_S);
+        plausible_init(&g->readings[i]);
+    }
+    workload_init(&g->workload, options->batch_max, options->watts, options->speed);
+    g->sustainable_w = g->usual_w = known ? known->sustainable_w : 0;
+    g->usual_s = g->usual_w > 0 ? USUAL_S : 0;
+    g->capped_w = INFINITY;
+    for (int i = 0; i < 3; i++)
+        g->trips_s[i] = -INFINITY;
+}
+
+/* ---- what is seen ------------------------------------------------------------------------------------------------------------ */
+
+static double watts_of(const struct governor *g, const struct governor_sight *s)
+{
+    return isfinite(s->watts) && s->watts >= 0 ? s->watts : workload_watts(&g->workload, s->batch, s->duty);
+}
+
+/* What the meter's own noise may pretend about a hot spot. */
+static double doubt_k(const struct governor *g, int i, const struct governor_sight *s)
+{
+    return METER_DOUBT * g->observers[i].body.r_k_w * watts_of(g, s);
+}
+
+static void look(struct governor *g, const struct governor_sight *s, double dt)
+{
+    const double watts = watts_of(g, s);
+    const bool is_clean = !s->is_throttled && !s->is_limited && !g->is_tripped;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        struct observer *o = &g->observers[i];
+        const double c = plausible_note(&g->readings[i], dt, s->c[i], observer_fast_k(o), o->step_k, doubt_k(g, i, s));
+        observer_note(o, dt, watts, c, is_clean);
+    }
+    const double surge = is_clean ? workload_note(&g->workload, dt, isfinite(s->watts) && s->watts >= 0 ? s->watts : NAN,
+                                                  s->batch, s->duty, s->speed)
+                                  : 0;
+    for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
+        observer_surge(&g->observers[i], surge);
+}
+
+/* After a suspend or a stopped clock nothing of the past counts. */
+static void restart(struct governor *g)
+{
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        observer_restart(&g->observers[i]);
+        plausible_init(&g->readings[i]);
+    }
+    g->doubtful_ticks = DOUBTFUL;
+}
+
+/* ---- how many watts ------------------------------------------------------------------------------------------------------------ */
+
+static double floor_w(const struct governor *g, double share)
+{
+    const double full =
+        g->sustainable_w > 0 ? fmin(g->sustainable_w, workload_most_w(&g->workload)) : workload_most_w(&g->workload);
+    return fmax(share * full, 0);
+}
+
+/* The share of the sustainable watts that a sensor leaves when it cannot be believed; 1: it can. */
+static double trust(const struct governor *g, int i)
+{
+    const struct plausible *p = &g->readings[i];
+    if (p->is_frozen || p->age_s > LOST_S)
+        return LOST_SHARE;
+    return p->age_s > HOLD_S || g->doubtful_ticks > 0 ? HOLD_SHARE : 1;
+}
+
+/* The least that any sensor allows. */
+static double allowed(const struct governor *g, int *ret_blind)
+{
+    double least = INFINITY;
+    *ret_blind = -1;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        double w = observer_allowed_w(&g->observers[i]);
+        const double share = trust(g, i);
+        if (share < 1) {
+            *ret_blind = i;
+            w = fmin(w, fmax(floor_w(g, share), g->budget_w - FALL_SHARE_S * fmax(g->budget_w - floor_w(g, share), 0)));
+            w = fmin(w, g->budget_w); /* never more while blind */
+        }
+        least = fmin(least, w);
+    }
+    if (g->options.n_sensors == 0 && !g->options.is_unguarded)
+        least = workload_watts(&g->workload, 0, 0) +
+                LOST_SHARE * (workload_most_w(&g->workload) - workload_watts(&g->workload, 0, 0));
+    return least;
+}
+
+/* ---- trips ------------------------------------------------------------------------------------------------------------------------ */
+
+static void trip(struct governor *g)
+{
+    g->is_tripped = true;
+    g->tripped_s = 0;
+    g->before_trip_w = g->budget_w;
+    const double oldest = g->trips_s[g->n_trips % 3];
+    g->trips_s[g->n_trips++ % 3] = g->clock_s;
+    if (g->clock_s - oldest > TRIPS_S)
+        return;
+    for (int i = 0; i < g->options.n_sensors; i++) /* three in ten minutes: the limit was approached too boldly */
+        g->observers[i].raised_k = fmin(g->observers[i].raised_k + TRIP_RAISE_K, 3);
+    for (int i = 0; i < 3; i++)
+        g->trips_s[i] = -INFINITY;
+}
+
+static void watch_limits(struct governor *g, const struct governor_sight *s, double dt)
+{
+    double over = -INFINITY;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        if (g->readings[i].has_any && g->readings[i].age_s == 0)
+            over = fmax(over, g->readings[i].good_c - g->options.limits_c[i]);
+    const bool is_hard = over >= HARD_K || s->device_margin_k < DEVICE_LEAST_K;
+    g->tripped_s += dt;
+    if (!g->is_tripped && (over >= TRIP_K || is_hard))
+        trip(g);
+    g->is_hard = g->is_tripped && (g->is_hard || is_hard);
+    const double resume = g->is_hard ? (g->options.resume_k > 0 ? g->options.resume_k : HARD_RESUME_K) : RESUME_K;
+    if (g->is_tripped && over <= -resume && g->tripped_s >= TRIP_S && !is_hard) {
+        g->is_tripped = g->is_hard = false;
+        g->budget_w = g->workload.other_w + TRIP_SHARE * fmax(g->before_trip_w - g->workload.other_w, 0);
+    }
+    if (s->is_throttled && g->cap_s <= 0) {
+        g->cap_s = CUT_S;
+        g->capped_w = CUT_SHARE * g->budget_w;
+    }
+    g->cap_s -= dt;
+    if (g->cap_s <= 0)
+        g->capped_w = INFINITY;
+}
+
+/* ---- proof of life -------------------------------------------------------------------------------------------------------------- */
+
+/* Nothing has moved for long: quiet, or dead? Less power for a while shows it, if no other sensor has moved meanwhile. */
+static bool probe(struct governor *g, double dt, const struct governor_sight *s)
+{
+    g->probe_wait_s -= dt;
+    if (g->probe_s > 0) {
+        g->probe_s -= dt;
+        for (int i = 0; i < g->options.n_sensors && g->probe_s > 0; i++)
+            if (g->readings[i].still_s < PROBE_S - g->probe_s) { /* it moved: it lives */
+                g->probe_s = 0;
+                g->budget_w = g->before_probe_w;
+            }
+        return g->probe_s > 0;
+    }
+    bool is_suspect = g->options.n_sensors > 0;
+    double cut = 0;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        const struct observer *o = &g->observers[i];
+        is_suspect = is_suspect && (plausible_is_suspect(&g->readings[i]) || g->readings[i].still_s > PROBE_STILL_S);
+        cut = fmax(cut, (PROBE_STEPS * o->step_k + doubt_k(g, i, s)) / o->body.r_k_w);
+    }
+    if (!is_suspect || g->probe_wait_s > 0 || g->options.meter == GOVERNOR_METER_NONE)
+        return false;
+    g->probe_s = PROBE_S;
+    g->probe_wait_s = PROBE_EVERY_S;
+    g->before_probe_w = g->budget_w;
+    g->probe_w = fmax(watts_of(g, s) - cut, 0);
+    return true;
+}
+
+/* ---- the grant -------------------------------------------------------------------------------------------------------------------- */
+
+/* What this box sustains: learned while the temperature, and nothing else, is what holds it back. */
+static void remember(struct governor *g, double dt)
+{
+    if (g->sustainable_w <= 0)
+        g->sustainable_w = g->budget_w;
+    g->sustainable_w += fmin(dt / SUSTAINED_S, 1) * (g->budget_w - g->sustainable_w);
+    g->usual_s = fmin(g->usual_s + dt, USUAL_S);
+    const bool is_poor = g->sustainable_w < 0.9 * g->usual_w; /* what is unusual becomes usual slowly */
+    g->usual_w += dt / (is_poor ? USUAL_S : g->usual_s) * (g->sustainable_w - g->usual_w);
+    g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? g->poor_s + dt : 0;
+}
+
+static void describe(const struct governor *g, struct governor_grant *ret)
+{
+    ret->hottest = -1;
+    ret->headroom_k = ret->seconds_to_limit = INFINITY;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        const struct observer *o = &g->observers[i];
+        if (!o->is_started)
+            continue;
+        const double c = observer_now_c(o), drift = observer_drift_k_s(o), room = o->limit_c - c;
+        if (drift > 0 && room / drift < ret->seconds_to_limit)
+            ret->seconds_to_limit = fmax(room / drift, 0);
+        if (room < ret->headroom_k) {
+            ret->hottest = i;
+            ret->c = c;
+            ret->limit_c = o->limit_c;
+            ret->headroom_k = room;
+        }
+    }
+    const bool is_held_back = g->is_running && g->budget_w < 0.99 * workload_most_w(&g->workload);
+    ret->level = g->is_tripped              ? GOVERNOR_PAUSED
+                 : ret->blind >= 0          ? GOVERNOR_BLIND
+                 : is_held_back             ? GOVERNOR_THROTTLED
+                 : ret->headroom_k < WARM_K ? GOVERNOR_WARM
+                                            : GOVERNOR_NOMINAL;
+    ret->budget_w = g->budget_w;
+    ret->sustainable_w = g->sustainable_w;
+    ret->is_trip = g->is_tripped;
+    ret->is_hard_trip = g->is_hard;
+    ret->needs_service = g->poor_s >= POOR_S;
+}
+
+/* Watts a second that the budget may rise by: less while the box is not known. */
+static double rise_w(const struct governor *g)
+{
+    for (int i = 0; i < g->options.n_sensors; i++)
+        if (!g->observers[i].is_learned)
+            return RISE_LEAST_W;
+    return fmax(RISE_LEAST_W, RISE_SHARE_S * workload_most_w(&g->workload));
+}
+
+static void choose(struct governor *g, const struct governor_sight *s, double dt, struct governor_grant *ret)
+{
+    workload_choose(&g->workload, g->options.policy, dt, g->budget_w, &ret->permit.batch, &ret->duty);
+    const double next = watts_of(g, s) + dt * rise_w(g);
+    if (ret->permit.batch != g->batch && g->batch > 0 && s->batch > 0 &&
+        next < g->budget_w) { /* what the new one draws is a guess: not all at once */
+        g->budget_w = fmax(next, 0);
+        workload_choose(&g->workload, g->options.policy, 0, g->budget_w, &ret->permit.batch, &ret->duty);
+    }
+    g->batch = ret->permit.batch;
+}
+
+/* The budget of this second, and what is done with it. may: watts that all sensors allow. */
+static void spend(struct governor *g, const struct governor_sight *s, double dt, double may, struct governor_grant *ret)
+{
+    const double most = workload_most_w(&g->workload);
+    const bool is_blind = ret->blind >= 0;
+    ret->is_probe = !is_blind && probe(g, dt, s);
+    g->budget_w = clamp(fmin(may, g->budget_w + (is_blind ? 0 : dt * rise_w(g))), 0, most);
+    if (ret->is_probe)
+        g->budget_w = fmin(g->budget_w, g->probe_w);
+    choose(g, s, dt, ret);
+    if (!is_blind && !ret->is_probe && g->options.n_sensors > 0 && g->budget_w >= may && ret->duty < 1)
+        remember(g, dt);
+    if (is_blind && g->options.pauses_blind && trust(g, ret->blind) == LOST_SHARE)
+        ret->duty = 0;
+}
+
+/* Seconds since the last tick. After a suspend, or when the clock went back, nothing of the past counts. */
+static double advance(struct governor *g, int64_t now_ns)
+{
+    double dt = g->has_begun ? (double)(now_ns - g->last_ns) / 1e9 : 1;
+    if (g->has_begun && (dt < 0 || dt > LATE_S)) {
+        restart(g);
+        dt = 1;
+    }
+    dt = fmax(dt, FORWARD_S);
+    g->has_begun = true;
+    g->last_ns = now_ns;
+    g->clock_s += dt;
+    return dt;
+}
+
+void governor_tick(struct governor *g, const struct governor_sight *s, struct governor_grant *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    const double dt = advance(g, s->now_ns);
+    look(g, s, dt);
+    watch_limits(g, s, dt);
+
+    const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
+    const double may = fmin(allowed(g, &ret->blind), g->capped_w);
+    g->doubtful_ticks -= g->doubtful_ticks > 0;
+    if (!g->is_running && g->clock_s > REST_S) {
+        g->is_running = true;
+        g->budget_w = other + START_SHARE * (most - other);
+        if (ret->blind >= 0)
+            g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
+    }
+    if (g->options.n_sensors == 0 && g->options.is_unguarded) {
+        g->budget_w = most;
+        ret->permit.batch = g->options.batch_max;
+        ret->duty = 1;
+    } else if (g->is_running && !g->is_tripped)
+        spend(g, s, dt, may, ret);
+    if (ret->duty < DUTY_LEAST)
+        ret->permit.batch = 0;
+    ret->permit.idle_permille = (int32_t)(1000 * (1 - ret->duty) + 0.5);
+    ret->permit.expires_ns = s->now_ns + GOVERNOR_PERMIT_NS;
+    describe(g, ret);
+}
+
+bool governor_get_memory(const struct governor *g, struct governor_memory *ret)
+{
+    bool is_new = false;
+    memset(ret, 0, sizeof *ret);
+    for (int i = 0; i < g->options.n_sensors; i++)
+        if (g->observers[i].is_learned) {
+            ret->bodies[i] = g->observers[i].body;
+            is_new = true;
+        }
+    ret->sustainable_w = g->usual_w;
+    return is_new;
+}

@@ -1,0 +1,104 @@
+/*
+ * governor - how much work the box may take on so that it stays under its temperature limits: readings and time in, a permit out.
+ *
+ * Each sensor has an observer of its own, which says how many watts end at its limit; the least of them is the budget. The workload turns the budget into a batch
+ * and a share of idle time. What cannot be seen is not trusted: without believable readings the budget falls, in two steps, far below what was sustainable;
+ * over the limit everything stops until it has cooled; and a permit expires by itself when nobody renews it.
+ *
+ * Pure: no clock, no file, no allocation, a few microseconds a tick. Threads: one owner (the thermal thread). Memory: plain values.
+ */
+#ifndef HERON_APPLIANCE_GOVERNOR_H
+#define HERON_APPLIANCE_GOVERNOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "appliance/observer.h"
+#include "appliance/plausible.h"
+#include "appliance/workload.h"
+#include "engine/engine.h"
+
+#define GOVERNOR_SENSORS   16
+#define GOVERNOR_PERMIT_NS (INT64_C(3) * 1000000000)
+
+enum governor_level { GOVERNOR_NOMINAL, GOVERNOR_WARM, GOVERNOR_THROTTLED, GOVERNOR_PAUSED, GOVERNOR_BLIND };
+extern const char *const governor_level_names[]; /* "nominal" ... as on P/thermal */
+
+/* Which watts are measured. */
+enum governor_meter {
+    GOVERNOR_METER_NONE,
+    GOVERNOR_METER_DEVICE, /* of the accelerator alone: bursts of other parts come as a surprise */
+    GOVERNOR_METER_TOTAL
+};
+
+struct governor_options {
+    int n_sensors; /* 0: none was found */
+    double limits_c[GOVERNOR_SENSORS];
+    bool is_unguarded; /* the operator wrote down that there is no sensor: no limits are kept */
+    int batch_max;
+    enum workload_policy policy;
+    enum governor_meter meter;
+    bool pauses_blind;   /* stops instead of going on slowly when nothing can be seen for half a minute */
+    double resume_k;     /* below the limit, after a hard trip; 0: 10 */
+    const double *watts; /* of each batch, see workload_init; or NULL */
+    const double *speed;
+};
+
+/* What is kept per machine, so that the next start knows it. */
+struct governor_memory {
+    struct observer_body bodies[GOVERNOR_SENSORS];
+    double sustainable_w;
+};
+
+/* A second of the world. */
+struct governor_sight {
+    int64_t now_ns;
+    double c[GOVERNOR_SENSORS]; /* NAN: none */
+    double watts;               /* mean since the last tick; NAN: no meter */
+    int batch;                  /* what the engine really did since the last tick */
+    double duty, speed;         /* busy share; tokens a second, NAN: not counted */
+    bool is_throttled;          /* the device throttles itself because of heat */
+    bool is_limited;            /* the device is held back by something else: power brick, firmware */
+    double device_margin_k;     /* to the device's own limit; NAN: unknown */
+};
+
+struct governor_grant {
+    struct en_permit permit; /* batch 0: nothing may run */
+    enum governor_level level;
+    int hottest;             /* sensor nearest to its limit or over it; -1: none */
+    double c, limit_c;       /* of that one, by its observer */
+    double headroom_k;       /* to the limit */
+    double seconds_to_limit; /* at this drift; INFINITY: never */
+    double budget_w, duty;
+    double sustainable_w; /* learned; 0: not yet */
+    bool is_probe, is_trip, is_hard_trip;
+    int blind;          /* sensor that cannot be believed, or -1 */
+    bool needs_service; /* sustainable watts fell by a quarter: vents, room, fan */
+};
+
+struct governor {
+    struct governor_options options;
+    struct observer observers[GOVERNOR_SENSORS];
+    struct plausible readings[GOVERNOR_SENSORS];
+    struct workload workload;
+    bool has_begun, is_running;
+    int64_t last_ns;
+    double begun_s, budget_w, capped_w, cap_s;
+    double sustainable_w, usual_w, usual_s, poor_s;
+    int batch;          /* of the last permit that allowed something */
+    int doubtful_ticks; /* left, after a suspend */
+    bool is_tripped, is_hard;
+    double tripped_s, before_trip_w, trips_s[3];
+    double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;
+    int n_trips;
+};
+
+void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known);
+
+/* Once a second; shorter and longer is tolerated. */
+void governor_tick(struct governor *g, const struct governor_sight *sight, struct governor_grant *ret);
+
+/* What to keep. false: nothing new was learned. */
+bool governor_get_memory(const struct governor *g, struct governor_memory *ret);
+
+#endif

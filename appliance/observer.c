@@ -1,0 +1,255 @@
+/*
+ * The law, for steps of a second:
+ *
+ *     fast     follows the watts (delay seconds ago) with tau
+ *     z        reading - r fast; predicted by z += dt (watts - leaving) / C, then corrected by alpha x innovation
+ *     leaving  corrected by -beta C x innovation: what drifts without a change of watts is heat that leaves slower or faster
+ *     allowed  u = (limit - margin - z + H leaving / C) / (r + H / C): the constant watts that stand at the limit less the margin H seconds ahead
+ *
+ * alpha and beta follow from how noisy and coarse the sensor is, as the gains of a tracking filter do (P. R. Kalata, The tracking index, 1984: both grow with the
+ * root of manoeuvre over noise); twice as large while the innovation keeps its sign.
+ */
+#include "appliance/observer.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Before anything is learned: careful. A large resistance makes the law gentle. */
+static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s = 1, .sink_j_k = 400};
+
+#define R_MIN        0.08
+#define R_MAX        0.35
+#define R_CARE       1.15 /* of the fitted resistance: too large costs little, too small oscillates */
+#define SINK_MIN     150.0
+#define SINK_MAX     800.0
+#define LEARN_S      60.0
+#define LEARN_SPAN_W 8.0 /* less than this says nothing */
+
+#define ALPHA            0.25 /* at SD_USUAL */
+#define BETA             0.015
+#define ALPHA_MAX        0.5
+#define BETA_MAX         0.1
+#define SD_USUAL_K       0.35
+#define KEEPS_SIGN_K     0.5
+#define WARMER_SHARE     1.3 /* of what looks warmer than thought: the dangerous side is believed sooner */
+#define INNOVATION_MAX_K 4.0
+#define DRIFT_MIN_K_S    -0.3
+#define DRIFT_MAX_K_S    0.6
+#define AHEAD_WARMING_S  20.0
+#define AHEAD_COOLING_S  12.0
+
+#define MARGIN_MAX_K   4.0
+#define MARGIN_LEAST_K 0.2 /* of a perfect sensor, and this much more for each K of its standard deviation */
+#define MARGIN_PER_SD  1.0
+#define NEAR_K         0.1 /* under the limit: the margin grows from here on */
+#define GROWS_K_S      0.1
+#define SURGE_SHARE    4.0 /* of a second's rise under a surge: it comes between two looks, and again larger */
+#define SURGE_FREE_K   0.5
+#define SURGE_MAX_K    3.0
+
+static const double TAUS[OBSERVER_TAUS] = {1.5, 3, 5, 8}, DELAYS[OBSERVER_DELAYS] = {0, 1, 2};
+
+void observer_init(struct observer *o, double limit_c, const struct observer_body *known, double start_margin_k,
+                   double calm_k_s)
+{
+    memset(o, 0, sizeof *o);
+    o->limit_c = limit_c;
+    o->is_learned = known && known->r_k_w > 0;
+    o->body = o->is_learned ? *known : UNKNOWN;
+    o->margin_k = o->start_margin_k = start_margin_k;
+    o->calm_k_s = calm_k_s;
+    o->step_k = 1;
+}
+
+void observer_restart(struct observer *o)
+{
+    o->is_started = false;
+    o->margin_k = fmax(o->margin_k, o->start_margin_k);
+    memset(o->fits, 0, sizeof o->fits);
+    o->fit_s = 0;
+}
+
+/* Mean watts `delay` seconds ago. */
+static double delayed(const struct observer *o, double delay)
+{
+    const int i = (int)delay;
+    const double part = delay - i;
+    return (1 - part) * o->past_w[i] + part * o->past_w[i + 1 < OBSERVER_PAST ? i + 1 : i];
+}
+
+/* ---- learning ------------------------------------------------------------------------------------------------------------ */
+
+/* a x = b by Gauss and Jordan, and what the fit leaves over. false: nothing can be said. */
+static bool solve(const struct observer_fit *f, double ret_x[3], double *ret_rest)
+{
+    double m[3][4];
+    for (int i = 0; i < 3; i++) {
+        memcpy(m[i], f->a[i], sizeof f->a[i]);
+        m[i][3] = f->b[i];
+    }
+    for (int i = 0; i < 3; i++) {
+        int pivot = i;
+        for (int j = i + 1; j < 3; j++)
+            if (fabs(m[j][i]) > fabs(m[pivot][i]))
+                pivot = j;
+        if (fabs(m[pivot][i]) < 1e-9)
+            return false;
+        for (int k = 0; k < 4; k++) {
+            const double swap = m[i][k];
+            m[i][k] = m[pivot][k];
+            m[pivot][k] = swap;
+        }
+        for (int j = 0; j < 3; j++) {
+            const double share = j == i ? 0 : m[j][i] / m[i][i];
+            for (int k = i; k < 4; k++)
+                m[j][k] -= share * m[i][k];
+        }
+    }
+    *ret_rest = f->yy;
+    for (int i = 0; i < 3; i++) {
+        ret_x[i] = m[i][3] / m[i][i];
+        *ret_rest -= ret_x[i] * f->b[i];
+    }
+    return true;
+}
+
+static double clamp(double x, double lo, double hi)
+{
+    return fmin(fmax(x, lo), hi);
+}
+
+/* The best of the fits becomes the body; the same reading is split anew. */
+static void take_fit(struct observer *o)
+{
+    const double now = observer_now_c(o);
+    double least = INFINITY;
+    for (int i = 0; i < OBSERVER_TAUS; i++)
+        for (int j = 0; j < OBSERVER_DELAYS; j++) {
+            double x[3], rest;
+            if (!solve(&o->fits[i][j], x, &rest) || !(rest < least))
+                continue;
+            least = rest;
+            o->body = (struct observer_body){.r_k_w = clamp(R_CARE * x[1], R_MIN, R_MAX),
+                                             .tau_s = TAUS[i],
+                                             .delay_s = DELAYS[j],
+                                             .sink_j_k = x[2] > 0 ? clamp(1 / x[2], SINK_MIN, SINK_MAX) : SINK_MAX};
+            o->fast_w = o->fits[i][j].fast_w + o->first_w;
+        }
+    o->is_learned = least < INFINITY;
+    o->slow_c = now - o->body.r_k_w * o->fast_w;
+}
+
+static void learn(struct observer *o, double dt, double c)
+{
+    o->fit_s += dt;
+    o->integral_j += dt * (o->past_w[0] - o->first_w);
+    for (int i = 0; i < OBSERVER_TAUS; i++)
+        for (int j = 0; j < OBSERVER_DELAYS; j++) {
+            struct observer_fit *f = &o->fits[i][j];
+            f->fast_w += (delayed(o, DELAYS[j]) - o->first_w - f->fast_w) * (1 - exp(-dt / TAUS[i]));
+            const double x[3] = {1, f->fast_w, o->integral_j}, y = c - o->first_c;
+            for (int k = 0; k < 3; k++) {
+                for (int l = 0; l < 3; l++)
+                    f->a[k][l] += x[k] * x[l];
+                f->b[k] += x[k] * y;
+            }
+            f->yy += y * y;
+        }
+    if (o->fit_s >= LEARN_S && o->high_w - o->low_w >= LEARN_SPAN_W)
+        take_fit(o);
+}
+
+/* ---- the estimate ---------------------------------------------------------------------------------------------------------- */
+
+static void start(struct observer *o, double watts, double c)
+{
+    o->is_started = true;
+    for (int i = 0; i < OBSERVER_PAST; i++)
+        o->past_w[i] = watts;
+    o->fast_w = o->leaving_w = o->first_w = o->low_w = o->high_w = watts;
+    o->slow_c = c - o->body.r_k_w * watts;
+    o->first_c = o->last_c = c;
+    o->integral_j = o->smooth_k = o->noise_k = 0;
+}
+
+/* Resolution: the smallest step ever seen. */
+static void note_step(struct observer *o, double c)
+{
+    const double step = fabs(c - o->last_c);
+    if (step > 0.05 && step < o->step_k)
+        o->step_k = step;
+    o->last_c = c;
+}
+
+static double sensor_sd(const struct observer *o)
+{
+    return sqrt(o->step_k * o->step_k / 12 + 1.5 * o->noise_k * o->noise_k);
+}
+
+static void correct(struct observer *o, double dt, double now_w, double c)
+{
+    double e = clamp(c - observer_now_c(o), -INNOVATION_MAX_K, INNOVATION_MAX_K);
+    if (e > 0)
+        e *= WARMER_SHARE;
+    o->smooth_k += 0.3 * (e - o->smooth_k);
+    o->noise_k += 0.02 * (fabs(e - o->smooth_k) - o->noise_k);
+    const double fine = SD_USUAL_K / sensor_sd(o), boost = fabs(o->smooth_k) > KEEPS_SIGN_K + o->noise_k ? 2 : 1;
+    o->slow_c += fmin(ALPHA * sqrt(fine) * boost, ALPHA_MAX) * e;
+    o->leaving_w -= fmin(BETA * fine * boost * boost, BETA_MAX) * e * o->body.sink_j_k;
+    o->leaving_w = now_w - clamp(now_w - o->leaving_w, DRIFT_MIN_K_S * o->body.sink_j_k, DRIFT_MAX_K_S * o->body.sink_j_k);
+
+    const double above = observer_now_c(o) - (o->limit_c - NEAR_K);
+    o->margin_k += dt * (above >= 0 ? GROWS_K_S * fmin(1, 2 * above) : -o->calm_k_s);
+    o->margin_k = clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + o->raised_k, MARGIN_MAX_K);
+}
+
+void observer_note(struct observer *o, double dt, double watts, double c, bool is_learning)
+{
+    if (!o->is_started) {
+        if (isnan(c))
+            return;
+        start(o, watts, c);
+    }
+    memmove(&o->past_w[1], &o->past_w[0], (OBSERVER_PAST - 1) * sizeof o->past_w[0]);
+    o->past_w[0] = watts;
+    o->low_w = fmin(o->low_w, watts);
+    o->high_w = fmax(o->high_w, watts);
+    const double now_w = delayed(o, o->body.delay_s);
+    o->fast_w += (now_w - o->fast_w) * (1 - exp(-dt / o->body.tau_s));
+    o->slow_c += dt * (now_w - o->leaving_w) / o->body.sink_j_k;
+    if (isnan(c))
+        return;
+    note_step(o, c);
+    correct(o, dt, now_w, c);
+    if (is_learning && !o->is_learned)
+        learn(o, dt, c);
+}
+
+void observer_surge(struct observer *o, double watts)
+{
+    const double rise = o->body.r_k_w / R_CARE * watts * (1 - exp(-1 / o->body.tau_s));
+    o->margin_k = fmax(o->margin_k, fmin(SURGE_SHARE * rise - SURGE_FREE_K, SURGE_MAX_K));
+}
+
+double observer_allowed_w(const struct observer *o)
+{
+    if (!o->is_started)
+        return INFINITY;
+    const double h = (o->past_w[0] > o->leaving_w ? AHEAD_WARMING_S : AHEAD_COOLING_S) / o->body.sink_j_k;
+    return (o->limit_c - o->margin_k - o->slow_c + h * o->leaving_w) / (o->body.r_k_w + h);
+}
+
+double observer_now_c(const struct observer *o)
+{
+    return o->slow_c + observer_fast_k(o);
+}
+
+double observer_drift_k_s(const struct observer *o)
+{
+    return (o->past_w[0] - o->leaving_w) / o->body.sink_j_k;
+}
+
+double observer_fast_k(const struct observer *o)
+{
+    return o->body.r_k_w * o->fast_w;
+}

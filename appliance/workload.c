@@ -1,0 +1,179 @@
+#include "appliance/workload.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Before anything was measured: decoding reads the same weights for every batch. */
+#define USUAL_W      80.0
+#define USUAL_SHARE  0.75 /* of the watts that a batch of one draws */
+#define USUAL_SHARED 0.6  /* of the time that a batch of two takes longer than one */
+
+#define OTHER_START_VAR  4.0 /* W^2 */
+#define FACTOR_START_VAR 0.0225
+#define FACTOR_BLIND_VAR 0.25 /* where no table is known */
+#define OTHER_WALK_W     0.5  /* a second */
+#define FACTOR_WALK      0.002
+#define METER_NOISE      0.02
+#define RIPPLE_NEW       0.05
+#define RIPPLE_VAR       1.5
+#define SURGE_SDS        2.0
+#define SURGE_FACTOR     0.03
+#define FACTOR_MIN       0.2
+#define FACTOR_MAX       5.0
+
+#define DWELL_S    60.0 /* between two changes of the batch */
+#define GAIN_LEAST 0.01 /* for which it is changed */
+#define HOPE_SPEED 0.03 /* of a rung that was never tried */
+#define HOPE_WATTS 0.05
+#define KNOWN_S    20.0
+#define CARE       0.12 /* more watts expected of a rung in its first second */
+#define SETTLE_S   15.0
+#define BUDGET_NEW 0.03
+#define DUTY_LEAST 0.1 /* below, little is learned */
+
+static double hope(const struct workload_rung *r)
+{
+    return 1 / (1 + r->seen_s / KNOWN_S);
+}
+
+void workload_init(struct workload *w, int batch_max, const double *watts, const double *speed)
+{
+    memset(w, 0, sizeof *w);
+    for (int b = 1, step = 1; b <= batch_max && w->n_rungs < WORKLOAD_RUNGS; b += step) {
+        struct workload_rung *r = &w->rungs[w->n_rungs++];
+        const double share = batch_max > 1 ? (b - 1.0) / (batch_max - 1) : 1;
+        r->batch = b;
+        r->watts = watts ? watts[b] : USUAL_W * (USUAL_SHARE + (1 - USUAL_SHARE) * share);
+        r->speed = speed ? speed[b] : b / (1 + USUAL_SHARED * (b - 1));
+        step = b < 8 ? 1 : b < 16 ? 4 : b < 32 ? 8 : b / 2;
+    }
+    w->factor = w->speed_factor = 1;
+    w->var_other = OTHER_START_VAR;
+    w->var_factor = watts ? FACTOR_START_VAR : FACTOR_BLIND_VAR;
+    w->rung = -1;
+}
+
+/* The largest rung that is not above the batch. */
+static int find(const struct workload *w, int batch)
+{
+    int found = 0;
+    while (found + 1 < w->n_rungs && w->rungs[found + 1].batch <= batch)
+        found++;
+    return found;
+}
+
+static double clamp(double x, double lo, double hi)
+{
+    return fmin(fmax(x, lo), hi);
+}
+
+/* The rung is new: what differs from the table is its own. */
+static void learn_rung(struct workload *w, struct workload_rung *r, double dt, double watts, double duty, double speed)
+{
+    const double share = fmax(1 / (1 + r->seen_s), 0.05);
+    w->settle_s -= dt;
+    if (duty < DUTY_LEAST)
+        return;
+    r->watts *= 1 + share * (clamp((watts - w->other_w) / (duty * r->watts * w->factor), 0.7, 1.4) - 1);
+    if (!isnan(speed))
+        r->speed *= 1 + share * (clamp(speed / (duty * r->speed * w->speed_factor), 0.8, 1.25) - 1);
+}
+
+/* A step of the Kalman filter over what others draw and the factor; h: watts of this work by the table. */
+static void learn_split(struct workload *w, double e, double h, double noise_var, bool is_surge)
+{
+    if (is_surge) {
+        w->var_other += e * e;
+        w->var_factor += SURGE_FACTOR * SURGE_FACTOR;
+    }
+    const double row_o = w->var_other + h * w->covar, row_f = w->covar + h * w->var_factor, var = row_o + h * row_f + noise_var;
+    const double gain_o = row_o / var, gain_f = row_f / var;
+    w->other_w = fmax(w->other_w + gain_o * e, 0);
+    w->factor = clamp(w->factor + gain_f * e, FACTOR_MIN, FACTOR_MAX);
+    w->var_other -= gain_o * row_o;
+    w->covar -= gain_o * row_f;
+    w->var_factor -= gain_f * row_f;
+}
+
+double workload_note(struct workload *w, double dt, double watts, int batch, double duty, double speed)
+{
+    w->since_s += dt;
+    if (isnan(watts))
+        return 0;
+    if (batch < 1 || duty <= 0 || w->rung < 0) { /* nothing of ours: all is others' */
+        w->other_w += (w->other_w > 0 ? 0.5 : 1) * (watts - w->other_w);
+        return 0;
+    }
+    struct workload_rung *r = &w->rungs[find(w, batch)];
+    const double h = duty * r->watts, e = watts - w->other_w - h * w->factor;
+    const double noise = METER_NOISE * watts, var = noise * noise + RIPPLE_VAR * w->ripple_w * w->ripple_w + 0.01,
+                 sd = sqrt(var);
+    w->ripple_w += RIPPLE_NEW * (fmin(fabs(e), 3 * sd) - w->ripple_w);
+    const bool is_surge = e > SURGE_SDS * sd;
+    w->var_other += OTHER_WALK_W * OTHER_WALK_W * dt;
+    w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
+    if (w->settle_s > 0 && w->has_changed)
+        learn_rung(w, r, dt, watts, duty, speed);
+    else {
+        learn_split(w, e, h, var, is_surge);
+        if (duty >= DUTY_LEAST && !isnan(speed))
+            w->speed_factor += 0.25 * (speed / (duty * r->speed) - w->speed_factor);
+    }
+    if (duty >= DUTY_LEAST)
+        r->seen_s += dt;
+    return is_surge ? e : 0;
+}
+
+double workload_watts(const struct workload *w, int batch, double duty)
+{
+    return w->other_w + (batch > 0 ? duty * w->factor * w->rungs[find(w, batch)].watts : 0);
+}
+
+double workload_most_w(const struct workload *w)
+{
+    return workload_watts(w, w->rungs[w->n_rungs - 1].batch, 1);
+}
+
+/* Tokens a second that are hoped for with these watts of our own. */
+static double promise(const struct workload *w, const struct workload_rung *r, double own_w)
+{
+    const double h = hope(r);
+    return r->speed * (1 + HOPE_SPEED * h) * fmin(1, own_w / (w->factor * r->watts * (1 - HOPE_WATTS * h)));
+}
+
+static int best_rung(const struct workload *w, enum workload_policy policy, double own_w)
+{
+    int best = 0;
+    for (int i = 1; i < w->n_rungs; i++) {
+        const struct workload_rung *r = &w->rungs[i];
+        if (policy == WORKLOAD_LADDER ? w->factor * r->watts <= own_w
+                                      : promise(w, r, own_w) > promise(w, &w->rungs[best], own_w))
+            best = i;
+    }
+    return best;
+}
+
+void workload_choose(struct workload *w, enum workload_policy policy, double dt, double budget_w, int *ret_batch,
+                     double *ret_duty)
+{
+    const double own = fmax(budget_w - w->other_w, 0);
+    if (w->rung < 0) {
+        w->rung = best_rung(w, policy, INFINITY);
+        w->budget_w = own;
+        w->since_s = INFINITY;
+    }
+    w->budget_w += fmin(BUDGET_NEW * dt, 1) * (own - w->budget_w);
+    if (w->since_s > DWELL_S) {
+        const int best = best_rung(w, policy, w->budget_w);
+        const double now = promise(w, &w->rungs[w->rung], w->budget_w), then = promise(w, &w->rungs[best], w->budget_w);
+        if (best != w->rung && (policy == WORKLOAD_LADDER || then > now * (1 + GAIN_LEAST))) {
+            w->rung = best;
+            w->since_s = 0;
+            w->settle_s = SETTLE_S;
+            w->has_changed = true;
+        }
+    }
+    const struct workload_rung *r = &w->rungs[w->rung];
+    *ret_batch = r->batch;
+    *ret_duty = fmin(1, own / (w->factor * r->watts * (1 + CARE / (1 + r->seen_s))));
+}

@@ -1,0 +1,56 @@
+/*
+ * workload - what a batch draws and gives: watts and tokens a second of each batch size, learned while it works, and the choice that follows from them.
+ *
+ * Measured watts are split into what others draw and what this work draws, by a Kalman filter of two states: a sudden rise is taken for somebody else's
+ * at once, which is the careful guess, and the truth comes out as the work changes. Batch sizes that were never tried are thought of a little better than the table says, so
+ * that the promising ones are tried, one at a time and not often.
+ *
+ * Threads: one owner. Memory: plain values; nothing is allocated.
+ */
+#ifndef HERON_APPLIANCE_WORKLOAD_H
+#define HERON_APPLIANCE_WORKLOAD_H
+
+#include <stdbool.h>
+
+#define WORKLOAD_RUNGS 16 /* batch sizes that are considered: 1 2 3 4 5 6 7 8, then fewer: 12 16 24 32 ... */
+
+enum workload_policy {
+    WORKLOAD_THROUGHPUT, /* the pair of batch and idle time that gives most for the watts */
+    WORKLOAD_LADDER      /* the largest batch that fits, idle time only below a batch of one: for latency */
+};
+
+struct workload_rung {
+    int batch;
+    double watts, speed; /* relative to the factors below, which all rungs share */
+    double seen_s;
+};
+
+struct workload {
+    struct workload_rung rungs[WORKLOAD_RUNGS];
+    int n_rungs;
+    double other_w, factor;              /* what others draw; this work's watts over the table's */
+    double var_other, covar, var_factor; /* of the two */
+    double speed_factor, ripple_w;       /* mean deviation of the watts that is usual here */
+    int rung;                            /* chosen; -1: none yet */
+    double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
+    bool has_changed;
+};
+
+/* watts, speed: [batch_max + 1] for each batch, as far as known before (tokens a second in any unit), or NULL: the usual shape of decoding. */
+void workload_init(struct workload *w, int batch_max, const double *watts, const double *speed);
+
+/*
+ * dt_s passed with this batch working for the share `duty` of it: mean watts (NAN: no meter), tokens a second (NAN: not counted). batch 0: nothing ran. Returns
+ * watts that appeared out of nothing, or 0.
+ */
+double workload_note(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
+
+/* Watts in all that are expected of a batch at a duty, and of the largest at full duty. */
+double workload_watts(const struct workload *w, int batch, double duty);
+double workload_most_w(const struct workload *w);
+
+/* The batch and the duty for at most budget_w in all. */
+void workload_choose(struct workload *w, enum workload_policy policy, double dt_s, double budget_w, int *ret_batch,
+                     double *ret_duty);
+
+#endif

@@ -1,0 +1,412 @@
+/* The governor alone, with invented seconds: what must hold whatever the sensors say. */
+#include "tests/support/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "appliance/governor.h"
+#include "base/rng.h"
+
+#define S INT64_C(1000000000)
+
+/* A box in a few lines: a sink that warms slowly, a junction over it. */
+struct box {
+    struct governor governor;
+    struct governor_grant grant;
+    int64_t now_ns;
+    double sink_c, last_w;
+    bool is_cut_off; /* no readings */
+};
+
+static void box_open(struct box *b, const struct governor_options *options)
+{
+    memset(b, 0, sizeof *b);
+    governor_init(&b->governor, options, NULL);
+    b->sink_c = 45;
+    b->last_w = 20;
+}
+
+static struct governor_options one_sensor(void)
+{
+    return (struct governor_options){.n_sensors = 1, .limits_c = {68}, .batch_max = 8, .meter = GOVERNOR_METER_TOTAL};
+}
+
+/* A second; c: what the sensor says, or INFINITY for the truth. */
+static void box_tick(struct box *b, double c)
+{
+    b->now_ns += S;
+    const double truth = b->sink_c + 0.15 * b->last_w;
+    struct governor_sight s = {.now_ns = b->now_ns,
+                               .c = {isinf(c) ? floor(truth + 0.5) : c},
+                               .watts = b->last_w,
+                               .batch = b->grant.permit.batch,
+                               .duty = b->grant.duty,
+                               .speed = NAN,
+                               .device_margin_k = NAN};
+    governor_tick(&b->governor, &s, &b->grant);
+    b->last_w = 20 + (b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
+    b->sink_c += (b->last_w - (b->sink_c - 25) / 0.4) / 400;
+}
+
+static void box_run(struct box *b, int seconds)
+{
+    for (int i = 0; i < seconds; i++)
+        box_tick(b, INFINITY);
+}
+
+static void test_settles_under_the_limit(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    double most = 0;
+    for (int i = 0; i < 3600; i++) {
+        box_tick(&b, INFINITY);
+        most = fmax(most, b.sink_c + 0.15 * b.last_w);
+    }
+    assert_true(most < 68.5);
+    assert_true(b.sink_c + 0.15 * b.last_w > 66);
+    assert_int_equal(b.grant.level, GOVERNOR_THROTTLED);
+    assert_int_equal(b.grant.hottest, 0);
+    assert_true(b.grant.headroom_k > 0 && b.grant.headroom_k < 2);
+    assert_true(b.grant.sustainable_w > 60 && b.grant.sustainable_w < 110);
+    struct governor_memory memory;
+    assert_true(governor_get_memory(&b.governor, &memory));
+    assert_true(memory.bodies[0].r_k_w > 0.13 && memory.bodies[0].r_k_w < 0.25);
+}
+
+static void test_the_permit_expires(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    for (int i = 0; i < 60; i++) {
+        box_tick(&b, INFINITY);
+        assert_true(b.grant.permit.expires_ns == b.now_ns + 3 * S);
+        assert_in_range(b.grant.permit.idle_permille, 0, 1000);
+        assert_in_range(b.grant.permit.batch, 0, 8);
+    }
+}
+
+static void test_never_rises_while_blind(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    const double before = b.grant.budget_w;
+    double last = INFINITY;
+    int n_blind = 0;
+    for (int i = 0; i < 300; i++) {
+        box_tick(&b, i % 3 == 0 ? NAN : i % 3 == 1 ? 0 : 255);
+        if (b.grant.level == GOVERNOR_BLIND) {
+            assert_true(b.grant.budget_w <= last + 1e-9);
+            n_blind++;
+        }
+        last = b.grant.budget_w;
+    }
+    assert_true(n_blind > 290);
+    assert_true(last < 0.4 * before);
+    assert_int_equal(b.grant.blind, 0);
+    box_run(&b, 150); /* and comes back */
+    assert_true(b.grant.budget_w > 0.9 * before);
+    assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
+}
+
+static void test_pauses_when_told_to_while_blind(void **state)
+{
+    struct box b;
+    struct governor_options options = one_sensor();
+    options.pauses_blind = true;
+    box_open(&b, &options);
+    box_run(&b, 600);
+    for (int i = 0; i < 40; i++)
+        box_tick(&b, NAN);
+    assert_int_equal(b.grant.permit.batch, 0);
+}
+
+static void test_one_bad_second_changes_little(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    for (int i = 0; i < 20; i++) {
+        const double before = b.grant.budget_w;
+        box_tick(&b, i % 4 == 0 ? NAN : i % 4 == 1 ? -40 : i % 4 == 2 ? 127 : INFINITY);
+        assert_true(fabs(b.grant.budget_w - before) < 3);
+        assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
+        box_run(&b, 3);
+    }
+}
+
+/* The same past, one second with one more kelvin: never more power for it. */
+static void test_monotone_in_temperature(void **state)
+{
+    struct rng rng = {.seed = 11};
+    for (int trace = 0; trace < 300; trace++) {
+        struct box b;
+        const struct governor_options options = one_sensor();
+        box_open(&b, &options);
+        b.sink_c = 30 + 30 * rng_unit(&rng);
+        box_run(&b, 5 + (int)rng_below(&rng, 600));
+        double last = INFINITY;
+        for (int c = 46; c <= 119; c++) {
+            struct box other = b;
+            box_tick(&other, c);
+            const double granted = other.grant.permit.batch > 0 ? other.grant.budget_w : 0;
+            if (other.grant.is_probe || other.grant.level == GOVERNOR_BLIND) /* it says the same for too long */
+                continue;
+            if (c > b.governor.readings[0].good_c - 24 &&
+                c < b.governor.readings[0].good_c + 15) /* falls and jumps are not believed at once */
+                if (granted > last + 1e-9)
+                    fail_msg("trace %d at %d C: %f W, and a kelvin below %f W; said before %f", trace, c, granted, last,
+                             b.governor.readings[0].good_c);
+            last = granted;
+        }
+    }
+}
+
+static void test_trips_and_comes_back(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 600);
+    b.sink_c += 6; /* the fan has stopped */
+    box_tick(&b, INFINITY);
+    box_tick(&b, INFINITY);
+    assert_int_equal(b.grant.level, GOVERNOR_PAUSED);
+    assert_int_equal(b.grant.permit.batch, 0);
+    assert_true(b.grant.is_trip && !b.grant.is_hard_trip);
+    int seconds = 0;
+    while (b.grant.is_trip && seconds++ < 600)
+        box_tick(&b, INFINITY);
+    assert_in_range(seconds, 3, 400); /* two have passed */
+    box_run(&b, 120);
+    assert_true(b.grant.permit.batch > 0);
+}
+
+static void test_hard_trip_waits_for_long(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 600);
+    b.sink_c += 14;
+    box_run(&b, 4);
+    assert_true(b.grant.is_hard_trip);
+    while (b.grant.is_trip)
+        box_tick(&b, INFINITY);
+    assert_true(b.sink_c + 0.15 * 20 < 68 - 9);
+}
+
+static void test_the_devices_own_margin_trips(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 300);
+    struct governor_sight s = {
+        .now_ns = b.now_ns + S, .c = {60}, .watts = 80, .batch = 4, .duty = 1, .speed = NAN, .device_margin_k = 4};
+    governor_tick(&b.governor, &s, &b.grant);
+    assert_true(b.grant.is_hard_trip);
+    assert_int_equal(b.grant.permit.batch, 0);
+}
+
+static void test_throttled_by_the_device(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    const double before = b.grant.budget_w;
+    struct governor_sight s = {.now_ns = b.now_ns + S,
+                               .c = {66},
+                               .watts = b.last_w,
+                               .batch = b.grant.permit.batch,
+                               .duty = b.grant.duty,
+                               .speed = NAN,
+                               .is_throttled = true,
+                               .device_margin_k = NAN};
+    governor_tick(&b.governor, &s, &b.grant);
+    b.now_ns += S;
+    for (int i = 0; i < 250; i++) {
+        box_tick(&b, INFINITY);
+        assert_true(b.grant.budget_w <= 0.8 * before + 1);
+    }
+    box_run(&b, 300);
+    assert_true(b.grant.budget_w > 0.9 * before);
+}
+
+static void test_frozen_is_found(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    const double stuck = floor(b.sink_c + 0.15 * b.last_w);
+    int seconds = 0;
+    while (b.grant.level != GOVERNOR_BLIND && seconds++ < 900)
+        box_tick(&b, stuck);
+    assert_in_range(seconds, 1, 600);
+    assert_true(b.sink_c + 0.15 * b.last_w < 72);
+    box_run(&b, 200); /* it moves again */
+    assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
+}
+
+static void test_after_a_suspend(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    const double before = b.grant.budget_w;
+    b.now_ns += 3600 * S;
+    b.sink_c = 30;
+    box_tick(&b, INFINITY);
+    assert_int_equal(b.grant.level, GOVERNOR_BLIND);
+    assert_true(b.grant.budget_w <= before);
+    box_run(&b, 3);
+    assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
+    b.now_ns -= 100 * S; /* a clock that goes back */
+    box_tick(&b, INFINITY);
+    assert_int_equal(b.grant.level, GOVERNOR_BLIND);
+}
+
+static void test_without_sensors(void **state)
+{
+    struct box b;
+    struct governor_options options = {.batch_max = 8, .meter = GOVERNOR_METER_NONE};
+    box_open(&b, &options);
+    for (int i = 0; i < 60; i++)
+        box_tick(&b, INFINITY);
+    assert_true(b.grant.permit.batch > 0);
+    const double other = workload_watts(&b.governor.workload, 0, 0);
+    assert_true(b.grant.budget_w <= other + 0.34 * (workload_most_w(&b.governor.workload) - other));
+    options.is_unguarded = true;
+    box_open(&b, &options);
+    for (int i = 0; i < 200; i++)
+        box_tick(&b, INFINITY);
+    assert_int_equal(b.grant.permit.batch, 8);
+    assert_int_equal(b.grant.permit.idle_permille, 0);
+    assert_int_equal(b.grant.level, GOVERNOR_NOMINAL);
+}
+
+static void test_without_a_meter(void **state)
+{
+    struct box b;
+    struct governor_options options = one_sensor();
+    options.meter = GOVERNOR_METER_NONE;
+    governor_init(&b.governor, &options, NULL);
+    box_open(&b, &options);
+    double most = 0;
+    for (int i = 0; i < 3600; i++) {
+        const double w = b.last_w;
+        b.now_ns += S;
+        struct governor_sight s = {.now_ns = b.now_ns,
+                                   .c = {floor(b.sink_c + 0.15 * w + 0.5)},
+                                   .watts = NAN,
+                                   .batch = b.grant.permit.batch,
+                                   .duty = b.grant.duty,
+                                   .speed = NAN,
+                                   .device_margin_k = NAN};
+        governor_tick(&b.governor, &s, &b.grant);
+        b.last_w = 20 + (b.grant.permit.batch > 0 ? b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0);
+        b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
+        most = fmax(most, b.sink_c + 0.15 * b.last_w);
+    }
+    assert_true(most < 69);
+    assert_true(b.sink_c + 0.15 * b.last_w > 62);
+}
+
+static void test_service_is_called_for(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 3600);
+    assert_false(b.grant.needs_service);
+    for (int i = 0; i < 3600; i++) { /* dust: half of the heat leaves */
+        box_tick(&b, INFINITY);
+        b.sink_c += 0.35 * ((b.sink_c - 25) / 0.4) / 400;
+    }
+    assert_true(b.grant.needs_service);
+}
+
+/* Whatever comes, no figure is lost and nothing is granted beyond what there is. HERON_TRACES: how many. */
+static void test_fuzzed_traces(void **state)
+{
+    const char *told = getenv("HERON_TRACES");
+    const int traces = told ? atoi(told) : 20000;
+    struct rng rng = {.seed = 5};
+    static const double odd[] = {NAN, INFINITY, -INFINITY, -40, 0, 4.9, 5, 120, 121, 255, 1e300, -1e300};
+    for (int trace = 0; trace < traces; trace++) {
+        struct governor_options options = {.n_sensors = (int)rng_below(&rng, 4),
+                                           .batch_max = 1 + (int)rng_below(&rng, 64),
+                                           .policy = (enum workload_policy)rng_below(&rng, 2),
+                                           .meter = (enum governor_meter)rng_below(&rng, 3),
+                                           .is_unguarded = rng_below(&rng, 8) == 0,
+                                           .pauses_blind = rng_below(&rng, 2)};
+        for (int i = 0; i < options.n_sensors; i++)
+            options.limits_c[i] = 40 + 60 * rng_unit(&rng);
+        struct governor g;
+        governor_init(&g, &options, NULL);
+        int64_t now = (int64_t)rng_below(&rng, 1000) * S;
+        const int ticks = 4 + (int)rng_below(&rng, 40);
+        struct governor_grant grant = {0};
+        for (int t = 0; t < ticks; t++) {
+            now += rng_below(&rng, 20) == 0 ? (int64_t)rng_next(&rng) % (100 * S) : S;
+            struct governor_sight s = {.now_ns = now,
+                                       .batch = (int)rng_below(&rng, 80) - 4,
+                                       .duty = 1.2 * rng_unit(&rng) - 0.1,
+                                       .is_throttled = rng_below(&rng, 30) == 0,
+                                       .is_limited = rng_below(&rng, 30) == 0};
+            const bool is_odd = rng_below(&rng, 3) == 0;
+            for (int i = 0; i < GOVERNOR_SENSORS; i++)
+                s.c[i] = is_odd && rng_below(&rng, 2) ? odd[rng_below(&rng, 12)] : 20 + 80 * rng_unit(&rng);
+            s.watts = rng_below(&rng, 6) == 0 ? odd[rng_below(&rng, 12)] : 200 * rng_unit(&rng);
+            s.speed = rng_below(&rng, 6) == 0 ? odd[rng_below(&rng, 12)] : 50 * rng_unit(&rng);
+            s.device_margin_k = rng_below(&rng, 3) ? NAN : 60 * rng_unit(&rng);
+            const bool was_blind = grant.level == GOVERNOR_BLIND;
+            const double before = grant.budget_w;
+            governor_tick(&g, &s, &grant);
+            if (!(isfinite(grant.budget_w) && grant.budget_w >= 0 && isfinite(grant.duty) && isfinite(grant.c) &&
+                  isfinite(grant.sustainable_w)))
+                fail_msg(
+                    "trace %d tick %d: budget %f duty %f c %f sustainable %f, sensors %d watts %g speed %g batch %d duty %f",
+                    trace, t, grant.budget_w, grant.duty, grant.c, grant.sustainable_w, options.n_sensors, s.watts, s.speed,
+                    s.batch, s.duty);
+            assert_true(!isnan(grant.headroom_k) && !isnan(grant.seconds_to_limit));
+            assert_true(grant.permit.batch >= 0 && grant.permit.batch <= options.batch_max);
+            assert_true(grant.permit.idle_permille >= 0 && grant.permit.idle_permille <= 1000);
+            assert_true(grant.permit.expires_ns == now + GOVERNOR_PERMIT_NS);
+            if (was_blind && grant.level == GOVERNOR_BLIND && before > 0)
+                assert_true(grant.budget_w <= before + 1e-9);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_settles_under_the_limit),
+        cmocka_unit_test(test_the_permit_expires),
+        cmocka_unit_test(test_never_rises_while_blind),
+        cmocka_unit_test(test_pauses_when_told_to_while_blind),
+        cmocka_unit_test(test_one_bad_second_changes_little),
+        cmocka_unit_test(test_monotone_in_temperature),
+        cmocka_unit_test(test_trips_and_comes_back),
+        cmocka_unit_test(test_hard_trip_waits_for_long),
+        cmocka_unit_test(test_the_devices_own_margin_trips),
+        cmocka_unit_test(test_throttled_by_the_device),
+        cmocka_unit_test(test_frozen_is_found),
+        cmocka_unit_test(test_after_a_suspend),
+        cmocka_unit_test(test_without_sensors),
+        cmocka_unit_test(test_without_a_meter),
+        cmocka_unit_test(test_service_is_called_for),
+        cmocka_unit_test(test_fuzzed_traces),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
