@@ -69,7 +69,7 @@ TESTS   := $(patsubst %.c,$(O)/%,$(wildcard tests/base/test_*.c tests/kernels/te
              tests/pipeline/test_*.c tests/appliance/test_*.c tests/fault/test_*.c tests/thermal/test_*.c tests/e2e/test_*.c))
 FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS   := $(patsubst %.c,$(O)/%,$(wildcard tools/*.c))
-TESTLIB_SRC := $(wildcard tests/support/*.c)
+TESTLIB_SRC := $(filter-out tests/support/fake_nvml.c,$(wildcard tests/support/*.c))
 TESTLIB := $(TESTLIB_SRC:%.c=$(O)/%.o)
 THERMAL_SRC := $(filter-out tests/thermal/test_%.c tests/thermal/bench.c,$(wildcard tests/thermal/*.c))
 THERMAL := $(O)/libthermal.a
@@ -124,6 +124,12 @@ $(TESTS): $(O)/%: %.c $(LIB) $(TESTLIB) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(ALL_LIBS) $(TEST_LIBS)
 
+# what stands for NVIDIA's library where no GPU is: tests open it at run time
+$(O)/tests/support/fake_nvml.so: tests/support/fake_nvml.c $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,TEST,$@) $(CC) $(ALL_CFLAGS) -shared -fPIC -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $<
+$(O)/tests/appliance/test_sensors $(O)/tests/appliance/test_sensors_nvml: $(O)/tests/support/fake_nvml.so
+
 # simulated boxes: the tests of the governor and its bench
 $(THERMAL): $(THERMAL_SRC:%.c=$(O)/%.o)
 	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
@@ -142,7 +148,7 @@ $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
 
--include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(THERMAL_SRC:%.c=$(O)/%.d) $(O)/tests/thermal/bench.d $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d)
+-include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(THERMAL_SRC:%.c=$(O)/%.d) $(O)/tests/thermal/bench.d $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d) $(O)/tests/support/fake_nvml.so.d
 
 
 # ---- set-up ---------------------------------------------------------------------------------------------------------------

@@ -296,6 +296,19 @@ int boot_cameras_set(struct boot *b, const char *const *ids, size_t n, struct er
     return b->path[0] ? write_json(b, "cameras.json", cameras, err) : 0;
 }
 
+/* ---- texts of others ------------------------------------------------------------------------------------------------------------ */
+
+char *boot_text_read(const struct boot *b, const char *name)
+{
+    size_t n = 0;
+    return b->path[0] ? read_file(b, name, &n) : NULL;
+}
+
+int boot_text_write(const struct boot *b, const char *name, const char *text, struct err *err)
+{
+    return b->path[0] ? replace_file(b, name, text, err) : err_set(err, ERR_IO, "%s", b->why);
+}
+
 /* ---- life ---------------------------------------------------------------------------------------------------------------------- */
 
 int boot_open(const char *path, struct boot **ret_boot, struct err *err)

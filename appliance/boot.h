@@ -8,6 +8,7 @@
  *   boot           a decimal number and a newline
  *   switches.json  {"dock": {"enabled": true, "analysis": false}}; cameras whose switches were never touched are not in it
  *   cameras.json   ["dock", "yard"]
+ *   thermal.json   what was learned of the machine's heat (appliance/thermal_memory.h); thermal.log beside it is appliance/ring.h's
  *
  * Life cycle: boot_open -> boot_count, boot_switch_*, boot_camera* -> boot_close.
  * Threads: the main thread. Memory: the table of switches.
@@ -52,5 +53,12 @@ bool boot_switch_get(const struct boot *boot, const char *camera, const char *na
  */
 const char *boot_camera(const struct boot *boot, size_t i);
 int boot_cameras_set(struct boot *boot, const char *const *ids, size_t n, struct err *err);
+
+/*
+ * A text that another part wants back after a restart, in a file of this name. Reading: malloc'ed, NULL: there is none. Errors of writing: ERR_IO (also where
+ * there is nowhere to write), ERR_NOMEM.
+ */
+char *boot_text_read(const struct boot *boot, const char *name);
+int boot_text_write(const struct boot *boot, const char *name, const char *text, struct err *err);
 
 #endif

@@ -2,6 +2,7 @@
  * heron check: whether a configuration is right, and what it would cost on this machine.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "appliance/commands.h"
 #include "appliance/config.h"
 #include "appliance/plan.h"
+#include "appliance/thermal.h"
 #include "appliance/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -43,6 +45,8 @@ struct row {
 struct check {
     struct config *config;
     struct plan plan;
+    struct thermal_options heat;
+    struct sensors *sensors; /* NULL: the operator wants none */
     struct en_forecast forecast;
     struct row *rows; /* [n] */
     int n, n_on;
@@ -72,6 +76,7 @@ static void check_release(struct check *c)
     for (int i = 0; i < c->n_notes; i++)
         free(c->notes[i]);
     free(c->rows);
+    sensors_close(c->sensors);
     config_free(c->config);
 }
 
@@ -340,6 +345,22 @@ static void print_memory(const struct check *c)
                          c->config->engine.memory_bytes > 0 ? "engine.memory" : "seven eighths of this machine's");
 }
 
+static void print_heat(const struct check *c)
+{
+    print_heading("heat");
+    if (!c->sensors) {
+        printf("  thermal.sensors: none: works without a temperature limit\n");
+        return;
+    }
+    for (int i = 0; i < sensors_count(c->sensors); i++) {
+        const struct sensors_place *p = sensors_place(c->sensors, i);
+        printf(p->governs ? "  %-28s limit %.0f C\n" : "  %-28s is shown, and governs nothing\n", p->name, p->limit_c);
+    }
+    if (sensors_governing(c->sensors) == 0)
+        printf("  no sensor: at most a third of the power is used; thermal.sensors: none, if the box needs no limit\n");
+    printf("  %-28s %s\n", "watts", sensors_meter_name(c->sensors));
+}
+
 static void print_cameras(const struct check *c)
 {
     char every[32], deadline[32], expected[32], longest[32], vision[32], prompt[32], answer[32];
@@ -396,6 +417,7 @@ static void print_plan(const struct check *c)
     printf("%s is right: %d camera%s\n", c->config->path, c->n, c->n == 1 ? "" : "s");
     print_model(c);
     print_memory(c);
+    print_heat(c);
     print_cameras(c);
     print_load(c);
     if (c->n_notes)
@@ -430,6 +452,18 @@ static json_t *json_cameras(const struct check *c)
     return list;
 }
 
+static json_t *json_heat(const struct check *c)
+{
+    json_t *list = json_array();
+    for (int i = 0; c->sensors && i < sensors_count(c->sensors); i++) {
+        const struct sensors_place *p = sensors_place(c->sensors, i);
+        json_t *limit = isnan(p->limit_c) ? json_null() : json_real(p->limit_c);
+        json_array_append_new(list, json_pack("{s:s, s:b, s:o}", "name", p->name, "governs", p->governs, "limit_c", limit));
+    }
+    return json_pack("{s:b, s:o, s:s}", "unguarded", !c->sensors, "sensors", list, "watts",
+                     c->sensors ? sensors_meter_name(c->sensors) : "none");
+}
+
 static json_t *json_plan(const struct check *c)
 {
     const struct en_plan *m = &c->plan.memory;
@@ -455,6 +489,7 @@ static json_t *json_plan(const struct check *c)
                                   "scratch_bytes", (json_int_t)m->scratch_bytes, "total_bytes", (json_int_t)m->total_bytes,
                                   "budget_bytes", (json_int_t)c->plan.budget_bytes, "sessions", o->sessions, "context_tokens",
                                   o->context_tokens));
+    json_object_set_new(root, "heat", json_heat(c));
     json_object_set_new(root, "cameras", json_cameras(c));
     json_object_set_new(root, "load",
                         json_pack("{s:f, s:f, s:i, s:i}", "share", c->load, "most", LOAD_MOST, "cameras_by_time",
@@ -470,6 +505,16 @@ static int print_json(const struct check *c)
     putchar('\n');
     json_decref(root);
     return rc == 0 ? 0 : cli_fail(&cmd_check_command, EX_OSERR, "the plan could not be written as JSON");
+}
+
+/* Which sensors there are only the machine knows: names that it does not have are errors here, and at the start. */
+static int find_sensors(struct check *c, struct complaints *complaints, struct err *err)
+{
+    thermal_plan(c->config, c->plan.options.device, &c->heat);
+    const int rc = c->heat.has_sensors ? sensors_open(&c->heat.sensors, &c->sensors, err) : 0;
+    if (rc == ERR_INVAL)
+        complaint_add(complaints, &c->config->places.of[CONFIG_thermal_sensors], "thermal.sensors", "%s", err->text);
+    return rc;
 }
 
 /* ---- the command ----------------------------------------------------------------------------------------------------------- */
@@ -494,6 +539,8 @@ int cmd_check(int argc, char **argv)
     int rc = config_load(path, &complaints, &c.config, &err);
     if (rc == 0)
         rc = plan_make(c.config, &complaints, &c.plan, &err);
+    if (rc == 0)
+        rc = find_sensors(&c, &complaints, &err);
     if (rc == 0)
         rc = estimate(&c, &complaints, &err);
     complaint_print(&complaints, stderr, terminal_is_colourful(STDERR_FILENO));

@@ -28,6 +28,7 @@
 #include "appliance/demo_show.h"
 #include "appliance/demo_terminal.h"
 #include "appliance/model_args.h"
+#include "appliance/sensors.h"
 #include "appliance/mqtt_link.h"
 #include "base/clock.h"
 
@@ -183,8 +184,20 @@ static char *quoted_path(const char *path)
     return out;
 }
 
+/* Whether this machine has a temperature to keep a limit of. Without one a daemon works carefully; a demonstration of a minute needs not to. */
+static bool has_limit(const char *device)
+{
+    const struct sensors_options options = {.is_gpu = strncmp(device, "cuda", 4) == 0};
+    struct sensors *sensors = NULL;
+    struct err err = {0};
+    const bool has = sensors_open(&options, &sensors, &err) == 0 && sensors_governing(sensors) > 0;
+    sensors_close(sensors);
+    return has;
+}
+
 static int write_configuration(const struct demo *d)
 {
+    const char *device = d->args.device ? d->args.device : "auto";
     char *text = NULL, *source = quoted(d->source), *engine = NULL;
     char model[2 * 4096 + 64] = "";
     const int64_t deadline_ms = d->every_ms < 15000 ? 30000 : d->every_ms < 1800000 ? 2 * d->every_ms : 3600000;
@@ -195,17 +208,17 @@ static int write_configuration(const struct demo *d)
         free(m);
         free(v);
     }
-    if (source &&
-        asprintf(&engine, "engine:\n%s  device: %s\n  threads: %lld\n  kv: %s\n", model,
-                 d->args.device ? d->args.device : "auto", (long long)d->args.threads, d->args.kv ? d->args.kv : "q8_0") < 0)
+    if (source && asprintf(&engine, "engine:\n%s  device: %s\n  threads: %lld\n  kv: %s\n", model, device,
+                           (long long)d->args.threads, d->args.kv ? d->args.kv : "q8_0") < 0)
         engine = NULL;
     if (engine && asprintf(&text,
-                           "%s"
+                           "%s%s"
                            "mqtt:\n  host: 127.0.0.1\n  port: %lld\n  topic_prefix: " PREFIX "\n"
                            "log:\n  level: warning\n"
                            "cameras:\n  yard:\n    source: %s\n"
                            "    watch: { every: %lldms, deadline: %lldms }\n",
-                           engine, (long long)d->port, source, (long long)d->every_ms, (long long)deadline_ms) < 0)
+                           engine, has_limit(device) ? "" : "thermal:\n  sensors: none\n", (long long)d->port, source,
+                           (long long)d->every_ms, (long long)deadline_ms) < 0)
         text = NULL;
     if (text)
         status = write_file(d, "heron.yaml", text);

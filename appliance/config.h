@@ -87,8 +87,9 @@ struct config {
         int kv; /* enum config_kv */
     } engine;
     struct {
-        int64_t limit_c;
+        int64_t limit_c, resume_c;
         struct config_list sensors;
+        int policy, blind; /* enum workload_policy; 1: pause */
     } thermal;
     struct {
         char *host, *topic_prefix, *client_id, *username;

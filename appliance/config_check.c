@@ -74,6 +74,21 @@ static void check_engine(const struct config *c, struct complaints *list)
                       "engine.vision needs engine.model, the text model it belongs to");
 }
 
+/* Which sensors there are, only the machine knows: thermal_open and heron check ask it. */
+static void check_thermal(const struct config *c, struct complaints *list)
+{
+    const struct config_list *s = &c->thermal.sensors;
+    for (int i = 0; i < s->n; i++) {
+        const bool is_alone = strcmp(s->items[i], "none") == 0 || strncmp(s->items[i], "simulated:", 10) == 0;
+        if (is_alone && s->n > 1)
+            complaint_add(list, &c->places.of[CONFIG_thermal_sensors], "thermal.sensors", "%.60s stands alone, or not at all",
+                          s->items[i]);
+    }
+    if (c->thermal.resume_c > 0 && c->thermal.resume_c >= c->thermal.limit_c)
+        complaint_add(list, &c->places.of[CONFIG_thermal_resume], "thermal.resume",
+                      "thermal.resume is below thermal.limit (%d)", (int)c->thermal.limit_c);
+}
+
 /* A secret is read when it is used, maybe by another user than the one who checks: only what is plain is said, as a warning. */
 static void check_secret(const struct secret_ref *secret, const struct place *at, const char *key, struct complaints *list)
 {
@@ -235,6 +250,7 @@ static int check_camera(const struct config *c, struct config_camera *camera, st
 
 int config_check(struct config *c, struct complaints *list, struct err *err)
 {
+    check_thermal(c, list);
     check_engine(c, list);
     /* a password goes nowhere without a name */
     if (c->mqtt.password.kind != SECRET_NONE && !c->mqtt.username && !(c->mqtt.username = strdup("heron")))

@@ -1,5 +1,6 @@
 #include "appliance/daemon.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include "appliance/notify.h"
 #include "appliance/plan.h"
 #include "appliance/report.h"
+#include "appliance/thermal.h"
 #include "appliance/version.h"
 #include "appliance/worker.h"
 #include "base/clock.h"
@@ -45,6 +47,7 @@ struct daemon {
     struct en_options engine; /* borrows from `started` */
     struct boot *boot;
     struct mqtt *mqtt;
+    struct thermal *thermal;
     struct worker *worker;
     struct fleet *fleet;
     struct report *report;
@@ -254,6 +257,7 @@ static void feed_watchdog(struct daemon *d, const struct worker_stats *engine, i
     struct mqtt_stats mqtt;
     mqtt_get_stats(d->mqtt, &mqtt);
     const bool is_alive = is_fresh(d, "MQTT", mqtt.heartbeat_ns, THREAD_MAX_NS, now) &&
+                          is_fresh(d, "thermal", thermal_heartbeat_ns(d->thermal), THREAD_MAX_NS, now) &&
                           is_fresh(d, "camera", fleet_heartbeat_ns(d->fleet), THREAD_MAX_NS, now) &&
                           (d->is_stopping || is_fresh(d, "engine", engine->heartbeat_ns, STEP_MAX_NS, now));
     if (!is_alive)
@@ -283,6 +287,16 @@ static void tell_systemd(struct daemon *d, const struct worker_stats *engine, in
     }
 }
 
+/* What was learned of the machine's heat is kept by the main thread, which owns the state folder. */
+static void keep_thermal(struct daemon *d)
+{
+    struct err err = {0};
+    char *memory = d->thermal ? thermal_take_memory(d->thermal) : NULL;
+    if (memory && boot_text_write(d->boot, "thermal.json", memory, &err) != 0)
+        log_warning("ignoring that what was learned of the machine's heat cannot be kept: %s", err.text);
+    free(memory);
+}
+
 static void tick(struct daemon *d)
 {
     struct worker_stats engine;
@@ -297,6 +311,7 @@ static void tick(struct daemon *d)
         if (pl_leaked_pipelines() >= LEAKED_MAX)
             stop(d, EX_TEMPFAIL, "camera pipelines that would not stop");
     }
+    keep_thermal(d);
     feed_watchdog(d, &engine, now);
     tell_systemd(d, &engine, now);
 }
@@ -367,6 +382,25 @@ static int open_mqtt(struct daemon *d, struct err *err)
     return mqtt_open(&options, &d->mqtt, err);
 }
 
+static int open_thermal(struct daemon *d, struct err *err)
+{
+    char ring[PATH_MAX], found[600];
+    char *memory = boot_text_read(d->boot, "thermal.json");
+    struct thermal_options options;
+    thermal_plan(d->started, d->engine.device, &options);
+    options.batch_max = d->engine.batch;
+    options.memory = memory;
+    if (boot_path(d->boot)[0] && snprintf(ring, sizeof ring, "%s/thermal.log", boot_path(d->boot)) < (int)sizeof ring)
+        options.ring = ring;
+    const int rc = thermal_open(&options, &d->thermal, err);
+    free(memory);
+    if (rc == 0) {
+        thermal_describe(d->thermal, found, sizeof found);
+        log_notice("thermal %s", options.has_sensors ? found : "sensors: none: the box works without a temperature limit");
+    }
+    return rc;
+}
+
 static int open_all(struct daemon *d, const struct daemon_options *options, struct err *err)
 {
     int rc;
@@ -377,7 +411,9 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
         log_warning("ignoring that starts and switches cannot be kept: %s", boot_why(d->boot));
     if ((rc = open_mqtt(d, err)) != 0)
         return rc;
-    const struct worker_options worker = {.engine = d->engine, .on_scene = on_scene, .ctx = d};
+    if ((rc = open_thermal(d, err)) != 0)
+        return rc;
+    const struct worker_options worker = {.engine = d->engine, .on_scene = on_scene, .ctx = d, .thermal = d->thermal};
     if ((rc = worker_open(&worker, &d->worker, err)) != 0 || (rc = fleet_open(d->worker, d->boot, &d->fleet, err)) != 0)
         return rc;
     const struct report_options report = {
@@ -385,6 +421,7 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
         .worker = d->worker,
         .fleet = d->fleet,
         .boot = d->boot,
+        .thermal = d->thermal,
     };
     if ((rc = report_open(&report, &d->report, err)) != 0)
         return rc;
@@ -414,6 +451,8 @@ static void close_all(struct daemon *d)
     if (d->worker && !worker_is_done(d->worker))
         worker_stop(d->worker, 0);
     worker_close(d->worker);
+    keep_thermal(d);
+    thermal_close(d->thermal);
     mqtt_close(d->mqtt, OFFLINE_NS);
     fleet_close(d->fleet);
     control_close(d->control);

@@ -54,7 +54,19 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define USUAL_S     86400.0
 #define POOR_SHARE  0.75
 #define POOR_S      600.0
-#define WARM_K      3.0
+
+/* Levels; the second of each pair leaves it */
+#define WARM_K          3.0
+#define WARM_LEAVE_K    4.0
+#define HELD_BACK       0.99 /* of the largest batch's watts */
+#define HELD_BACK_LEAVE 1.08
+
+/* The supply */
+#define BUSY_DUTY     0.9
+#define LIMITED_SHARE 0.6
+#define LIMITED_S     60.0
+#define FACTOR_S      3600.0
+#define FACTOR_NEW_S  20.0
 
 static double clamp(double x, double lo, double hi)
 {
@@ -77,6 +89,7 @@ void governor_init(struct governor *g, const struct governor_options *options, c
     workload_init(&g->workload, options->batch_max, options->watts, options->speed);
     g->sustainable_w = g->usual_w = known ? known->sustainable_w : 0;
     g->usual_s = g->usual_w > 0 ? USUAL_S : 0;
+    g->usual_factor = known ? known->factor : 0;
     g->capped_w = INFINITY;
     for (int i = 0; i < 3; i++)
         g->trips_s[i] = -INFINITY;
@@ -147,6 +160,8 @@ static double allowed(const struct governor *g, int *ret_blind)
     for (int i = 0; i < g->options.n_sensors; i++) {
         double w = observer_allowed_w(&g->observers[i]);
         const double share = trust(g, i);
+        if (g->observers[i].is_deaf) /* more rest would not cool it: never less than the floor for its sake */
+            w = fmax(w, floor_w(g, LOST_SHARE));
         if (share < 1) {
             *ret_blind = i;
             w = fmin(w, fmax(floor_w(g, share), g->budget_w - FALL_SHARE_S * fmax(g->budget_w - floor_w(g, share), 0)));
@@ -181,7 +196,7 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
 {
     double over = -INFINITY;
     for (int i = 0; i < g->options.n_sensors; i++)
-        if (g->readings[i].has_any && g->readings[i].age_s == 0)
+        if (g->readings[i].has_any && g->readings[i].age_s == 0 && !g->observers[i].is_deaf)
             over = fmax(over, g->readings[i].good_c - g->options.limits_c[i]);
     const bool is_hard = over >= HARD_K || s->device_margin_k < DEVICE_LEAST_K;
     g->tripped_s += dt;
@@ -247,6 +262,36 @@ static void remember(struct governor *g, double dt)
     g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? g->poor_s + dt : 0;
 }
 
+/* Slow states that no flag tells of: the brick gives less, the firmware holds the clock. They look like work that draws little. */
+static void watch_supply(struct governor *g, const struct governor_sight *s, double dt)
+{
+    if (g->options.meter == GOVERNOR_METER_NONE || isnan(s->watts) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
+        return;
+    /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
+    const double now = (s->watts - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
+                       g->workload.factor;
+    g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
+    const double factor = g->factor;
+    const bool is_little = s->is_limited || (g->usual_factor > 0 && factor < LIMITED_SHARE * g->usual_factor);
+    g->limited_s = is_little ? g->limited_s + dt : 0;
+    if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
+        g->usual_factor = factor;
+    if (g->usual_factor > 0 && !is_little)
+        g->usual_factor += fmin(dt / FACTOR_S, 1) * (factor - g->usual_factor);
+}
+
+/* Words for what is going on; they do not flicker at the border between two. may: watts that all sensors allow. */
+static void judge(struct governor *g, double may)
+{
+    const double most = workload_most_w(&g->workload);
+    double room = INFINITY;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        if (g->observers[i].is_started)
+            room = fmin(room, g->observers[i].limit_c - observer_now_c(&g->observers[i]));
+    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * most;
+    g->is_warm = room < (g->is_warm ? WARM_LEAVE_K : WARM_K);
+}
+
 static void describe(const struct governor *g, struct governor_grant *ret)
 {
     ret->hottest = -1;
@@ -265,36 +310,38 @@ static void describe(const struct governor *g, struct governor_grant *ret)
             ret->headroom_k = room;
         }
     }
-    const bool is_held_back = g->is_running && g->budget_w < 0.99 * workload_most_w(&g->workload);
-    ret->level = g->is_tripped              ? GOVERNOR_PAUSED
-                 : ret->blind >= 0          ? GOVERNOR_BLIND
-                 : is_held_back             ? GOVERNOR_THROTTLED
-                 : ret->headroom_k < WARM_K ? GOVERNOR_WARM
-                                            : GOVERNOR_NOMINAL;
+    ret->level = g->is_tripped     ? GOVERNOR_PAUSED
+                 : ret->blind >= 0 ? GOVERNOR_BLIND
+                 : g->is_held_back ? GOVERNOR_THROTTLED
+                 : g->is_warm      ? GOVERNOR_WARM
+                                   : GOVERNOR_NOMINAL;
     ret->budget_w = g->budget_w;
     ret->sustainable_w = g->sustainable_w;
     ret->is_trip = g->is_tripped;
     ret->is_hard_trip = g->is_hard;
     ret->needs_service = g->poor_s >= POOR_S;
+    ret->is_limited = g->limited_s >= LIMITED_S;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        ret->raised_k = fmax(ret->raised_k, g->observers[i].raised_k);
 }
 
 /* Watts a second that the budget may rise by: less while the box is not known. */
 static double rise_w(const struct governor *g)
 {
     for (int i = 0; i < g->options.n_sensors; i++)
-        if (!g->observers[i].is_learned)
+        if (!g->observers[i].is_known)
             return RISE_LEAST_W;
     return fmax(RISE_LEAST_W, RISE_SHARE_S * workload_most_w(&g->workload));
 }
 
 static void choose(struct governor *g, const struct governor_sight *s, double dt, struct governor_grant *ret)
 {
-    workload_choose(&g->workload, g->options.policy, dt, g->budget_w, &ret->permit.batch, &ret->duty);
+    workload_choose(&g->workload, g->options.policy, dt, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
     const double next = watts_of(g, s) + dt * rise_w(g);
     if (ret->permit.batch != g->batch && g->batch > 0 && s->batch > 0 &&
         next < g->budget_w) { /* what the new one draws is a guess: not all at once */
         g->budget_w = fmax(next, 0);
-        workload_choose(&g->workload, g->options.policy, 0, g->budget_w, &ret->permit.batch, &ret->duty);
+        workload_choose(&g->workload, g->options.policy, 0, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
     }
     g->batch = ret->permit.batch;
 }
@@ -336,12 +383,14 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
     const double dt = advance(g, s->now_ns);
     look(g, s, dt);
     watch_limits(g, s, dt);
+    watch_supply(g, s, dt);
 
     const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
     const double may = fmin(allowed(g, &ret->blind), g->capped_w);
     g->doubtful_ticks -= g->doubtful_ticks > 0;
     if (!g->is_running && g->clock_s > REST_S) {
         g->is_running = true;
+        g->rest_w = other;
         g->budget_w = other + START_SHARE * (most - other);
         if (ret->blind >= 0)
             g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
@@ -356,18 +405,21 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
         ret->permit.batch = 0;
     ret->permit.idle_permille = (int32_t)(1000 * (1 - ret->duty) + 0.5);
     ret->permit.expires_ns = s->now_ns + GOVERNOR_PERMIT_NS;
+    judge(g, g->options.is_unguarded && g->options.n_sensors == 0 ? INFINITY : may);
     describe(g, ret);
 }
 
-bool governor_get_memory(const struct governor *g, struct governor_memory *ret)
+int governor_get_memory(const struct governor *g, struct governor_memory *ret)
 {
-    bool is_new = false;
+    int n_learned = 0;
     memset(ret, 0, sizeof *ret);
-    for (int i = 0; i < g->options.n_sensors; i++)
-        if (g->observers[i].is_learned) {
-            ret->bodies[i] = g->observers[i].body;
-            is_new = true;
-        }
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        const struct observer *o = &g->observers[i];
+        n_learned += o->is_learned;
+        if (o->is_known)
+            ret->bodies[i] = o->body;
+    }
     ret->sustainable_w = g->usual_w;
-    return is_new;
+    ret->factor = g->usual_factor;
+    return n_learned;
 }

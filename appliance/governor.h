@@ -48,6 +48,7 @@ struct governor_options {
 struct governor_memory {
     struct observer_body bodies[GOVERNOR_SENSORS];
     double sustainable_w;
+    double factor; /* usual watts of this work over the table's; 0: not known */
 };
 
 /* A second of the world. */
@@ -57,6 +58,7 @@ struct governor_sight {
     double watts;               /* mean since the last tick; NAN: no meter */
     int batch;                  /* what the engine really did since the last tick */
     double duty, speed;         /* busy share; tokens a second, NAN: not counted */
+    int demand;                 /* sequences that there are to run; 0: unknown, as many as may be */
     bool is_throttled;          /* the device throttles itself because of heat */
     bool is_limited;            /* the device is held back by something else: power brick, firmware */
     double device_margin_k;     /* to the device's own limit; NAN: unknown */
@@ -74,6 +76,8 @@ struct governor_grant {
     bool is_probe, is_trip, is_hard_trip;
     int blind;          /* sensor that cannot be believed, or -1 */
     bool needs_service; /* sustainable watts fell by a quarter: vents, room, fan */
+    bool is_limited;    /* cool, busy, and drawing far less than usual: held back by the power supply or the firmware */
+    double raised_k;    /* by which the margins are larger after trips in a row */
 };
 
 struct governor {
@@ -84,10 +88,10 @@ struct governor {
     bool has_begun, is_running;
     int64_t last_ns;
     double begun_s, budget_w, capped_w, cap_s;
-    double sustainable_w, usual_w, usual_s, poor_s;
+    double sustainable_w, usual_w, usual_s, poor_s, rest_w, factor, usual_factor, limited_s;
     int batch;          /* of the last permit that allowed something */
     int doubtful_ticks; /* left, after a suspend */
-    bool is_tripped, is_hard;
+    bool is_tripped, is_hard, is_held_back, is_warm;
     double tripped_s, before_trip_w, trips_s[3];
     double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;
     int n_trips;
@@ -98,7 +102,7 @@ void governor_init(struct governor *g, const struct governor_options *options, c
 /* Once a second; shorter and longer is tolerated. */
 void governor_tick(struct governor *g, const struct governor_sight *sight, struct governor_grant *ret);
 
-/* What to keep. false: nothing new was learned. */
-bool governor_get_memory(const struct governor *g, struct governor_memory *ret);
+/* What to keep. Returns of how many sensors something was learned in this run. */
+int governor_get_memory(const struct governor *g, struct governor_memory *ret);
 
 #endif

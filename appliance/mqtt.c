@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "appliance/machine.h"
 #include "appliance/mqtt_link.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -556,16 +557,7 @@ static char *text_of(const char *fmt, const char *a, const char *b)
 /* The same after every start, different on every box and for two daemons on one; the machine's id itself does not leave it. */
 static void make_client_id(const char *prefix, char out[32])
 {
-    static const char *const files[] = {"/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"};
-    char text[128 + 1] = "";
-    size_t n = 0;
-    for (size_t i = 0; i < sizeof files / sizeof files[0] && n < 16; i++) {
-        FILE *f = fopen(files[i], "re");
-        n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-        if (f)
-            fclose(f);
-    }
-    const uint64_t h = rng_at(rng_hash(text, n), rng_hash(prefix, strlen(prefix)));
+    const uint64_t h = rng_at(machine_hash(), rng_hash(prefix, strlen(prefix)));
     snprintf(out, 32, "heron-%08x", (unsigned)(h >> 32));
 }
 

@@ -18,10 +18,14 @@
 static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s = 1, .sink_j_k = 400};
 
 #define R_MIN        0.08
+#define R_DEAF       0.01 /* K/W, at once or within DEAF_S */
+#define DEAF_S       60.0
 #define R_MAX        0.35
 #define R_CARE       1.15 /* of the fitted resistance: too large costs little, too small oscillates */
 #define SINK_MIN     150.0
 #define SINK_MAX     800.0
+#define KNOWN_TIMES  2.0 /* by which a start may differ from what is known */
+#define KNOWN_NEW    0.3
 #define LEARN_S      60.0
 #define LEARN_SPAN_W 8.0 /* less than this says nothing */
 
@@ -54,8 +58,8 @@ void observer_init(struct observer *o, double limit_c, const struct observer_bod
 {
     memset(o, 0, sizeof *o);
     o->limit_c = limit_c;
-    o->is_learned = known && known->r_k_w > 0;
-    o->body = o->is_learned ? *known : UNKNOWN;
+    o->is_known = known && known->r_k_w > 0;
+    o->body = o->is_known ? *known : UNKNOWN;
     o->margin_k = o->start_margin_k = start_margin_k;
     o->calm_k_s = calm_k_s;
     o->step_k = 1;
@@ -118,10 +122,9 @@ static double clamp(double x, double lo, double hi)
     return fmin(fmax(x, lo), hi);
 }
 
-/* The best of the fits becomes the body; the same reading is split anew. */
-static void take_fit(struct observer *o)
+/* The best of the fits. false: nothing fits. */
+static bool find_body(const struct observer *o, struct observer_body *ret, double *ret_fast_w, bool *ret_deaf)
 {
-    const double now = observer_now_c(o);
     double least = INFINITY;
     for (int i = 0; i < OBSERVER_TAUS; i++)
         for (int j = 0; j < OBSERVER_DELAYS; j++) {
@@ -129,13 +132,32 @@ static void take_fit(struct observer *o)
             if (!solve(&o->fits[i][j], x, &rest) || !(rest < least))
                 continue;
             least = rest;
-            o->body = (struct observer_body){.r_k_w = clamp(R_CARE * x[1], R_MIN, R_MAX),
-                                             .tau_s = TAUS[i],
-                                             .delay_s = DELAYS[j],
-                                             .sink_j_k = x[2] > 0 ? clamp(1 / x[2], SINK_MIN, SINK_MAX) : SINK_MAX};
-            o->fast_w = o->fits[i][j].fast_w + o->first_w;
+            *ret_deaf = x[1] < R_DEAF && x[2] * DEAF_S < R_DEAF;
+            *ret = (struct observer_body){.r_k_w = clamp(R_CARE * x[1], R_MIN, R_MAX),
+                                          .tau_s = TAUS[i],
+                                          .delay_s = DELAYS[j],
+                                          .sink_j_k = x[2] > 0 ? clamp(1 / x[2], SINK_MIN, SINK_MAX) : SINK_MAX};
+            *ret_fast_w = o->fits[i][j].fast_w + o->first_w;
         }
-    o->is_learned = least < INFINITY;
+    return least < INFINITY;
+}
+
+/* The body that this start shows; where one was known, it is moved towards it, or replaced if it cannot be the same box. The same reading is split anew. */
+static void take_fit(struct observer *o)
+{
+    const double now = observer_now_c(o);
+    struct observer_body found;
+    double fast_w = o->fast_w;
+    if (!find_body(o, &found, &fast_w, &o->is_deaf))
+        return;
+    const double ratio = found.r_k_w / o->body.r_k_w;
+    if (o->is_known && ratio > 1 / KNOWN_TIMES && ratio < KNOWN_TIMES)
+        o->body.r_k_w += KNOWN_NEW * (found.r_k_w - o->body.r_k_w);
+    else {
+        o->body = found;
+        o->fast_w = fast_w;
+    }
+    o->is_known = o->is_learned = true;
     o->slow_c = now - o->body.r_k_w * o->fast_w;
 }
 

@@ -37,7 +37,9 @@ struct observer_fit {
 struct observer {
     double limit_c;
     struct observer_body body; /* in use: learned, or careful guesses */
-    bool is_learned;
+    bool is_known;             /* not a guess: from before, or learned now */
+    bool is_learned;           /* in this run */
+    bool is_deaf;              /* it does not answer to our watts: something else warms this place */
     /* estimate */
     bool is_started;
     double past_w[OBSERVER_PAST]; /* [0] the newest */

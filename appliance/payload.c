@@ -416,6 +416,38 @@ static json_t *counters_value(const struct payload_camera *c)
     return maker_take(&m);
 }
 
+static void put_thermal(struct maker *m, const struct payload_thermal *t)
+{
+    put(m, "level", text_value(t->level));
+    put(m, "temp_c", number_value(t->temp_c, 1));
+    put(m, "limit_c", number_value(t->limit_c, 1));
+    put(m, "batch", count_value((uint64_t)t->batch));
+    put(m, "idle_pct", number_value(100 * t->idle_share, 1));
+    put(m, "headroom", number_value(t->headroom_k, 1));
+    put(m, "since", seconds_value(t->since_wall_ns));
+    put(m, "sensor", text_value(t->sensor));
+    put(m, "seconds_to_limit", number_value(t->seconds_to_limit, 0));
+    put(m, "watts", number_value(t->watts, 1));
+    put(m, "budget_w", number_value(t->budget_w, 1));
+    put(m, "unguarded", json_boolean(t->is_unguarded));
+    put(m, "service", json_boolean(t->needs_service));
+    put(m, "trips", count_value(t->trips));
+}
+
+char *payload_thermal(const struct payload_thermal *thermal)
+{
+    struct maker m = maker_start_v1();
+    put_thermal(&m, thermal);
+    return dump(maker_take(&m));
+}
+
+static json_t *thermal_value(const struct payload_thermal *t)
+{
+    struct maker m = maker_start();
+    put_thermal(&m, t);
+    return maker_take(&m);
+}
+
 static json_t *stats_value(const struct payload_stats *s)
 {
     struct maker m = maker_start_v1(), cameras = maker_start();
@@ -435,6 +467,7 @@ static json_t *stats_value(const struct payload_stats *s)
     put(&m, "busy", number_value(s->busy > 1 ? 1 : s->busy, 3));
     put(&m, "p95_ms", quantile_value(s->p95_ms));
     put(&m, "leaked_pipelines", count_value(s->leaked_pipelines));
+    put(&m, "thermal", thermal_value(&s->thermal));
     put(&m, "mqtt", mqtt_value(&s->mqtt, s->now_ns));
     put(&m, "cameras", maker_take(&cameras));
     return maker_take(&m);

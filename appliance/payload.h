@@ -92,6 +92,21 @@ struct payload_config {
 };
 char *payload_config(const struct payload_config *config);
 
+/* P/thermal, and a part of P/stats. NAN: not known. */
+struct payload_thermal {
+    const char *level;  /* nominal warm throttled paused blind */
+    const char *sensor; /* the one nearest to its limit; NULL: none */
+    double temp_c, limit_c, headroom_k, seconds_to_limit;
+    int batch;
+    double idle_share; /* 0..1 */
+    double watts, budget_w;
+    int64_t since_wall_ns;
+    bool is_unguarded, needs_service;
+    uint64_t trips;
+};
+/* {v, level, temp_c, limit_c, batch, idle_pct, headroom, since, sensor, seconds_to_limit, watts, budget_w, unguarded, service, trips}. */
+char *payload_thermal(const struct payload_thermal *thermal);
+
 /* P/stats, and with the cameras' details what `heron status --json` prints. */
 struct payload_camera {
     const char *id;
@@ -108,6 +123,7 @@ struct payload_stats {
     double p95_ms; /* capture to publish over all cameras */
     struct mqtt_stats mqtt;
     uint32_t leaked_pipelines;
+    struct payload_thermal thermal;
     const struct payload_camera *cameras;
     int n_cameras;
 };

@@ -1,5 +1,6 @@
 #include "appliance/report.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +12,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define HEALTH_MIN_NS (10 * CLOCK_S)
-#define HEALTH_MAX_NS (60 * CLOCK_S)
-#define STATS_NS      (60 * CLOCK_S)
-#define SETTLED_NS    (30 * CLOCK_S) /* connected for so long, all that was to be cleared is */
+#define HEALTH_MIN_NS  (10 * CLOCK_S)
+#define HEALTH_MAX_NS  (60 * CLOCK_S)
+#define STATS_NS       (60 * CLOCK_S)
+#define THERMAL_MIN_NS (10 * CLOCK_S)
+#define SETTLED_NS     (30 * CLOCK_S) /* connected for so long, all that was to be cleared is */
 
 /* What was said about one camera. */
 struct entry {
@@ -49,6 +51,9 @@ struct report {
     uint64_t frames_left;
     struct payload_status status;
     struct worker_stats engine;
+    struct thermal_stats thermal;
+    struct payload_thermal said_thermal;
+    int64_t thermal_ns;
     struct entry entries[CONFIG_CAMERAS_MAX];
     int n;
     pthread_mutex_t lock; /* entries' ids and scenes: the engine thread writes scenes */
@@ -377,6 +382,81 @@ static void reasons_of_cameras(struct report *r, struct payload_status *s, int64
     }
 }
 
+/* ---- heat ----------------------------------------------------------------------------------------------------------------- */
+
+static struct payload_thermal thermal_payload(const struct report *r)
+{
+    const struct thermal_stats *t = &r->thermal;
+    const struct governor_grant *g = &t->grant;
+    return (struct payload_thermal){
+        .level = governor_level_names[g->level],
+        .sensor = t->hottest,
+        .temp_c = t->hottest ? g->c : NAN,
+        .limit_c = t->hottest ? g->limit_c : NAN,
+        .headroom_k = g->headroom_k,
+        .seconds_to_limit = g->seconds_to_limit,
+        .batch = g->permit.batch,
+        .idle_share = g->permit.idle_permille / 1000.0,
+        .watts = t->watts,
+        .budget_w = g->budget_w,
+        .since_wall_ns = t->since_wall_ns,
+        .is_unguarded = t->is_unguarded,
+        .needs_service = g->needs_service,
+        .trips = t->trips,
+    };
+}
+
+/* Without a governor: as if there were neither limit nor sensor. */
+static void look_at_heat(struct report *r, int64_t now)
+{
+    if (r->options.thermal)
+        thermal_get(r->options.thermal, &r->thermal);
+    else
+        r->thermal = (struct thermal_stats){.grant = {.headroom_k = INFINITY, .seconds_to_limit = INFINITY, .budget_w = NAN},
+                                            .watts = NAN,
+                                            .is_unguarded = true,
+                                            .since_wall_ns = r->since_wall_ns};
+    if (r->thermal.since_wall_ns == 0) /* before its first second */
+        return;
+    const struct payload_thermal next = thermal_payload(r), *said = &r->said_thermal;
+    const bool is_news = !said->level || strcmp(next.level, said->level) != 0 || next.batch != said->batch ||
+                         next.needs_service != said->needs_service;
+    if (!is_news && now - r->thermal_ns < THERMAL_MIN_NS)
+        return;
+    r->said_thermal = next;
+    r->thermal_ns = now;
+    publish(r, "thermal", payload_thermal(&next), 1);
+}
+
+static void reason_of_heat(const struct report *r, struct payload_status *s)
+{
+    const struct thermal_stats *t = &r->thermal;
+    const struct governor_grant *g = &t->grant;
+    if (g->level == GOVERNOR_PAUSED)
+        add_reason(s, "thermal: %s has %.1f C, %.1f above its limit: nothing runs until it has cooled",
+                   t->hottest ? t->hottest : "the device", g->c, g->c - g->limit_c);
+    else if (g->level == GOVERNOR_BLIND)
+        add_reason(s, "thermal: %s cannot be believed: going on slowly", t->blind ? t->blind : "a sensor");
+    if (g->is_limited)
+        add_reason(s, "thermal: the box draws far less than usual though it is busy and cool: look at its power supply");
+    if (g->needs_service)
+        add_reason(s, "thermal: the box sustains a quarter less power than usual: are vents blocked, or is the room hot?");
+}
+
+/* What is to be known, and is no fault. */
+static void note_of_heat(const struct report *r, struct payload_status *s)
+{
+    if (!r->options.thermal)
+        return;
+    if (r->thermal.is_unguarded)
+        add_reason(s, "thermal.sensors: none: the box works without a temperature limit");
+    else if (!r->thermal.has_sensors)
+        add_reason(s, "thermal: no sensor was found: at most a third of the power is used (thermal.sensors: none, if the box "
+                      "needs no limit)");
+    if (r->thermal.ring_lost > 0)
+        add_reason(s, "thermal: %llu seconds could not be written down", (unsigned long long)r->thermal.ring_lost);
+}
+
 /* The state, and why. Reasons that make it degraded come first. */
 static void judge_all(struct report *r, int64_t now)
 {
@@ -395,6 +475,7 @@ static void judge_all(struct report *r, int64_t now)
         add_reason(s, "config: %s:%d:%d: %s", r->error.file, r->error.line, r->error.col, r->error.message);
     if (pl_leaked_pipelines() > 0)
         add_reason(s, "%u camera pipelines would not stop: a restart is due", pl_leaked_pipelines());
+    reason_of_heat(r, s);
     reasons_of_cameras(r, s, now);
     const bool is_degraded = s->n_reasons > 0;
     if (engine->state == WORKER_OPENING && engine->all_bytes > 0)
@@ -402,14 +483,16 @@ static void judge_all(struct report *r, int64_t now)
                    10 * (int)(10.0 * (double)engine->done_bytes / (double)engine->all_bytes)); /* by tens: each is a message */
     if (engine->is_untrained)
         add_reason(s, "the model is untrained: its answers mean nothing");
+    note_of_heat(r, s);
     for (int i = 0; i < r->config->n_later; i++)
         add_reason(s, "%s is not yet active", r->config->later[i]);
     if (!boot_count(r->options.boot))
         add_reason(s, "starts are not counted: %s", boot_why(r->options.boot));
-    r->state = r->is_stopping                    ? PAYLOAD_STOPPING
-               : is_degraded                     ? PAYLOAD_DEGRADED
-               : engine->state == WORKER_OPENING ? PAYLOAD_STARTING
-                                                 : PAYLOAD_RUNNING;
+    r->state = r->is_stopping                              ? PAYLOAD_STOPPING
+               : r->thermal.grant.level == GOVERNOR_PAUSED ? PAYLOAD_PAUSED
+               : is_degraded                               ? PAYLOAD_DEGRADED
+               : engine->state == WORKER_OPENING           ? PAYLOAD_STARTING
+                                                           : PAYLOAD_RUNNING;
     if (r->state != before) {
         r->since_wall_ns = clock_wall_ns();
         log_notice("state=%s%s%s", payload_state_name(r->state), s->n_reasons ? ": " : "", s->n_reasons ? s->reasons[0] : "");
@@ -455,6 +538,7 @@ static struct payload_stats gather(struct report *r, struct payload_camera *came
         .frames = r->frames_left,
         .busy = r->stats_ns > r->start_ns ? r->busy : busy_share(r, now), /* the last whole minute, or the first so far */
         .leaked_pipelines = pl_leaked_pipelines(),
+        .thermal = thermal_payload(r),
         .cameras = cameras,
     };
     for (int i = 0; i < r->n; i++) {
@@ -500,6 +584,7 @@ static void publish_stats(struct report *r, int64_t now)
 void report_tick(struct report *r, int64_t now_ns)
 {
     look_at_cameras(r, now_ns);
+    look_at_heat(r, now_ns);
     judge_all(r, now_ns);
     publish_stats(r, now_ns);
 }

@@ -4,6 +4,7 @@
  *
  *   at once       P/status, P/<cam>/status/capture and analysis, the switches' states, P/config/state
  *   health        on change, at most every 10 s; at least every 60 s for its ages
+ *   heat          P/thermal: a new level or batch at once, other figures at most every 10 s
  *   statistics    every 60 s
  *
  * Life cycle: report_open -> report_set_* and report_tick -> report_stopping -> report_close.
@@ -22,16 +23,18 @@
 #include "appliance/fleet.h"
 #include "appliance/mqtt.h"
 #include "appliance/payload.h"
+#include "appliance/thermal.h"
 #include "appliance/worker.h"
 #include "base/err.h"
 
 struct report;
 
 struct report_options {
-    struct mqtt *mqtt; /* all four borrowed */
+    struct mqtt *mqtt; /* all five borrowed */
     struct worker *worker;
     struct fleet *fleet;
     struct boot *boot;
+    struct thermal *thermal; /* NULL: nothing is governed */
 };
 
 /* Errors: ERR_NOMEM. */

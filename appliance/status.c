@@ -241,6 +241,34 @@ static void draw_mqtt(struct screen *s)
     fputc('\n', s->out);
 }
 
+static void draw_heat(struct screen *s)
+{
+    json_t *heat = dig(s->root, "stats.thermal");
+    const char *level = text_at(heat, "level"), *sensor = text_at(heat, "sensor");
+    const double temp_c = number_at(heat, "temp_c"), limit_c = number_at(heat, "limit_c"), watts = number_at(heat, "watts"),
+                 batch = number_at(heat, "batch"), idle = number_at(heat, "idle_pct");
+
+    if (!level) /* a daemon of before */
+        return;
+    put_label(s, "heat");
+    const bool is_calm = is_text(level, "nominal") || is_text(level, "warm");
+    put_word(s, is_calm ? GREEN : is_text(level, "throttled") ? YELLOW : RED, level);
+    if (json_is_true(dig(heat, "unguarded")))
+        fputs(", without a limit", s->out);
+    if (sensor && isfinite(temp_c) && isfinite(limit_c)) {
+        fputs(": ", s->out);
+        put_text(s, sensor, 0);
+        fprintf(s->out, " %.1f of %.0f C", temp_c, limit_c);
+    }
+    if (watts >= 0)
+        fprintf(s->out, ", %.0f W", watts);
+    if (batch >= 0)
+        fprintf(s->out, "; batch %.0f", batch);
+    if (idle > 0)
+        fprintf(s->out, ", idle %.0f %%", idle);
+    fputc('\n', s->out);
+}
+
 static void draw_config(struct screen *s)
 {
     json_t *config = dig(s->root, "config"), *error = dig(config, "pending_error"), *key = NULL;
@@ -463,6 +491,7 @@ int status_draw(FILE *out, const char *overview, const struct status_style *styl
     }
     draw_state(&s);
     draw_engine(&s);
+    draw_heat(&s);
     draw_mqtt(&s);
     draw_config(&s);
     draw_work(&s);

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "appliance/thermal.h"
 #include "appliance/watch.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,6 +16,7 @@
 #define RETRY_MAX_NS (60 * CLOCK_S)
 #define ROUND_MS     500 /* longest sleep: heartbeats are fresher than a second while nothing happens */
 #define PERMIT_NS    (5 * CLOCK_S)
+#define PAUSE_NS     (100 * CLOCK_MS) /* before it is asked again whether the box has cooled */
 
 /* One watched camera, as the engine thread sees it. */
 struct post {
@@ -424,18 +426,37 @@ static void wait_for_work(struct worker *w, int64_t until_ns, bool for_frames)
         eventfd_read(w->frames_fd, &count);
 }
 
+/* The governor learns from what was really done. */
+static void tell_load(struct worker *w)
+{
+    struct en_progress progress = {0};
+    if (!w->options.thermal)
+        return;
+    if (w->engine)
+        en_get_progress(w->engine, &progress);
+    thermal_note_load(w->options.thermal, &progress, w->engine ? en_pending(w->engine) : 0);
+}
+
 static void run_step(struct worker *w)
 {
     struct err err = {0};
     bool is_busy = false;
-    const int64_t start = clock_now_ns();
-    const struct en_permit permit = {.batch = w->options.engine.batch, .expires_ns = start + PERMIT_NS};
+    struct en_progress before, after;
+    struct en_permit permit = {.batch = w->options.engine.batch, .expires_ns = clock_now_ns() + PERMIT_NS};
+    if (w->options.thermal)
+        thermal_get_permit(w->options.thermal, &permit);
+    en_get_progress(w->engine, &before);
     const int rc = en_step(w->engine, &permit, &is_busy, &err);
+    en_get_progress(w->engine, &after);
     pthread_mutex_lock(&w->lock);
-    w->stats.busy_ns += clock_now_ns() - start;
+    w->stats.busy_ns += after.busy_ns - before.busy_ns;
     pthread_mutex_unlock(&w->lock);
+    tell_load(w);
     take_results(w);
-    if (rc != 0)
+    if (rc == ERR_STATE &&
+        (permit.batch < 1 || permit.expires_ns <= clock_now_ns())) /* too hot: what is late was shed, the rest waits */
+        wait_for_work(w, clock_now_ns() + PAUSE_NS, false);
+    else if (rc != 0)
         engine_lost(w, &err);
 }
 
@@ -456,8 +477,10 @@ static void *worker_main(void *arg)
             next = begin_looks(w, &is_waiting);
         if (w->engine && en_pending(w->engine) > 0)
             run_step(w);
-        else
+        else {
+            tell_load(w);
             wait_for_work(w, next, is_waiting);
+        }
     }
     en_close(w->engine);
     w->engine = NULL;

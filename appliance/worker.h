@@ -25,12 +25,14 @@
 #include "pipeline/pipeline.h"
 
 struct worker;
+struct thermal;
 
 struct worker_options {
     struct en_options engine; /* texts are copied; progress is the worker's own */
     /* An observation, as the payload of P/<camera>/scene; borrowed for the call. */
     void (*on_scene)(void *ctx, const char *camera, const char *json, size_t n_bytes);
     void *ctx;
+    struct thermal *thermal;            /* gives the permits; borrowed. NULL: as much as the engine can */
     int64_t retry_min_ns, retry_max_ns; /* for opening the engine; 0: 5 s and 60 s */
 };
 
@@ -51,7 +53,7 @@ struct worker_stats {
     char model[128], device[160], fingerprint[20]; /* "" before the engine was ever open */
     bool is_untrained;
     int64_t heartbeat_ns; /* when the thread last went round, or the loading got on */
-    int64_t busy_ns;      /* time in the engine since the start */
+    int64_t busy_ns;      /* time that the engine worked since the start; idle time for the sake of heat is not counted */
 };
 
 /* What stands behind the picture; all that stays the same from look to look stands before it, in the system message. */

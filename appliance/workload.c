@@ -153,7 +153,7 @@ static int best_rung(const struct workload *w, enum workload_policy policy, doub
     return best;
 }
 
-void workload_choose(struct workload *w, enum workload_policy policy, double dt, double budget_w, int *ret_batch,
+void workload_choose(struct workload *w, enum workload_policy policy, double dt, double budget_w, int demand, int *ret_batch,
                      double *ret_duty)
 {
     const double own = fmax(budget_w - w->other_w, 0);
@@ -173,7 +173,7 @@ void workload_choose(struct workload *w, enum workload_policy policy, double dt,
             w->has_changed = true;
         }
     }
-    const struct workload_rung *r = &w->rungs[w->rung];
-    *ret_batch = r->batch;
+    *ret_batch = w->rungs[w->rung].batch;
+    const struct workload_rung *r = &w->rungs[demand > 0 && demand < *ret_batch ? find(w, demand) : w->rung];
     *ret_duty = fmin(1, own / (w->factor * r->watts * (1 + CARE / (1 + r->seen_s))));
 }

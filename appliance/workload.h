@@ -49,8 +49,11 @@ double workload_note(struct workload *w, double dt_s, double watts, int batch, d
 double workload_watts(const struct workload *w, int batch, double duty);
 double workload_most_w(const struct workload *w);
 
-/* The batch and the duty for at most budget_w in all. */
-void workload_choose(struct workload *w, enum workload_policy policy, double dt_s, double budget_w, int *ret_batch,
+/*
+ * The batch and the duty for at most budget_w in all. demand: sequences that there are to run (0: as many as may be): fewer draw less,
+ * and so they may work more of the time.
+ */
+void workload_choose(struct workload *w, enum workload_policy policy, double dt_s, double budget_w, int demand, int *ret_batch,
                      double *ret_duty);
 
 #endif

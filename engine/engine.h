@@ -291,14 +291,15 @@ void en_cancel(struct en_engine *engine, uint64_t id);
 /* What the governor grants: see the door of appliance's governor. None (NULL) or expired: nothing is submitted to the device.
  */
 struct en_permit {
-    int32_t batch;         /* most sequences in the step */
-    int32_t idle_permille; /* idle time after a step, in thousandths of busy plus idle time */
-    int64_t expires_ns;    /* monotonic */
+    int32_t batch; /* most sequences in the step */
+    int32_t
+        idle_permille; /* idle time after a step, in thousandths of busy plus idle time; long ones are slept off over several calls */
+    int64_t expires_ns; /* monotonic */
 };
 
 /*
- * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens. *ret_busy says
- * whether there is more to do. Errors: ERR_STATE (no permit; nothing was done), ERR_DEVICE.
+ * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens; or a part of the idle time that
+ * the permit before asked for, a second at most. *ret_busy says whether there is more to do. Errors: ERR_STATE (no permit; nothing was done), ERR_DEVICE.
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
 
@@ -310,6 +311,14 @@ void en_result_free(struct en_result *result);
 int32_t en_pending(const struct en_engine *engine);
 
 /* ---- figures ------------------------------------------------------------------------------------------------------------ */
+
+/* What jobs have made of the engine since it was opened; grows only. Idle time of permits is not counted. */
+struct en_progress {
+    uint64_t output_tokens, prompt_rows;
+    int64_t busy_ns;
+    int64_t sequence_ns; /* steps' time, each times its sequences: over busy_ns the mean batch */
+};
+void en_get_progress(const struct en_engine *engine, struct en_progress *ret_progress);
 
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);

@@ -16,7 +16,8 @@
 #include "engine/prompt.h"
 #include "engine/scheduler.h"
 
-#define IDLE_MAX_NS (1 * CLOCK_S) /* longest sleep behind one step */
+#define IDLE_MAX_NS (1 * CLOCK_S) /* longest sleep at a time: the caller has other things to do */
+#define IDLE_MOST   999           /* thousandths */
 
 enum job_state { JOB_QUEUED, JOB_VISION, JOB_PREFILL, JOB_DECODE };
 
@@ -54,6 +55,8 @@ struct jobs {
     int32_t n, capacity;
     uint64_t last_id;
     struct result_node *first, **last;
+    struct en_progress progress;
+    int64_t rest_until_ns; /* idle time that the last permit asked for */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -308,6 +311,11 @@ int32_t en_pending(const struct en_engine *e)
     return e->jobs->n;
 }
 
+void en_get_progress(const struct en_engine *e, struct en_progress *ret_progress)
+{
+    *ret_progress = e->jobs->progress;
+}
+
 /* ---- one step ---------------------------------------------------------------------------------------------------------------------- */
 
 static void shed_late(struct jobs *js, int64_t now)
@@ -399,6 +407,7 @@ static void next_token(struct jobs *js, struct job *j, float *logits, int64_t no
         j->state = JOB_DECODE;
         j->decode_start_ns = now;
     }
+    js->progress.output_tokens++;
     if (answer_next(j->answer, logits, &j->next_token, &done, &err) != 0) {
         finish(js, j, EN_FINISH_ERROR, &err);
     } else if (done) {
@@ -452,9 +461,21 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
         for (int32_t r = 0; r < n; r++)
             next_token(js, b->rows[at + r].user, logits + (size_t)r * (size_t)e->model->shape.n_vocab, clock_now_ns());
     }
-    if (rc == 0)
+    if (rc == 0) {
         scheduler_note_step(&js->scheduler, n_prompt, n_decode, clock_now_ns() - start);
+        js->progress.prompt_rows += (uint64_t)n_prompt;
+    }
     return rc;
+}
+
+/* Sleep off what the permit before asked for. false: not all of it yet. */
+static bool rest(const struct jobs *js)
+{
+    const int64_t now = clock_now_ns(), end = now + IDLE_MAX_NS;
+    if (js->rest_until_ns <= now)
+        return true;
+    clock_sleep_until_ns(js->rest_until_ns < end ? js->rest_until_ns : end);
+    return js->rest_until_ns <= end;
 }
 
 int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy, struct err *err)
@@ -467,6 +488,11 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     shed_late(js, start);
     if (!permit || permit->batch < 1 || permit->expires_ns <= start)
         return err_set(err, ERR_STATE, "no permit: nothing is submitted");
+    if (!rest(js)) {
+        if (ret_busy)
+            *ret_busy = js->n > 0;
+        return 0;
+    }
     const int32_t limit = permit->batch < e->options.batch ? permit->batch : e->options.batch;
     admit(js, limit, start);
     const int32_t n_running = sort_running(js);
@@ -490,10 +516,14 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     if (ret_busy)
         *ret_busy = js->n > 0;
     const int64_t busy = clock_now_ns() - start;
+    if (n_running > 0) {
+        js->progress.busy_ns += busy;
+        js->progress.sequence_ns += busy * (to_encode ? 1 : js->batch.n_members);
+    }
     if (permit->idle_permille > 0 && n_running > 0) {
-        const int32_t share = permit->idle_permille < 990 ? permit->idle_permille : 990;
-        const int64_t idle = busy * share / (1000 - share);
-        clock_sleep_until_ns(start + busy + (idle < IDLE_MAX_NS ? idle : IDLE_MAX_NS));
+        const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
+        js->rest_until_ns = start + busy + busy * share / (1000 - share);
+        rest(js);
     }
     return 0;
 }

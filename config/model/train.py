@@ -41,7 +41,7 @@ NOT_FINISHED = 75  # exit status, as sysexits(3) has it: try again later
 
 STAGES = {  # lessons in all; batch; learning rate; share of them that warms up, and that cools down
     "see": dict(lessons=280_000, batch=24, rate=1.0e-3, warm=0.01, cool=0.25, small=144_000, small_size=(320, 192)),  # small: first lessons with small pictures, three times as fast
-    "speak": dict(lessons=150_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4, tower=dict(start=90_000, rate=2.0e-4, warm=0.05)),  # tower: stands still until `start`, then warms up anew
+    "speak": dict(lessons=100_000, batch=16, rate=1.0e-3, warm=0.01, cool=0.4, tower=dict(start=60_000, rate=2.0e-4, warm=0.05)),  # tower: stands still until `start`, then warms up anew
     "draft": dict(lessons=16_000, batch=16, rate=2.0e-3, warm=0.02, cool=0.5),
 }
 ACCEPTED = 0.6  # of the MTP block's first guesses on held-out dialogues, or it is not shipped

@@ -201,7 +201,8 @@ static void tells_of_deadlines_and_later_keys(void **state)
     char text[2048];
     snprintf(text, sizeof text,
              "engine: { device: ref, model: %s, vision: %s }\n"
-             "thermal: { limit: 60 }\n"
+             "mqtt: { discovery: { enabled: on } }\n"
+             "thermal: { sensors: 'simulated:spark?limit=64' }\n"
              "cameras:\n  dock:\n    source: synth:yard\n    watch:\n      every: 100ms\n      deadline: 100ms\n"
              "      max_pixels: 1048576\n      max_tokens: 2048\n      thinking: on\n"
              "      rules: { no_vest: Is a person without a vest there? }\n",
@@ -211,7 +212,9 @@ static void tells_of_deadlines_and_later_keys(void **state)
     has(r.out, "MISSES ITS DEADLINE");
     has(r.out, "longer than its deadline of 100 ms");
     has(r.out, "longer than watch.every of 100 ms");
-    has(r.out, "thermal.limit: accepted, not yet active");
+    has(r.out, "mqtt.discovery.enabled: accepted, not yet active");
+    has(r.out, "gpu                          limit 64 C");
+    has(r.out, "board                        limit 80 C");
     has(r.out, "cameras.dock.watch.rules");
     program_result_free(&r);
     json_t *root = check_json();

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "appliance/config_table.h"
+#include "appliance/workload.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -93,6 +94,9 @@ static void everything_at_once(void **state)
                             "thermal:\n"
                             "  limit: 70\n"
                             "  sensors: [cpu, gpu]\n"
+                            "  policy: ladder\n"
+                            "  blind: pause\n"
+                            "  resume: 55\n"
                             "mqtt:\n"
                             "  host: broker.lan\n"
                             "  port: 8884\n"
@@ -136,6 +140,9 @@ static void everything_at_once(void **state)
     assert_int_equal(c->thermal.limit_c, 70);
     assert_int_equal(c->thermal.sensors.n, 2);
     assert_string_equal(c->thermal.sensors.items[1], "gpu");
+    assert_int_equal(c->thermal.policy, WORKLOAD_LADDER);
+    assert_int_equal(c->thermal.blind, 1);
+    assert_int_equal(c->thermal.resume_c, 55);
     assert_string_equal(c->mqtt.host, "broker.lan");
     assert_int_equal(c->mqtt.port, 8884);
     assert_string_equal(c->mqtt.topic_prefix, "site/heron");
@@ -172,9 +179,9 @@ static void everything_at_once(void **state)
     assert_true(blocked->votes.n == 3 && blocked->votes.of == 4 && blocked->cooldown_ns == 600 * CLOCK_S);
     assert_true(blocked->severity == 1 && blocked->threshold == 0.95 && blocked->on_unavailable == 1);
     /* what is accepted and not yet active is told, once each */
-    assert_int_equal(c->n_later, 6);
-    assert_string_equal(c->later[0], "thermal.limit");
-    assert_string_equal(c->later[5], "cameras.dock.watch.rules");
+    assert_int_equal(c->n_later, 4);
+    assert_string_equal(c->later[0], "mqtt.compat");
+    assert_string_equal(c->later[3], "cameras.dock.watch.rules");
     config_free(c);
 }
 
@@ -307,6 +314,10 @@ static void bad_values(void **state)
         {"engine: [a]", "engine", "engine is a block of keys, not a list"},
         {"engine: cpu", "engine", "engine is a block of keys, not a single value"},
         {"thermal: { limit: 29 }", "thermal.limit", "from 30 to 110"},
+        {"thermal: { sensors: [none, gpu] }", "thermal.sensors", "none stands alone"},
+        {"thermal: { sensors: [cpu, 'simulated:spark'] }", "thermal.sensors", "simulated:spark stands alone"},
+        {"thermal: { resume: 68 }", "thermal.resume", "below thermal.limit (68)"},
+        {"thermal: { policy: fast }", "thermal.policy", "throughput or ladder"},
         {"thermal: { sensors: { a: b } }", "thermal.sensors", "a list of at most 16 words"},
         {"thermal: { sensors: [a, [b]] }", "thermal.sensors", "a list of words"},
         {"thermal: { sensors: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a] }", "thermal.sensors", "at most 16 words"},

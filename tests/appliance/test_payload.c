@@ -121,6 +121,41 @@ static struct payload_config a_config(void)
     return (struct payload_config){.sha = SHA, .loaded_wall_ns = 1767123000 * CLOCK_S, .source = "/etc/heron/heron.yaml"};
 }
 
+static struct payload_thermal a_heat(void)
+{
+    return (struct payload_thermal){.level = "warm",
+                                    .sensor = "gpu0",
+                                    .temp_c = 66.31,
+                                    .limit_c = 68,
+                                    .headroom_k = 1.69,
+                                    .seconds_to_limit = INFINITY,
+                                    .batch = 4,
+                                    .idle_share = 0.125,
+                                    .watts = NAN,
+                                    .budget_w = 93.21,
+                                    .since_wall_ns = 1767123480 * CLOCK_S,
+                                    .needs_service = true,
+                                    .trips = 2};
+}
+
+static void heat(void **state)
+{
+    static const double odd[] = {NAN, INFINITY, -INFINITY, 0, -40, 1e300};
+    static const char *const levels[] = {"nominal", "warm", "throttled", "paused", "blind"};
+    struct payload_thermal t = a_heat();
+    assert_true(test_contains(keep(payload_thermal(&t)), "{\"v\":1,\"level\":\"warm\",\"temp_c\":66.3,"));
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        t.level = levels[i % 5];
+        t.temp_c = t.limit_c = t.headroom_k = t.watts = odd[i];
+        t.seconds_to_limit = t.budget_w = fabs(odd[i]);
+        t.sensor = i % 2 ? NULL : "acpitz/3";
+        t.trips = i % 2 ? UINT64_MAX : 0;
+        t.is_unguarded = i % 2;
+        keep(payload_thermal(&t));
+    }
+    judge("thermal.json");
+}
+
 static struct pl_camera_stats a_camera(void)
 {
     return (struct pl_camera_stats){.state = PL_CAMERA_RUNNING,
@@ -409,6 +444,7 @@ static void stats_and_overviews(void **state)
                               .now_ns = 100 * CLOCK_S,
                               .rss_bytes = 512 << 20,
                               .busy = 0.3456,
+                              .thermal = a_heat(),
                               .mqtt = {.is_connected = true, .since_ns = 10 * CLOCK_S, .broker = "broker.lan:1883"}};
     struct payload_status status = a_status();
     struct payload_config config = a_config();
@@ -417,6 +453,9 @@ static void stats_and_overviews(void **state)
                         "{\"v\":1,\"uptime_s\":3600.0,\"rss_bytes\":536870912,\"frames\":0,\"observations\":0,\"shed\":0,"
                         "\"skipped\":0,\"failed\":0,"
                         "\"prompt_tokens\":0,\"output_tokens\":0,\"busy\":0.346,\"p95_ms\":null,\"leaked_pipelines\":0,"
+                        "\"thermal\":{\"level\":\"warm\",\"temp_c\":66.3,\"limit_c\":68.0,\"batch\":4,\"idle_pct\":12.5,"
+                        "\"headroom\":1.7,\"since\":1767123480.0,\"sensor\":\"gpu0\",\"seconds_to_limit\":null,\"watts\":null,"
+                        "\"budget_w\":93.2,\"unguarded\":false,\"service\":true,\"trips\":2},"
                         "\"mqtt\":{\"connected\":true,\"state_age_s\":90.0,\"connects\":0,\"published\":0,\"dropped\":0,"
                         "\"refused\":0,\"ignored\":0,"
                         "\"broker\":\"broker.lan:1883\",\"last_error\":null},\"cameras\":{}}");
@@ -471,6 +510,7 @@ static void replies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(heat, forget),
         cmocka_unit_test_teardown(the_judge_says_no, forget),
         cmocka_unit_test_teardown(statuses, forget),
         cmocka_unit_test_teardown(healths, forget),

@@ -99,6 +99,13 @@ static char *sample(void)
         .failed = 1,
         .busy = 0.34,
         .p95_ms = 2140,
+        .thermal = {.level = "throttled",
+                    .sensor = "gpu0",
+                    .temp_c = 66.8,
+                    .limit_c = 68,
+                    .batch = 4,
+                    .idle_share = 0.125,
+                    .watts = 92.1},
         .mqtt = {.since_ns = 10 * CLOCK_S, .broker = "broker.lan:1883", .last_error = "connection refused"},
         .cameras = cameras,
         .n_cameras = 2,
@@ -119,6 +126,7 @@ static void draws_one_screen(void **state)
         "  - camera porch_north: capture offline\n"
         "\n"
         "  engine  Qwen3.5-0.8B Q8_0 on cpu, ready, untrained: random weights, what it says means nothing\n"
+        "  heat    throttled: gpu0 66.8 of 68 C, 92 W; batch 4, idle 12 %\n"
         "  mqtt    not connected to broker.lan:1883 for 90 s: connection refused\n"
         "  config  /etc/heron/heron.yaml 3f2a91c02b1d loaded 2025-12-30 19:30:00\n"
         "          the file as it is now was refused: /etc/heron/heron.yaml:7:3: unknown key cammeras: did you mean cameras?\n"
@@ -166,6 +174,8 @@ static void draws_what_is_there(void **state)
         "{\"status\":{\"since\":-1e300},\"stats\":{\"uptime_s\":1e300,\"busy\":1e300,\"observations\":1e300,\"rss_bytes\":"
         "1e300,"
         "\"mqtt\":{\"connected\":\"yes\",\"state_age_s\":-1}}}",
+        "{\"stats\":{\"thermal\":{\"level\":\"paused\",\"sensor\":\"x\",\"temp_c\":null,\"watts\":\"x\",\"batch\":[],"
+        "\"unguarded\":true}}}",
         "{\"config\":{\"sha\":\"\",\"pending_error\":{},\"restart_keys\":[1,null]}}",
         "{\"cameras\":[{\"capture\":\"offline\",\"analysis\":\"offline\",\"health\":{\"fps\":1e300,\"p95_ms\":1e308},"
         "\"counters\":{\"observations\":99999999999999999999999999},\"scene\":{\"result\":{\"n\":"

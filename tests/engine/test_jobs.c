@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "engine/synthetic.h"
@@ -300,6 +301,59 @@ static void pictures_wait_for_places(void **state)
     en_schema_unref(schema);
 }
 
+/* What a permit holds back changes no answer; the rest behind each step is as long as it says, and no work is counted in it. */
+static void idle_time_is_kept_and_not_counted(void **state)
+{
+    struct en_engine *e = open_engine(512, 1);
+    const struct en_job job = question(NULL, 12, true, 5);
+    struct en_progress before, after;
+    struct en_result *quick = answer(e, &job);
+    struct err err = {0};
+    bool busy = true;
+    en_get_progress(e, &before);
+    assert_true(before.prompt_rows == (uint64_t)quick->timing.prompt_tokens &&
+                before.output_tokens >= (uint64_t)quick->timing.output_tokens);
+    assert_true(before.busy_ns > 0 && before.sequence_ns == before.busy_ns);
+    assert_ok(en_submit(e, &job, NULL, &err), &err);
+    const int64_t start = clock_now_ns();
+    for (int guard = 0; busy; guard++) {
+        const struct en_permit permit = {.batch = 1, .idle_permille = 800, .expires_ns = INT64_MAX};
+        assert_ok(en_step(e, &permit, &busy, &err), &err);
+        assert_true(guard < 10000);
+    }
+    const int64_t wall = clock_now_ns() - start;
+    struct en_result *slow = en_take_result(e);
+    assert_string_equal(slow->text, quick->text);
+    en_get_progress(e, &after);
+    assert_true(after.prompt_rows == 2 * before.prompt_rows && after.output_tokens == 2 * before.output_tokens);
+    assert_true(wall >= 5 * (after.busy_ns - before.busy_ns) - CLOCK_MS); /* never less, however slow the machine is */
+    en_result_free(quick);
+    en_result_free(slow);
+    en_close(e);
+}
+
+/* A step that took long asks for more rest than a call sleeps: further calls sleep on. */
+static void long_rests_come_in_parts(void **state)
+{
+    struct en_engine *e = open_engine(512, 1);
+    const struct en_job job = question(NULL, 2, false, 6);
+    const struct en_permit lazy = {.batch = 1, .idle_permille = 1000, .expires_ns = INT64_MAX};
+    struct en_progress before, after;
+    struct err err = {0};
+    bool busy = false;
+    assert_ok(en_submit(e, &job, NULL, &err), &err);
+    assert_ok(en_step(e, &lazy, &busy, &err), &err);
+    en_get_progress(e, &before);
+    int calls = 0;
+    do {
+        assert_true(busy && calls++ < 10000);
+        assert_ok(en_step(e, &lazy, &busy, &err), &err);
+        en_get_progress(e, &after);
+    } while (after.busy_ns == before.busy_ns);
+    assert_true(busy || en_pending(e) == 0);
+    en_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +362,8 @@ int main(void)
         cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(pictures_wait_for_places),
+        cmocka_unit_test(idle_time_is_kept_and_not_counted),
+        cmocka_unit_test(long_rests_come_in_parts),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }

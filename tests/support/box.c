@@ -69,6 +69,8 @@ void box_configure(struct box *box, const struct broker *broker, const char *eng
         fputs(engine_lines, f);
     else
         fprintf(f, "engine:\n  model: %s\n  vision: %s\n  device: cpu\n  threads: 2\n", box_model(), box_vision());
+    if (!strstr(lines, "thermal:"))
+        fputs("thermal: { sensors: none }\n", f); /* machines of tests have none, or others than the next */
     fprintf(f, "mqtt:\n  host: localhost\n  port: %d\n  keepalive: 5s\n", broker->port);
     if (broker->username[0])
         fprintf(f, "  username: %s\n  password: { env: HERON_TEST_PASSWORD }\n", broker->username);

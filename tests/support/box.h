@@ -34,7 +34,7 @@ void box_release(struct box *box);
 
 /*
  * Write the configuration: `engine:` with the tiny model, `mqtt:` for the broker (as it wants its clients), and the given lines, from `cameras:`
- * on. engine_lines: instead of the tiny model's, or NULL.
+ * on; `thermal:` without sensors, unless the lines have another. engine_lines: instead of the tiny model's, or NULL.
  */
 void box_configure(struct box *box, const struct broker *broker, const char *engine_lines, const char *lines);
 

@@ -1,0 +1,372 @@
+#include "appliance/thermal.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "appliance/machine.h"
+#include "appliance/ring.h"
+#include "appliance/thermal_memory.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define PERIOD_NS   (1 * CLOCK_S)
+#define REMEMBER_NS (3600 * CLOCK_S) /* between two writes of what was learned */
+
+/* What the engine did: totals, which only grow. */
+struct load {
+    struct en_progress progress;
+    int32_t pending;
+};
+
+struct thermal {
+    /* immutable after opening */
+    struct sensors *sensors;
+    struct ring *ring;
+    int64_t period_ns, opened_ns;
+    double speed; /* of the box's time: only a simulated one has another than ours */
+    bool has_thread, is_unguarded, pauses_blind;
+    char machine[20];
+    pthread_t thread;
+    /* thermal thread only */
+    struct governor governor;
+    struct load last;
+    int64_t last_ns, remembered_ns;
+    int n_learned; /* as last kept */
+    bool needed_service, was_limited;
+    double raised_k;
+    enum governor_level said;
+    /* under lock */
+    pthread_mutex_t lock;
+    pthread_cond_t stop;
+    bool is_stopping;
+    struct load load;
+    struct thermal_stats stats;
+    int64_t heartbeat_ns;
+    char *memory; /* not yet taken */
+};
+
+/* ---- words ------------------------------------------------------------------------------------------------------------------------ */
+
+/* A line of the ring file, and of what `heron check` says. */
+static void describe_second(const struct thermal *t, const struct sensors_reading *r, const struct governor_sight *s,
+                            const struct thermal_stats *now, char *out, size_t cap)
+{
+    const struct governor_grant *g = &now->grant;
+    const time_t wall = (time_t)(clock_wall_ns() / CLOCK_S);
+    struct tm utc;
+    gmtime_r(&wall, &utc);
+    size_t n = strftime(out, cap, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    n += (size_t)snprintf(out + n, cap - n, " %s batch=%d idle=%d%% did=%d*%.2f budget=%.1f", governor_level_names[g->level],
+                          g->permit.batch, g->permit.idle_permille / 10, s->batch, s->duty, g->budget_w);
+    if (!isnan(r->watts) && n < cap)
+        n += (size_t)snprintf(out + n, cap - n, " watts=%.1f", r->watts);
+    for (int i = 0; t->sensors && i < sensors_count(t->sensors) && n < cap; i++)
+        if (!isnan(r->c[i]))
+            n += (size_t)snprintf(out + n, cap - n, " %s=%.1f", sensors_place(t->sensors, i)->name, r->c[i]);
+}
+
+void thermal_describe(const struct thermal *t, char *out, size_t cap)
+{
+    size_t n = 0;
+    out[0] = 0;
+    const int governing = t->sensors ? sensors_governing(t->sensors) : 0;
+    for (int i = 0; i < governing && n < cap; i++) {
+        const struct sensors_place *p = sensors_place(t->sensors, i);
+        n += (size_t)snprintf(out + n, cap - n, "%s%s (limit %.0f C)", i ? ", " : "", p->name, p->limit_c);
+    }
+    if (governing == 0 && n < cap)
+        n += (size_t)snprintf(out + n, cap - n, "no sensor");
+    if (n < cap)
+        snprintf(out + n, cap - n, "; watts from %s", t->sensors ? sensors_meter_name(t->sensors) : "none");
+}
+
+static void tell_level(struct thermal *t, const struct thermal_stats *now)
+{
+    const struct governor_grant *g = &now->grant;
+    if (g->level == t->said)
+        return;
+    if (g->level == GOVERNOR_BLIND)
+        log_warning("thermal level=blind sensor=\"%s\" budget_w=%.0f: it cannot be believed, going on slowly%s", now->blind,
+                    g->budget_w, t->pauses_blind ? ", then not at all" : "");
+    else if (g->level == GOVERNOR_PAUSED)
+        log_warning("thermal level=paused sensor=\"%s\" c=%.1f limit_c=%.0f%s: nothing runs until it has cooled",
+                    now->hottest ? now->hottest : "device", g->c, g->limit_c, g->is_hard_trip ? " far above" : "");
+    else
+        log_notice("thermal level=%s sensor=\"%s\" c=%.1f limit_c=%.0f batch=%d idle_pct=%d", governor_level_names[g->level],
+                   now->hottest ? now->hottest : "none", g->c, g->limit_c, g->permit.batch, g->permit.idle_permille / 10);
+    t->said = g->level;
+}
+
+/* What somebody should look after. */
+static void tell_service(struct thermal *t, const struct governor_grant *g)
+{
+    if (g->needs_service != t->needed_service)
+        log_warning(g->needs_service
+                        ? "the box sustains %.0f W, a quarter less than usual: are vents blocked, or is the room hot?"
+                        : "the box sustains %.0f W again",
+                    g->sustainable_w);
+    t->needed_service = g->needs_service;
+    if (g->is_limited != t->was_limited)
+        log_warning(g->is_limited ? "the box draws far less than usual though it is busy and cool: held back by its power "
+                                    "supply or firmware, not by heat"
+                                  : "the box draws as much as usual again");
+    t->was_limited = g->is_limited;
+    if (g->raised_k > t->raised_k)
+        log_warning("three stops because of heat in ten minutes: margins are %.0f K larger from now on", g->raised_k);
+    t->raised_k = g->raised_k;
+}
+
+/* ---- the second -------------------------------------------------------------------------------------------------------------------- */
+
+/* What the engine did since the last tick. Its totals begin anew when it is opened anew. */
+static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
+{
+    pthread_mutex_lock(&t->lock);
+    const struct load load = t->load;
+    pthread_mutex_unlock(&t->lock);
+    const struct en_progress *a = &t->last.progress, *b = &load.progress;
+    const bool is_new = b->busy_ns < a->busy_ns;
+    const double busy = (double)(b->busy_ns - (is_new ? 0 : a->busy_ns)),
+                 sequences = (double)(b->sequence_ns - (is_new ? 0 : a->sequence_ns));
+    const double tokens = (double)(b->output_tokens - (is_new ? 0 : a->output_tokens)), passed = (double)(now - t->last_ns);
+    s->duty = t->last_ns && passed > 0 ? fmin(busy / passed, 1) : 0;
+    s->batch = busy > 0 ? (int)(sequences / busy + 0.5) : 0;
+    s->speed = tokens > 0 && passed > 0 ? tokens / passed * 1e9 : NAN;
+    s->demand = load.pending;
+    t->last = load;
+    t->last_ns = now;
+}
+
+static void remember(struct thermal *t, int64_t now)
+{
+    struct governor_memory memory;
+    const int n_learned = governor_get_memory(&t->governor, &memory);
+    if (n_learned == 0 || (n_learned == t->n_learned && now - t->remembered_ns < REMEMBER_NS))
+        return;
+    t->n_learned = n_learned;
+    t->remembered_ns = now;
+    const char *names[SENSORS_MAX];
+    const int n = sensors_governing(t->sensors);
+    for (int i = 0; i < n; i++)
+        names[i] = sensors_place(t->sensors, i)->name;
+    char *text = thermal_memory_write(&memory, names, n, t->machine);
+    pthread_mutex_lock(&t->lock);
+    free(t->memory);
+    t->memory = text;
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void tick(struct thermal *t)
+{
+    const int64_t now = clock_now_ns();
+    struct governor_sight s = {
+        .now_ns = (int64_t)((double)(now - t->opened_ns) * t->speed), .watts = NAN, .device_margin_k = NAN};
+    struct sensors_reading r = {.watts = NAN, .device_margin_k = NAN};
+    take_load(t, now, &s);
+    if (t->sensors) {
+        sensors_note_load(t->sensors, s.batch, s.duty);
+        sensors_read(t->sensors, now, &r);
+        memcpy(s.c, r.c, sizeof s.c);
+        s.watts = r.watts;
+        s.device_margin_k = r.device_margin_k;
+        s.is_throttled = r.is_throttled;
+        s.is_limited = r.is_limited;
+    }
+    struct thermal_stats next = t->stats; /* only this thread writes them */
+    const struct governor_grant before = next.grant;
+    governor_tick(&t->governor, &s, &next.grant);
+    next.grant.permit.expires_ns = now + GOVERNOR_PERMIT_NS; /* the engine's clock, also where the box lives faster */
+    if (next.grant.level != before.level || !next.since_wall_ns)
+        next.since_wall_ns = clock_wall_ns();
+    next.hottest = next.grant.hottest >= 0 ? sensors_place(t->sensors, next.grant.hottest)->name : NULL;
+    next.blind = next.grant.blind >= 0 ? sensors_place(t->sensors, next.grant.blind)->name : NULL;
+    next.watts = s.watts;
+    next.trips += next.grant.is_trip && !before.is_trip;
+    if (t->ring) {
+        char line[RING_LINE], why[64];
+        describe_second(t, &r, &s, &next, line, sizeof line);
+        ring_push(t->ring, line);
+        next.ring_lost = ring_lost(t->ring, why, sizeof why);
+    }
+    pthread_mutex_lock(&t->lock);
+    t->stats = next;
+    t->heartbeat_ns = now;
+    pthread_mutex_unlock(&t->lock);
+    tell_level(t, &next);
+    tell_service(t, &next.grant);
+    if (t->sensors)
+        remember(t, now);
+}
+
+static void *thermal_main(void *arg)
+{
+    struct thermal *t = arg;
+    int64_t next = clock_now_ns();
+    for (;;) {
+        tick(t);
+        next += t->period_ns;
+        const int64_t now = clock_now_ns();
+        if (next <= now) /* late: the next one is a whole period away again */
+            next = now + t->period_ns;
+        const struct timespec when = {.tv_sec = next / CLOCK_S, .tv_nsec = next % CLOCK_S};
+        pthread_mutex_lock(&t->lock);
+        int rc = 0;
+        while (!t->is_stopping && rc == 0)
+            rc = pthread_cond_timedwait(&t->stop, &t->lock, &when);
+        const bool is_stopping = t->is_stopping;
+        pthread_mutex_unlock(&t->lock);
+        if (is_stopping)
+            return NULL;
+    }
+}
+
+/* ---- others ------------------------------------------------------------------------------------------------------------------------ */
+
+int64_t thermal_heartbeat_ns(struct thermal *t)
+{
+    pthread_mutex_lock(&t->lock);
+    const int64_t heartbeat_ns = t->heartbeat_ns;
+    pthread_mutex_unlock(&t->lock);
+    return heartbeat_ns;
+}
+
+void thermal_get_permit(struct thermal *t, struct en_permit *ret_permit)
+{
+    pthread_mutex_lock(&t->lock);
+    *ret_permit = t->stats.grant.permit;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void thermal_get(struct thermal *t, struct thermal_stats *ret_stats)
+{
+    pthread_mutex_lock(&t->lock);
+    *ret_stats = t->stats;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void thermal_note_load(struct thermal *t, const struct en_progress *progress, int32_t pending)
+{
+    pthread_mutex_lock(&t->lock);
+    t->load = (struct load){*progress, pending};
+    pthread_mutex_unlock(&t->lock);
+}
+
+char *thermal_take_memory(struct thermal *t)
+{
+    pthread_mutex_lock(&t->lock);
+    char *memory = t->memory;
+    t->memory = NULL;
+    pthread_mutex_unlock(&t->lock);
+    return memory;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------------------- */
+
+static void begin_governor(struct thermal *t, const struct thermal_options *options)
+{
+    struct governor_options g = {.is_unguarded = t->is_unguarded,
+                                 .batch_max = options->batch_max,
+                                 .policy = options->policy,
+                                 .pauses_blind = options->pauses_blind,
+                                 .resume_k = options->resume_k};
+    const char *names[SENSORS_MAX];
+    struct governor_memory memory;
+    struct err err = {0};
+    if (t->sensors) {
+        g.n_sensors = sensors_governing(t->sensors);
+        g.meter = sensors_meter(t->sensors);
+    }
+    for (int i = 0; i < g.n_sensors; i++) {
+        g.limits_c[i] = sensors_place(t->sensors, i)->limit_c;
+        names[i] = sensors_place(t->sensors, i)->name;
+    }
+    const bool is_known =
+        options->memory && thermal_memory_read(options->memory, names, g.n_sensors, t->machine, &memory, &err) == 0;
+    if (options->memory && !is_known)
+        log_warning("ignoring what was learned of the machine's heat: %s", err.text);
+    governor_init(&t->governor, &g, is_known ? &memory : NULL);
+}
+
+void thermal_plan(const struct config *c, const char *device, struct thermal_options *ret)
+{
+    const struct config_list *wanted = &c->thermal.sensors;
+    const bool is_set = c->places.of[CONFIG_thermal_limit].file != NULL;
+    *ret = (struct thermal_options){
+        .sensors = {.limit_c = is_set ? (double)c->thermal.limit_c : 0,
+                    .is_gpu = strncmp(device, "cuda", 4) == 0,
+                    .wanted = (const char *const *)wanted->items,
+                    .n_wanted = wanted->n},
+        .has_sensors = wanted->n != 1 || strcmp(wanted->items[0], "none") != 0,
+        .policy = (enum workload_policy)c->thermal.policy,
+        .pauses_blind = c->thermal.blind == 1,
+        .resume_k = c->thermal.resume_c > 0 ? fmax((double)(c->thermal.limit_c - c->thermal.resume_c), 1) : 0,
+    };
+}
+
+int thermal_open(const struct thermal_options *options, struct thermal **ret_thermal, struct err *err)
+{
+    struct thermal *t = calloc(1, sizeof *t);
+    int rc = 0;
+    if (!t)
+        return err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
+    t->period_ns = options->period_ns;
+    t->is_unguarded = !options->has_sensors;
+    t->pauses_blind = options->pauses_blind;
+    snprintf(t->machine, sizeof t->machine, "%016llx", (unsigned long long)machine_hash());
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->stop, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (options->has_sensors)
+        rc = sensors_open(&options->sensors, &t->sensors, err);
+    t->opened_ns = clock_now_ns();
+    t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
+    if (options->period_ns <= 0)
+        t->period_ns = (int64_t)((double)PERIOD_NS / t->speed);
+    if (rc == 0 && options->ring)
+        rc = ring_open(options->ring, 0, &t->ring, err);
+    if (rc == 0) {
+        begin_governor(t, options);
+        t->stats.is_unguarded = t->is_unguarded;
+        t->stats.has_sensors = t->governor.options.n_sensors > 0;
+        t->stats.watts = NAN;
+        t->heartbeat_ns = clock_now_ns();
+        t->stats.grant.hottest = t->stats.grant.blind = -1;
+        if (pthread_create(&t->thread, NULL, thermal_main, t) != 0)
+            rc = err_set(err, ERR_IO, "cannot start the thermal thread");
+        else
+            t->has_thread = true;
+    }
+    if (rc != 0) {
+        thermal_close(t);
+        return rc;
+    }
+    pthread_setname_np(t->thread, "heron-thermal");
+    *ret_thermal = t;
+    return 0;
+}
+
+void thermal_close(struct thermal *t)
+{
+    if (!t)
+        return;
+    if (t->has_thread) {
+        pthread_mutex_lock(&t->lock);
+        t->is_stopping = true;
+        pthread_cond_signal(&t->stop);
+        pthread_mutex_unlock(&t->lock);
+        pthread_join(t->thread, NULL);
+    }
+    sensors_close(t->sensors);
+    ring_close(t->ring);
+    pthread_cond_destroy(&t->stop);
+    pthread_mutex_destroy(&t->lock);
+    free(t->memory);
+    free(t);
+}

@@ -1,0 +1,86 @@
+#include "appliance/thermal_memory.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <jansson.h>
+
+/* Every figure of a body, and what it can be. */
+static const struct figure {
+    const char *name;
+    size_t at;
+    double least, most;
+} figures[] = {
+    {"r", offsetof(struct observer_body, r_k_w), 0.02, 5},
+    {"tau", offsetof(struct observer_body, tau_s), 0.1, 120},
+    {"delay", offsetof(struct observer_body, delay_s), 0, OBSERVER_PAST - 1},
+    {"sink", offsetof(struct observer_body, sink_j_k), 10, 100000},
+};
+#define N_FIGURES (sizeof figures / sizeof *figures)
+
+static double *figure_of(struct observer_body *body, const struct figure *f)
+{
+    return (double *)((char *)body + f->at);
+}
+
+char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n, const char *machine)
+{
+    json_t *places = json_object(), *root = json_pack("{s:s, s:f, s:f}", "machine", machine, "sustainable_w",
+                                                      memory->sustainable_w, "factor", memory->factor);
+    bool is_bad = !root || !places;
+    for (int i = 0; i < n && !is_bad; i++) {
+        struct observer_body body = memory->bodies[i];
+        if (body.r_k_w <= 0)
+            continue;
+        json_t *place = json_object();
+        for (size_t k = 0; k < N_FIGURES; k++)
+            is_bad |= json_object_set_new(place, figures[k].name, json_real(*figure_of(&body, &figures[k]))) != 0;
+        is_bad |= json_object_set_new(places, names[i], place) != 0;
+    }
+    is_bad |= json_object_set(root, "places", places) != 0;
+    char *text = is_bad ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    json_decref(places);
+    json_decref(root);
+    return text;
+}
+
+static int read_body(const json_t *place, const char *name, struct observer_body *ret, struct err *err)
+{
+    for (size_t k = 0; k < N_FIGURES; k++) {
+        const struct figure *f = &figures[k];
+        const double x = json_number_value(json_object_get(place, f->name));
+        if (!json_is_number(json_object_get(place, f->name)) || !(x >= f->least && x <= f->most))
+            return err_set(err, ERR_FORMAT, "places.%s.%s is no number between %g and %g", name, f->name, f->least, f->most);
+        *figure_of(ret, f) = x;
+    }
+    return 0;
+}
+
+int thermal_memory_read(const char *json, const char *const *names, int n, const char *machine, struct governor_memory *ret,
+                        struct err *err)
+{
+    json_error_t why;
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &why);
+    if (!root)
+        return err_set(err, ERR_FORMAT, "line %d: %s", why.line, why.text);
+    struct governor_memory memory = {0};
+    int rc = 0;
+    const char *of = json_string_value(json_object_get(root, "machine"));
+    const json_t *sustainable = json_object_get(root, "sustainable_w");
+    memory.sustainable_w = json_number_value(sustainable);
+    memory.factor = json_number_value(json_object_get(root, "factor"));
+    if (!of || !json_is_number(sustainable) || !(memory.sustainable_w >= 0 && memory.sustainable_w < 1e5) ||
+        !(memory.factor >= 0 && memory.factor < 100))
+        rc = err_set(err, ERR_FORMAT, "machine, sustainable_w or factor is missing, or cannot be");
+    else if (strcmp(of, machine) != 0)
+        rc = err_set(err, ERR_STATE, "it was learned on another machine");
+    for (int i = 0; i < n && rc == 0; i++) {
+        const json_t *place = json_object_get(json_object_get(root, "places"), names[i]);
+        if (place)
+            rc = read_body(place, names[i], &memory.bodies[i], err);
+    }
+    json_decref(root);
+    if (rc == 0)
+        *ret = memory;
+    return rc;
+}
