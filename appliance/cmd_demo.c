@@ -28,8 +28,8 @@
 #include "appliance/demo_show.h"
 #include "appliance/demo_terminal.h"
 #include "appliance/model_args.h"
-#include "appliance/sensors.h"
 #include "appliance/mqtt_link.h"
+#include "appliance/sensors.h"
 #include "base/clock.h"
 
 const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [--seed N] [-m MODEL -v VISION]",

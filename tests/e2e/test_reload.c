@@ -76,7 +76,7 @@ static void test_bad_reload_changes_nothing(void **state)
     size_t mark = subscriber_mark(s);
     broker_publish(&r->broker, "heron/config/reload", "now", false);
     subscriber_await(s, mark, "heron/config/state", NULL);
-    assert_string_equal(box_value(s, "heron/config/state", "/pending_error/line"), "13");
+    assert_string_equal(box_value(s, "heron/config/state", "/pending_error/line"), "14");
     assert_true(test_contains(box_value(s, "heron/config/state", "/pending_error/msg"), "source"));
     assert_true(test_contains(box_value(s, "heron/config/state", "/pending_error/file"), "heron.yaml"));
     mark = subscriber_mark(s);
