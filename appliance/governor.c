@@ -28,7 +28,8 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define LOST_SHARE   0.33
 #define FALL_SHARE_S 0.4
 #define DOUBTFUL     2
-#define METER_DOUBT  0.03
+#define ANSWER_LEAST 0.04 /* K/W: what answers less may stand still by itself */
+#define METER_DOUBT  0.02
 
 /* Proof of life */
 #define PROBE_STILL_S 240.0
@@ -44,9 +45,13 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define TRIPS_S        600.0
 #define TRIP_RAISE_K   1.0
 #define HARD_K         8.0
-#define DEVICE_LEAST_K 5.0
+#define DEVICE_LEAST_K 2.0 /* limits are lowered to stay 5 K below what the device acts at */
 #define HARD_RESUME_K  10.0
 #define CUT_SHARE      0.8
+#define CUT_AGAIN_S    10.0 /* it still does */
+#define GONE_S         600.0
+#define FOREIGN_S      120.0
+#define FOREIGN_SHARE  0.5
 #define CUT_S          300.0
 
 /* Long memory */
@@ -54,6 +59,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define USUAL_S     86400.0
 #define POOR_SHARE  0.75
 #define POOR_S      600.0
+#define POOR_FADES  2.0
 
 /* Levels; the second of each pair leaves it */
 #define WARM_K          3.0
@@ -110,16 +116,24 @@ static double doubt_k(const struct governor *g, int i, const struct governor_sig
 
 static void look(struct governor *g, const struct governor_sight *s, double dt)
 {
+    const bool is_measured = isfinite(s->watts) && s->watts >= 0;
+    const bool is_clean = is_measured && !s->is_throttled && !s->is_limited && !g->is_tripped;
     const double watts = watts_of(g, s);
-    const bool is_clean = !s->is_throttled && !s->is_limited && !g->is_tripped;
+    const enum observer_work work = !is_clean ? OBSERVER_UNCLEAR : s->batch > 0 && s->duty > 0 ? OBSERVER_WORK : OBSERVER_REST;
     for (int i = 0; i < g->options.n_sensors; i++) {
         struct observer *o = &g->observers[i];
-        const double c = plausible_note(&g->readings[i], dt, s->c[i], observer_fast_k(o), o->step_k, doubt_k(g, i, s));
-        observer_note(o, dt, watts, c, is_clean);
+        /* what answers at once, and is known to, cannot stand still while the watts move */
+        const bool answers = o->is_started && !o->is_deaf && o->answer_k_w >= ANSWER_LEAST;
+        const struct plausible_place place = {.fast_w = o->is_started ? o->fast_w : watts,
+                                              .r_k_w = answers ? o->answer_k_w : 0,
+                                              .step_k = o->step_k,
+                                              .doubt_k = doubt_k(g, i, s)};
+        observer_note(o, dt, watts, plausible_note(&g->readings[i], dt, s->c[i], &place), work);
+        if (!is_measured && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
+            o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);
     }
-    const double surge = is_clean ? workload_note(&g->workload, dt, isfinite(s->watts) && s->watts >= 0 ? s->watts : NAN,
-                                                  s->batch, s->duty, s->speed)
-                                  : 0;
+    const bool may_learn = is_clean || (is_measured && work != OBSERVER_WORK && s->batch < 1);
+    const double surge = may_learn ? workload_note(&g->workload, dt, s->watts, s->batch, s->duty, s->speed) : 0;
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
 }
@@ -136,11 +150,12 @@ static void restart(struct governor *g)
 
 /* ---- how many watts ------------------------------------------------------------------------------------------------------------ */
 
+/* A share of what our own work may draw when all is known, over what others draw. */
 static double floor_w(const struct governor *g, double share)
 {
-    const double full =
-        g->sustainable_w > 0 ? fmin(g->sustainable_w, workload_most_w(&g->workload)) : workload_most_w(&g->workload);
-    return fmax(share * full, 0);
+    const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
+    const double full = g->sustainable_w > 0 ? fmin(g->sustainable_w, most) : most;
+    return other + share * fmax(full - other, 0);
 }
 
 /* The share of the sustainable watts that a sensor leaves when it cannot be believed; 1: it can. */
@@ -152,11 +167,12 @@ static double trust(const struct governor *g, int i)
     return p->age_s > HOLD_S || g->doubtful_ticks > 0 ? HOLD_SHARE : 1;
 }
 
-/* The least that any sensor allows. */
-static double allowed(const struct governor *g, int *ret_blind)
+/* The least that any sensor allows. careful: that is a floor, and says nothing of what the box sustains. */
+static double allowed(const struct governor *g, int *ret_blind, bool *ret_careful)
 {
     double least = INFINITY;
     *ret_blind = -1;
+    *ret_careful = g->options.n_sensors == 0;
     for (int i = 0; i < g->options.n_sensors; i++) {
         double w = observer_allowed_w(&g->observers[i]);
         const double share = trust(g, i);
@@ -167,11 +183,12 @@ static double allowed(const struct governor *g, int *ret_blind)
             w = fmin(w, fmax(floor_w(g, share), g->budget_w - FALL_SHARE_S * fmax(g->budget_w - floor_w(g, share), 0)));
             w = fmin(w, g->budget_w); /* never more while blind */
         }
+        if (w < least)
+            *ret_careful = g->observers[i].is_deaf;
         least = fmin(least, w);
     }
     if (g->options.n_sensors == 0 && !g->options.is_unguarded)
-        least = workload_watts(&g->workload, 0, 0) +
-                LOST_SHARE * (workload_most_w(&g->workload) - workload_watts(&g->workload, 0, 0));
+        least = floor_w(g, LOST_SHARE);
     return least;
 }
 
@@ -180,8 +197,11 @@ static double allowed(const struct governor *g, int *ret_blind)
 static void trip(struct governor *g)
 {
     g->is_tripped = true;
+    g->is_foreign_judged = false;
     g->tripped_s = 0;
     g->before_trip_w = g->budget_w;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        g->trip_c[i] = g->readings[i].good_c;
     const double oldest = g->trips_s[g->n_trips % 3];
     g->trips_s[g->n_trips++ % 3] = g->clock_s;
     if (g->clock_s - oldest > TRIPS_S)
@@ -192,27 +212,66 @@ static void trip(struct governor *g)
         g->trips_s[i] = -INFINITY;
 }
 
+/* A sensor that stopped everything lets go by a fresh and cool reading of its own, and by nothing else. */
+static bool is_cool(struct governor *g)
+{
+    bool is_any = false;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        if (!g->is_over[i])
+            continue;
+        const struct plausible *p = &g->readings[i];
+        const double resume_k = g->is_hard ? (g->options.resume_k[i] > 0 ? g->options.resume_k[i] : HARD_RESUME_K) : RESUME_K;
+        if (p->has_any && p->age_s == 0 && p->good_c <= g->options.limits_c[i] - resume_k)
+            g->is_over[i] = false;
+        else if ((p->age_s > GONE_S && g->tripped_s > GONE_S) || (g->observers[i].is_deaf && !g->is_hard))
+            g->is_over[i] = false; /* gone for good, or warmed by others: from here on the careful floor */
+        is_any = is_any || g->is_over[i];
+    }
+    return !is_any;
+}
+
+/* Everything stands still and a place stays as warm as it was: somebody else warms it, and our rest helps nobody. */
+static void find_foreign_heat(struct governor *g)
+{
+    if (g->tripped_s < FOREIGN_S || g->is_foreign_judged)
+        return;
+    g->is_foreign_judged = true;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        struct observer *o = &g->observers[i];
+        const double own_w = g->before_trip_w - workload_watts(&g->workload, 0, 0),
+                     fallen_k = g->trip_c[i] - g->readings[i].good_c;
+        if (g->is_over[i] && g->readings[i].age_s == 0 && fallen_k < FOREIGN_SHARE * o->body.r_k_w * own_w)
+            o->is_deaf = true;
+    }
+}
+
 static void watch_limits(struct governor *g, const struct governor_sight *s, double dt)
 {
-    double over = -INFINITY;
-    for (int i = 0; i < g->options.n_sensors; i++)
-        if (g->readings[i].has_any && g->readings[i].age_s == 0 && !g->observers[i].is_deaf)
-            over = fmax(over, g->readings[i].good_c - g->options.limits_c[i]);
-    const bool is_hard = over >= HARD_K || s->device_margin_k < DEVICE_LEAST_K;
+    bool is_hard = s->device_margin_k < DEVICE_LEAST_K, is_soft = is_hard;
+    for (int i = 0; i < g->options.n_sensors; i++) {
+        const struct plausible *p = &g->readings[i];
+        const double over = p->has_any && p->age_s == 0 ? p->good_c - g->options.limits_c[i] : -INFINITY;
+        const bool trips = over >= HARD_K || (over >= TRIP_K && !g->observers[i].is_deaf);
+        g->is_over[i] = g->is_over[i] || trips;
+        is_soft = is_soft || trips;
+        is_hard = is_hard || over >= HARD_K;
+    }
     g->tripped_s += dt;
-    if (!g->is_tripped && (over >= TRIP_K || is_hard))
+    if (is_soft && !g->is_tripped)
         trip(g);
     g->is_hard = g->is_tripped && (g->is_hard || is_hard);
-    const double resume = g->is_hard ? (g->options.resume_k > 0 ? g->options.resume_k : HARD_RESUME_K) : RESUME_K;
-    if (g->is_tripped && over <= -resume && g->tripped_s >= TRIP_S && !is_hard) {
+    if (g->is_tripped && !is_hard)
+        find_foreign_heat(g);
+    if (g->is_tripped && !is_soft && g->tripped_s >= TRIP_S && is_cool(g)) {
+        const double other = workload_watts(&g->workload, 0, 0);
         g->is_tripped = g->is_hard = false;
-        g->budget_w = g->workload.other_w + TRIP_SHARE * fmax(g->before_trip_w - g->workload.other_w, 0);
-    }
-    if (s->is_throttled && g->cap_s <= 0) {
-        g->cap_s = CUT_S;
-        g->capped_w = CUT_SHARE * g->budget_w;
+        g->budget_w = other + TRIP_SHARE * fmax(g->before_trip_w - other, 0);
     }
     g->cap_s -= dt;
+    if (s->is_throttled && g->cap_s <= CUT_S - CUT_AGAIN_S) { /* of what is drawn: a budget that nobody uses is no brake */
+        g->cap_s = CUT_S;
+        g->capped_w = CUT_SHARE * fmin(g->budget_w, watts_of(g, s));
+    }
     if (g->cap_s <= 0)
         g->capped_w = INFINITY;
 }
@@ -239,7 +298,9 @@ static bool probe(struct governor *g, double dt, const struct governor_sight *s)
         is_suspect = is_suspect && (plausible_is_suspect(&g->readings[i]) || g->readings[i].still_s > PROBE_STILL_S);
         cut = fmax(cut, (PROBE_STEPS * o->step_k + doubt_k(g, i, s)) / o->body.r_k_w);
     }
-    if (!is_suspect || g->probe_wait_s > 0 || g->options.meter == GOVERNOR_METER_NONE)
+    const double own_w = watts_of(g, s) - workload_watts(&g->workload, 0, 0);
+    if (!is_suspect || g->probe_wait_s > 0 || g->options.meter == GOVERNOR_METER_NONE ||
+        own_w < cut) /* little work: no danger, and no proof */
         return false;
     g->probe_s = PROBE_S;
     g->probe_wait_s = PROBE_EVERY_S;
@@ -329,7 +390,7 @@ static void describe(const struct governor *g, struct governor_grant *ret)
 static double rise_w(const struct governor *g)
 {
     for (int i = 0; i < g->options.n_sensors; i++)
-        if (!g->observers[i].is_known)
+        if (!g->observers[i].is_known && g->observers[i].n_deaf == 0)
             return RISE_LEAST_W;
     return fmax(RISE_LEAST_W, RISE_SHARE_S * workload_most_w(&g->workload));
 }
@@ -356,8 +417,12 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
     if (ret->is_probe)
         g->budget_w = fmin(g->budget_w, g->probe_w);
     choose(g, s, dt, ret);
-    if (!is_blind && !ret->is_probe && g->options.n_sensors > 0 && g->budget_w >= may && ret->duty < 1)
-        remember(g, dt);
+    if (!is_blind && !ret->is_probe && !g->is_careful && g->cap_s <= 0) {
+        if (g->budget_w >= may && ret->duty < 1)
+            remember(g, dt);
+        else if (may >= most) /* nothing is held back: whatever was wrong is not any more */
+            g->poor_s = fmax(g->poor_s - POOR_FADES * dt, 0);
+    }
     if (is_blind && g->options.pauses_blind && trust(g, ret->blind) == LOST_SHARE)
         ret->duty = 0;
 }
@@ -386,7 +451,7 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
     watch_supply(g, s, dt);
 
     const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
-    const double may = fmin(allowed(g, &ret->blind), g->capped_w);
+    const double may = fmin(allowed(g, &ret->blind, &g->is_careful), g->capped_w);
     g->doubtful_ticks -= g->doubtful_ticks > 0;
     if (!g->is_running && g->clock_s > REST_S) {
         g->is_running = true;

@@ -38,9 +38,9 @@ struct governor_options {
     int batch_max;
     enum workload_policy policy;
     enum governor_meter meter;
-    bool pauses_blind;   /* stops instead of going on slowly when nothing can be seen for half a minute */
-    double resume_k;     /* below the limit, after a hard trip; 0: 10 */
-    const double *watts; /* of each batch, see workload_init; or NULL */
+    bool pauses_blind;                 /* stops instead of going on slowly when nothing can be seen for half a minute */
+    double resume_k[GOVERNOR_SENSORS]; /* below the limit, after a hard trip; 0: 10 */
+    const double *watts;               /* of each batch, see workload_init; or NULL */
     const double *speed;
 };
 
@@ -91,7 +91,9 @@ struct governor {
     double sustainable_w, usual_w, usual_s, poor_s, rest_w, factor, usual_factor, limited_s;
     int batch;          /* of the last permit that allowed something */
     int doubtful_ticks; /* left, after a suspend */
-    bool is_tripped, is_hard, is_held_back, is_warm;
+    bool is_tripped, is_hard, is_held_back, is_warm, is_careful;
+    bool is_over[GOVERNOR_SENSORS], is_foreign_judged; /* which stopped everything */
+    double trip_c[GOVERNOR_SENSORS];
     double tripped_s, before_trip_w, trips_s[3];
     double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;
     int n_trips;

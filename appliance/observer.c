@@ -17,9 +17,10 @@
 /* Before anything is learned: careful. A large resistance makes the law gentle. */
 static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s = 1, .sink_j_k = 400};
 
-#define R_MIN        0.08
 #define R_DEAF       0.01 /* K/W, at once or within DEAF_S */
+#define R_ANSWERS    0.05
 #define DEAF_S       60.0
+#define R_MIN        0.08
 #define R_MAX        0.35
 #define R_CARE       1.15 /* of the fitted resistance: too large costs little, too small oscillates */
 #define SINK_MIN     150.0
@@ -27,7 +28,10 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define KNOWN_TIMES  2.0 /* by which a start may differ from what is known */
 #define KNOWN_NEW    0.3
 #define LEARN_S      60.0
-#define LEARN_SPAN_W 8.0 /* less than this says nothing */
+#define LEARN_MOST_S 300.0
+#define QUIET_S      10.0
+#define DEAF_TIMES   2
+#define LEARN_J      320.0 /* away from rest: less says nothing */
 
 #define ALPHA            0.25 /* at SD_USUAL */
 #define BETA             0.015
@@ -60,6 +64,7 @@ void observer_init(struct observer *o, double limit_c, const struct observer_bod
     o->limit_c = limit_c;
     o->is_known = known && known->r_k_w > 0;
     o->body = o->is_known ? *known : UNKNOWN;
+    o->answer_k_w = o->is_known && known->r_k_w > R_MIN ? known->r_k_w : 0;
     o->margin_k = o->start_margin_k = start_margin_k;
     o->calm_k_s = calm_k_s;
     o->step_k = 1;
@@ -69,7 +74,6 @@ void observer_restart(struct observer *o)
 {
     o->is_started = false;
     o->margin_k = fmax(o->margin_k, o->start_margin_k);
-    memset(o->fits, 0, sizeof o->fits);
     o->fit_s = 0;
 }
 
@@ -123,7 +127,8 @@ static double clamp(double x, double lo, double hi)
 }
 
 /* The best of the fits. false: nothing fits. */
-static bool find_body(const struct observer *o, struct observer_body *ret, double *ret_fast_w, bool *ret_deaf)
+static bool find_body(const struct observer *o, struct observer_body *ret, double *ret_fast_w, double *ret_answer,
+                      bool *ret_deaf)
 {
     double least = INFINITY;
     for (int i = 0; i < OBSERVER_TAUS; i++)
@@ -132,6 +137,7 @@ static bool find_body(const struct observer *o, struct observer_body *ret, doubl
             if (!solve(&o->fits[i][j], x, &rest) || !(rest < least))
                 continue;
             least = rest;
+            *ret_answer = R_CARE * x[1];
             *ret_deaf = x[1] < R_DEAF && x[2] * DEAF_S < R_DEAF;
             *ret = (struct observer_body){.r_k_w = clamp(R_CARE * x[1], R_MIN, R_MAX),
                                           .tau_s = TAUS[i],
@@ -142,13 +148,24 @@ static bool find_body(const struct observer *o, struct observer_body *ret, doubl
     return least < INFINITY;
 }
 
-/* The body that this start shows; where one was known, it is moved towards it, or replaced if it cannot be the same box. The same reading is split anew. */
+/* The body that this step shows; where one was known, it is moved towards it, or replaced if it cannot be the same box. The same reading is split anew. */
 static void take_fit(struct observer *o)
 {
     const double now = observer_now_c(o);
     struct observer_body found;
     double fast_w = o->fast_w;
-    if (!find_body(o, &found, &fast_w, &o->is_deaf))
+    bool is_deaf = false;
+    o->fit_s = 0;
+    if (!find_body(o, &found, &fast_w, &o->answer_k_w, &is_deaf))
+        return;
+    if (is_deaf && ++o->n_deaf >= DEAF_TIMES)
+        o->is_deaf = true;
+    else if (o->answer_k_w >= R_ANSWERS) /* between the two it stays what it was thought to be */
+    {
+        o->n_deaf = 0;
+        o->is_deaf = false;
+    }
+    if (is_deaf)
         return;
     const double ratio = found.r_k_w / o->body.r_k_w;
     if (o->is_known && ratio > 1 / KNOWN_TIMES && ratio < KNOWN_TIMES)
@@ -161,10 +178,23 @@ static void take_fit(struct observer *o)
     o->slow_c = now - o->body.r_k_w * o->fast_w;
 }
 
+/* Our work has begun, from rest: a step of power. */
+static void open_window(struct observer *o)
+{
+    memset(o->fits, 0, sizeof o->fits);
+    for (int i = 0; i < OBSERVER_TAUS; i++) /* the seconds of rest before it are points of the fit, too */
+        for (int j = 0; j < OBSERVER_DELAYS; j++)
+            o->fits[i][j].a[0][0] = o->quiet_s;
+    o->integral_j = o->moved_j = 0;
+    o->first_w = o->quiet_w;
+    o->first_c = o->quiet_c;
+}
+
 static void learn(struct observer *o, double dt, double c)
 {
     o->fit_s += dt;
     o->integral_j += dt * (o->past_w[0] - o->first_w);
+    o->moved_j += dt * fabs(o->past_w[0] - o->first_w);
     for (int i = 0; i < OBSERVER_TAUS; i++)
         for (int j = 0; j < OBSERVER_DELAYS; j++) {
             struct observer_fit *f = &o->fits[i][j];
@@ -177,8 +207,26 @@ static void learn(struct observer *o, double dt, double c)
             }
             f->yy += y * y;
         }
-    if (o->fit_s >= LEARN_S && o->high_w - o->low_w >= LEARN_SPAN_W)
+    if (o->fit_s >= LEARN_S && o->moved_j >= LEARN_J)
         take_fit(o);
+    else if (o->fit_s > LEARN_MOST_S) /* hardly anything happened */
+        o->fit_s = 0;
+}
+
+/* Learn from the next step, until one was learned. */
+static void watch_step(struct observer *o, double dt, double c, enum observer_work work)
+{
+    if (work == OBSERVER_UNCLEAR)
+        o->fit_s = 0;
+    else if (work == OBSERVER_REST && o->fit_s == 0) {
+        o->quiet_s = fmin(o->quiet_s + dt, QUIET_S);
+        o->quiet_w += fmin(dt / o->quiet_s, 1) * (o->past_w[0] - o->quiet_w);
+        o->quiet_c += fmin(dt / o->quiet_s, 1) * (c - o->quiet_c);
+    } else if (!o->is_learned) {
+        if (o->fit_s == 0)
+            open_window(o);
+        learn(o, dt, c);
+    }
 }
 
 /* ---- the estimate ---------------------------------------------------------------------------------------------------------- */
@@ -188,10 +236,10 @@ static void start(struct observer *o, double watts, double c)
     o->is_started = true;
     for (int i = 0; i < OBSERVER_PAST; i++)
         o->past_w[i] = watts;
-    o->fast_w = o->leaving_w = o->first_w = o->low_w = o->high_w = watts;
+    o->fast_w = o->leaving_w = o->quiet_w = watts;
     o->slow_c = c - o->body.r_k_w * watts;
-    o->first_c = o->last_c = c;
-    o->integral_j = o->smooth_k = o->noise_k = 0;
+    o->quiet_c = o->last_c = c;
+    o->smooth_k = o->noise_k = 0;
 }
 
 /* Resolution: the smallest step ever seen. */
@@ -225,7 +273,7 @@ static void correct(struct observer *o, double dt, double now_w, double c)
     o->margin_k = clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + o->raised_k, MARGIN_MAX_K);
 }
 
-void observer_note(struct observer *o, double dt, double watts, double c, bool is_learning)
+void observer_note(struct observer *o, double dt, double watts, double c, enum observer_work work)
 {
     if (!o->is_started) {
         if (isnan(c))
@@ -234,8 +282,6 @@ void observer_note(struct observer *o, double dt, double watts, double c, bool i
     }
     memmove(&o->past_w[1], &o->past_w[0], (OBSERVER_PAST - 1) * sizeof o->past_w[0]);
     o->past_w[0] = watts;
-    o->low_w = fmin(o->low_w, watts);
-    o->high_w = fmax(o->high_w, watts);
     const double now_w = delayed(o, o->body.delay_s);
     o->fast_w += (now_w - o->fast_w) * (1 - exp(-dt / o->body.tau_s));
     o->slow_c += dt * (now_w - o->leaving_w) / o->body.sink_j_k;
@@ -243,8 +289,7 @@ void observer_note(struct observer *o, double dt, double watts, double c, bool i
         return;
     note_step(o, c);
     correct(o, dt, now_w, c);
-    if (is_learning && !o->is_learned)
-        learn(o, dt, c);
+    watch_step(o, dt, c, work);
 }
 
 void observer_surge(struct observer *o, double watts)

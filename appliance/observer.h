@@ -40,6 +40,7 @@ struct observer {
     bool is_known;             /* not a guess: from before, or learned now */
     bool is_learned;           /* in this run */
     bool is_deaf;              /* it does not answer to our watts: something else warms this place */
+    double answer_k_w;         /* what a watt did to it at once, as fitted; 0: not known */
     /* estimate */
     bool is_started;
     double past_w[OBSERVER_PAST]; /* [0] the newest */
@@ -50,7 +51,16 @@ struct observer {
     double last_c, step_k, noise_k, smooth_k;
     /* learning */
     struct observer_fit fits[OBSERVER_TAUS][OBSERVER_DELAYS];
-    double fit_s, first_w, first_c, integral_j, low_w, high_w;
+    double quiet_s, quiet_w, quiet_c;                    /* while nothing of ours ran */
+    double fit_s, first_w, first_c, integral_j, moved_j; /* fit_s 0: no step to learn from yet */
+    int n_deaf;                                          /* steps in a row that it did not answer to */
+};
+
+/* What our own work does meanwhile. */
+enum observer_work {
+    OBSERVER_REST,   /* nothing of ours runs */
+    OBSERVER_WORK,   /* something does: its first step is what is learned from */
+    OBSERVER_UNCLEAR /* the device holds itself back, or the watts are not measured: nothing can be learned */
 };
 
 /* known: of this machine from before, or NULL. start_margin_k: larger where not all watts are measured; calm_k_s: K that it may shrink a second. */
@@ -60,8 +70,8 @@ void observer_init(struct observer *o, double limit_c, const struct observer_bod
 /* Forget the estimate and keep what was learned: after a suspend, or when a sensor is back from far away. */
 void observer_restart(struct observer *o);
 
-/* dt_s passed, with `watts` in the mean; c: the reading, NAN where there is none. is_learning: this may be used to learn resistances. */
-void observer_note(struct observer *o, double dt_s, double watts, double c, bool is_learning);
+/* dt_s passed, with `watts` in the mean; c: the reading, NAN where there is none. */
+void observer_note(struct observer *o, double dt_s, double watts, double c, enum observer_work work);
 
 /* Watts appeared at once that nobody announced: keep room for the next time. */
 void observer_surge(struct observer *o, double watts);

@@ -10,7 +10,7 @@
 #define DOWN_K        25.0
 #define DOWN_S        20.0
 #define STILL_S       12.0
-#define STILL_STEPS   1.5
+#define STILL_STEPS   1.4
 #define LONG_FADES_S  900.0
 #define SUSPECT_TIMES 2.0
 #define SUSPECT_S     10.0
@@ -23,30 +23,33 @@ void plausible_init(struct plausible *p)
     p->longest_s = LONG_FIRST_S;
 }
 
-static void note_still(struct plausible *p, double dt, double said, double fast, double step, double doubt)
+static void note_still(struct plausible *p, double dt, double said, const struct plausible_place *place)
 {
-    if (said != p->said_c || p->still_s < 0) {
-        if (!p->is_frozen)
+    if (said != p->said_c || !p->has_said) {
+        if (!p->is_frozen && p->has_said)
             p->longest_s = fmax(p->still_s, p->longest_s * exp(-p->still_s / LONG_FADES_S));
+        p->has_said = true;
         p->said_c = said;
         p->still_s = 0;
-        p->low_k = p->high_k = fast;
+        p->low_w = p->high_w = place->fast_w;
         p->is_frozen = false;
         return;
     }
     p->still_s += dt;
-    p->low_k = fmin(p->low_k, fast);
-    p->high_k = fmax(p->high_k, fast);
-    if (p->still_s >= STILL_S && p->high_k - p->low_k > STILL_STEPS * step + doubt)
+    p->low_w = fmin(p->low_w, place->fast_w);
+    p->high_w = fmax(p->high_w, place->fast_w);
+    if (p->still_s >= STILL_S && place->r_k_w * (p->high_w - p->low_w) > STILL_STEPS * place->step_k + place->doubt_k)
         p->is_frozen = true;
 }
 
-double plausible_note(struct plausible *p, double dt, double said, double fast, double step, double doubt)
+double plausible_note(struct plausible *p, double dt, double said, const struct plausible_place *place)
 {
     p->age_s += dt;
-    if (!(said >= LEAST_C && said <= MOST_C)) /* nor what is not a number */
+    if (!(said >= LEAST_C && said <= MOST_C)) { /* nor what is not a number */
+        p->jumps = 0;
         return NAN;
-    note_still(p, dt, said, fast, step, doubt);
+    }
+    note_still(p, dt, said, place);
     if (p->is_frozen)
         return NAN;
     double use = said;

@@ -12,23 +12,28 @@
 #include <stdbool.h>
 
 struct plausible {
-    bool has_any, is_frozen;
+    bool has_any, has_said, is_frozen;
     double good_c, said_c; /* last believed; last said */
     double age_s;          /* since the last believed one */
     double still_s;        /* for how long the sensor has said the same */
     double longest_s;      /* that it did so while it was alive, lately */
-    double low_k, high_k;  /* what the watts alone should have done to it meanwhile */
+    double low_w, high_w;  /* of the filtered watts meanwhile */
     double fallen_s;       /* for how long it has been far below what was believed */
     int jumps;             /* in a row */
 };
 
 void plausible_init(struct plausible *p);
 
-/*
- * dt_s passed; said_c: the reading, NAN for none. fast_k: what the watts alone make it stand above its slow part (observer_fast_k); step_k: the sensor's resolution;
- * doubt_k: what noise of the watt meter may pretend. Returns the degrees to work with, NAN for none.
- */
-double plausible_note(struct plausible *p, double dt_s, double said_c, double fast_k, double step_k, double doubt_k);
+/* What is known of the place that a sensor looks at. */
+struct plausible_place {
+    double fast_w;  /* filtered watts (struct observer) */
+    double r_k_w;   /* what a watt of them does to it at once; 0: not known, and stillness proves nothing */
+    double step_k;  /* the sensor's resolution */
+    double doubt_k; /* what noise of the watt meter may pretend */
+};
+
+/* dt_s passed; said_c: the reading, NAN for none. Returns the degrees to work with, NAN for none. */
+double plausible_note(struct plausible *p, double dt_s, double said_c, const struct plausible_place *place);
 
 /* It has been still for much longer than is usual for it: worth a proof of life. */
 bool plausible_is_suspect(const struct plausible *p);

@@ -432,9 +432,8 @@ static void reason_of_heat(const struct report *r, struct payload_status *s)
 {
     const struct thermal_stats *t = &r->thermal;
     const struct governor_grant *g = &t->grant;
-    if (g->level == GOVERNOR_PAUSED)
-        add_reason(s, "thermal: %s has %.1f C, %.1f above its limit: nothing runs until it has cooled",
-                   t->hottest ? t->hottest : "the device", g->c, g->c - g->limit_c);
+    if (g->level == GOVERNOR_PAUSED) /* without figures that change each second: each would be a message */
+        add_reason(s, "thermal: %s is too hot: nothing runs until it has cooled", t->hottest ? t->hottest : "the device");
     else if (g->level == GOVERNOR_BLIND)
         add_reason(s, "thermal: %s cannot be believed: going on slowly", t->blind ? t->blind : "a sensor");
     if (g->is_limited)
@@ -454,7 +453,7 @@ static void note_of_heat(const struct report *r, struct payload_status *s)
         add_reason(s, "thermal: no sensor was found: at most a third of the power is used (thermal.sensors: none, if the box "
                       "needs no limit)");
     if (r->thermal.ring_lost > 0)
-        add_reason(s, "thermal: %llu seconds could not be written down", (unsigned long long)r->thermal.ring_lost);
+        add_reason(s, "thermal: seconds were lost that could not be written to thermal.log");
 }
 
 /* The state, and why. Reasons that make it degraded come first. */

@@ -188,11 +188,11 @@ void ring_close(struct ring *r)
         rc = pthread_cond_timedwait(&r->ended, &r->lock, &when);
     const bool is_done = r->is_done;
     r->is_abandoned = !is_done;
+    if (!is_done)
+        pthread_detach(r->thread); /* under the lock: once it is free the writer may end and take everything with it */
     pthread_mutex_unlock(&r->lock);
-    if (!is_done) {
-        pthread_detach(r->thread);
+    if (!is_done)
         return;
-    }
     pthread_join(r->thread, NULL);
     ring_free(r);
 }

@@ -718,6 +718,15 @@ void sensors_note_load(struct sensors *s, int batch, double duty)
     s->duty = duty;
 }
 
+/* Whether what a source tells of its device concerns us: a GPU that does not govern may throttle itself as it likes. */
+static bool says_of_ours(const struct sensors *s, int k)
+{
+    for (int i = 0; i < s->n_governing; i++)
+        if (s->slots[i].source == k)
+            return true;
+    return false;
+}
+
 /* Add one source's newest figures to the reading. */
 static void take_source(struct sensors *s, int k, int64_t now_ns, struct sensors_reading *ret, double *sum)
 {
@@ -730,10 +739,12 @@ static void take_source(struct sensors *s, int k, int64_t now_ns, struct sensors
             ret->c[i] = source->c[s->slots[i].index];
     for (int i = 0; i < source->n_meters; i++)
         watts += meter_take(&source->meters[i], now_ns, fresh_ns); /* NAN: then it is that of all */
-    if (now_ns - source->margin_ns <= fresh_ns)
-        ret->device_margin_k = fmin(ret->device_margin_k, source->margin_k);
-    ret->is_throttled = ret->is_throttled || source->is_throttled;
-    ret->is_limited = ret->is_limited || source->is_limited;
+    if (says_of_ours(s, k)) {
+        if (now_ns - source->margin_ns <= fresh_ns)
+            ret->device_margin_k = fmin(ret->device_margin_k, source->margin_k);
+        ret->is_throttled = ret->is_throttled || source->is_throttled;
+        ret->is_limited = ret->is_limited || source->is_limited;
+    }
     source->is_throttled = source->is_limited = false;
     pthread_mutex_unlock(&source->lock);
     if (s->is_metered[k])

@@ -19,7 +19,8 @@
 /* What the engine did: totals, which only grow. */
 struct load {
     struct en_progress progress;
-    int32_t pending;
+    int32_t pending, running; /* running: sequences of the step that is at work */
+    int64_t running_since_ns;
 };
 
 struct thermal {
@@ -33,7 +34,7 @@ struct thermal {
     pthread_t thread;
     /* thermal thread only */
     struct governor governor;
-    struct load last;
+    struct en_progress last;
     int64_t last_ns, remembered_ns;
     int n_learned; /* as last kept */
     bool needed_service, was_limited;
@@ -120,24 +121,37 @@ static void tell_service(struct thermal *t, const struct governor_grant *g)
     t->raised_k = g->raised_k;
 }
 
+/* Time that goes on while the box sleeps, unlike the clock that permits are in. */
+static int64_t awake_and_asleep_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * CLOCK_S + now.tv_nsec;
+}
+
 /* ---- the second -------------------------------------------------------------------------------------------------------------------- */
 
-/* What the engine did since the last tick. Its totals begin anew when it is opened anew. */
+/* What the engine did since the last tick; of a running step the part that is over. Its totals begin anew when it is opened anew. */
 static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
 {
     pthread_mutex_lock(&t->lock);
-    const struct load load = t->load;
+    struct load load = t->load;
     pthread_mutex_unlock(&t->lock);
-    const struct en_progress *a = &t->last.progress, *b = &load.progress;
-    const bool is_new = b->busy_ns < a->busy_ns;
-    const double busy = (double)(b->busy_ns - (is_new ? 0 : a->busy_ns)),
-                 sequences = (double)(b->sequence_ns - (is_new ? 0 : a->sequence_ns));
+    if (load.running > 0) {
+        load.progress.busy_ns += now - load.running_since_ns;
+        load.progress.sequence_ns += (now - load.running_since_ns) * load.running;
+    }
+    const struct en_progress *a = &t->last, *b = &load.progress;
+    /* at its end a step says a little less than was guessed: that is no new engine */
+    const bool is_new = b->output_tokens < a->output_tokens || b->busy_ns < a->busy_ns - CLOCK_S;
+    const double busy = fmax((double)(b->busy_ns - (is_new ? 0 : a->busy_ns)), 0);
+    const double sequences = fmax((double)(b->sequence_ns - (is_new ? 0 : a->sequence_ns)), 0);
     const double tokens = (double)(b->output_tokens - (is_new ? 0 : a->output_tokens)), passed = (double)(now - t->last_ns);
     s->duty = t->last_ns && passed > 0 ? fmin(busy / passed, 1) : 0;
-    s->batch = busy > 0 ? (int)(sequences / busy + 0.5) : 0;
+    s->batch = busy > 0 ? (int)fmax(sequences / busy + 0.5, 1) : 0;
     s->speed = tokens > 0 && passed > 0 ? tokens / passed * 1e9 : NAN;
     s->demand = load.pending;
-    t->last = load;
+    t->last = load.progress;
     t->last_ns = now;
 }
 
@@ -164,7 +178,7 @@ static void tick(struct thermal *t)
 {
     const int64_t now = clock_now_ns();
     struct governor_sight s = {
-        .now_ns = (int64_t)((double)(now - t->opened_ns) * t->speed), .watts = NAN, .device_margin_k = NAN};
+        .now_ns = (int64_t)((double)(awake_and_asleep_ns() - t->opened_ns) * t->speed), .watts = NAN, .device_margin_k = NAN};
     struct sensors_reading r = {.watts = NAN, .device_margin_k = NAN};
     take_load(t, now, &s);
     if (t->sensors) {
@@ -248,10 +262,10 @@ void thermal_get(struct thermal *t, struct thermal_stats *ret_stats)
     pthread_mutex_unlock(&t->lock);
 }
 
-void thermal_note_load(struct thermal *t, const struct en_progress *progress, int32_t pending)
+void thermal_note_load(struct thermal *t, const struct en_progress *progress, int32_t pending, int32_t running)
 {
     pthread_mutex_lock(&t->lock);
-    t->load = (struct load){*progress, pending};
+    t->load = (struct load){*progress, pending, running, clock_now_ns()};
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -268,11 +282,12 @@ char *thermal_take_memory(struct thermal *t)
 
 static void begin_governor(struct thermal *t, const struct thermal_options *options)
 {
-    struct governor_options g = {.is_unguarded = t->is_unguarded,
-                                 .batch_max = options->batch_max,
-                                 .policy = options->policy,
-                                 .pauses_blind = options->pauses_blind,
-                                 .resume_k = options->resume_k};
+    struct governor_options g = {
+        .is_unguarded = t->is_unguarded,
+        .batch_max = options->batch_max,
+        .policy = options->policy,
+        .pauses_blind = options->pauses_blind,
+    };
     const char *names[SENSORS_MAX];
     struct governor_memory memory;
     struct err err = {0};
@@ -281,7 +296,10 @@ static void begin_governor(struct thermal *t, const struct thermal_options *opti
         g.meter = sensors_meter(t->sensors);
     }
     for (int i = 0; i < g.n_sensors; i++) {
-        g.limits_c[i] = sensors_place(t->sensors, i)->limit_c;
+        const struct sensors_place *place = sensors_place(t->sensors, i);
+        g.limits_c[i] = place->limit_c;
+        if (options->resume_c > 0 && place->part == (options->sensors.is_gpu ? SENSORS_GPU : SENSORS_CPU))
+            g.resume_k[i] = fmax(place->limit_c - options->resume_c, 1);
         names[i] = sensors_place(t->sensors, i)->name;
     }
     const bool is_known =
@@ -303,7 +321,7 @@ void thermal_plan(const struct config *c, const char *device, struct thermal_opt
         .has_sensors = wanted->n != 1 || strcmp(wanted->items[0], "none") != 0,
         .policy = (enum workload_policy)c->thermal.policy,
         .pauses_blind = c->thermal.blind == 1,
-        .resume_k = c->thermal.resume_c > 0 ? fmax((double)(c->thermal.limit_c - c->thermal.resume_c), 1) : 0,
+        .resume_c = (double)c->thermal.resume_c,
     };
 }
 
@@ -325,7 +343,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     pthread_condattr_destroy(&monotonic);
     if (options->has_sensors)
         rc = sensors_open(&options->sensors, &t->sensors, err);
-    t->opened_ns = clock_now_ns();
+    t->opened_ns = awake_and_asleep_ns();
     t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
     if (options->period_ns <= 0)
         t->period_ns = (int64_t)((double)PERIOD_NS / t->speed);

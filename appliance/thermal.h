@@ -25,7 +25,7 @@ struct thermal_options {
     bool has_sensors;               /* false: the operator wrote down that there are none */
     enum workload_policy policy;
     bool pauses_blind;
-    double resume_k; /* below the limit, after a stop far above it; 0: the governor's */
+    double resume_c; /* where work goes on after a stop far above a limit of the part that computes; 0: the governor's */
     int batch_max;
     const char *memory; /* what thermal_take_memory gave once, JSON; NULL: nothing is known of this machine */
     const char *ring;   /* path of the file of seconds; NULL: none */
@@ -59,8 +59,11 @@ int64_t thermal_heartbeat_ns(struct thermal *thermal);
 void thermal_get_permit(struct thermal *thermal, struct en_permit *ret_permit);
 void thermal_get(struct thermal *thermal, struct thermal_stats *ret_stats);
 
-/* What the engine has done so far (its totals, which only grow, or begin anew), and how many jobs it has. Any thread. */
-void thermal_note_load(struct thermal *thermal, const struct en_progress *progress, int32_t pending);
+/*
+ * What the engine has done so far (its totals, which only grow, or begin anew), how many jobs it has, and how many of them the step that
+ * begins now works on (0: none begins): a long step counts while it runs. Any thread.
+ */
+void thermal_note_load(struct thermal *thermal, const struct en_progress *progress, int32_t pending, int32_t running);
 
 /* The sensors that were found, for the log and for `heron check`: "gpu0 (limit 68 C), ...; watts from NVML". */
 void thermal_describe(const struct thermal *thermal, char *out, size_t cap);

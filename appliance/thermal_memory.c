@@ -11,10 +11,10 @@ static const struct figure {
     size_t at;
     double least, most;
 } figures[] = {
-    {"r", offsetof(struct observer_body, r_k_w), 0.02, 5},
-    {"tau", offsetof(struct observer_body, tau_s), 0.1, 120},
+    {"r", offsetof(struct observer_body, r_k_w), 0.05, 0.5},
+    {"tau", offsetof(struct observer_body, tau_s), 1, 10},
     {"delay", offsetof(struct observer_body, delay_s), 0, OBSERVER_PAST - 1},
-    {"sink", offsetof(struct observer_body, sink_j_k), 10, 100000},
+    {"sink", offsetof(struct observer_body, sink_j_k), 100, 1000},
 };
 #define N_FIGURES (sizeof figures / sizeof *figures)
 

@@ -426,15 +426,16 @@ static void wait_for_work(struct worker *w, int64_t until_ns, bool for_frames)
         eventfd_read(w->frames_fd, &count);
 }
 
-/* The governor learns from what was really done. */
-static void tell_load(struct worker *w)
+/* The governor learns from what was really done. batch: of the step that begins now; 0: none does. */
+static void tell_load(struct worker *w, int batch)
 {
     struct en_progress progress = {0};
     if (!w->options.thermal)
         return;
     if (w->engine)
         en_get_progress(w->engine, &progress);
-    thermal_note_load(w->options.thermal, &progress, w->engine ? en_pending(w->engine) : 0);
+    const int pending = w->engine ? en_pending(w->engine) : 0;
+    thermal_note_load(w->options.thermal, &progress, pending, batch < pending ? batch : pending);
 }
 
 static void run_step(struct worker *w)
@@ -445,13 +446,20 @@ static void run_step(struct worker *w)
     struct en_permit permit = {.batch = w->options.engine.batch, .expires_ns = clock_now_ns() + PERMIT_NS};
     if (w->options.thermal)
         thermal_get_permit(w->options.thermal, &permit);
+    const int64_t rest_ns = en_rest_ns(w->engine, &permit);
+    if (permit.batch > 0 && rest_ns > 0) { /* a message may come meanwhile, and another permit */
+        tell_load(w, 0);
+        wait_for_work(w, clock_now_ns() + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
+        return;
+    }
+    tell_load(w, permit.batch);
     en_get_progress(w->engine, &before);
     const int rc = en_step(w->engine, &permit, &is_busy, &err);
     en_get_progress(w->engine, &after);
     pthread_mutex_lock(&w->lock);
     w->stats.busy_ns += after.busy_ns - before.busy_ns;
     pthread_mutex_unlock(&w->lock);
-    tell_load(w);
+    tell_load(w, 0);
     take_results(w);
     if (rc == ERR_STATE &&
         (permit.batch < 1 || permit.expires_ns <= clock_now_ns())) /* too hot: what is late was shed, the rest waits */
@@ -478,7 +486,7 @@ static void *worker_main(void *arg)
         if (w->engine && en_pending(w->engine) > 0)
             run_step(w);
         else {
-            tell_load(w);
+            tell_load(w, 0);
             wait_for_work(w, next, is_waiting);
         }
     }

@@ -29,6 +29,7 @@
 #define CARE       0.12 /* more watts expected of a rung in its first second */
 #define SETTLE_S   15.0
 #define BUDGET_NEW 0.03
+#define STEADY_S   2.0
 #define DUTY_LEAST 0.1 /* below, little is learned */
 
 static double hope(const struct workload_rung *r)
@@ -39,13 +40,15 @@ static double hope(const struct workload_rung *r)
 void workload_init(struct workload *w, int batch_max, const double *watts, const double *speed)
 {
     memset(w, 0, sizeof *w);
-    for (int b = 1, step = 1; b <= batch_max && w->n_rungs < WORKLOAD_RUNGS; b += step) {
+    for (int b = 1; w->n_rungs < WORKLOAD_RUNGS; b += b < 8 ? 1 : b < 16 ? 4 : b < 32 ? 8 : b / 2) {
+        const bool is_last = b >= batch_max || w->n_rungs == WORKLOAD_RUNGS - 1;
         struct workload_rung *r = &w->rungs[w->n_rungs++];
-        const double share = batch_max > 1 ? (b - 1.0) / (batch_max - 1) : 1;
-        r->batch = b;
-        r->watts = watts ? watts[b] : USUAL_W * (USUAL_SHARE + (1 - USUAL_SHARE) * share);
-        r->speed = speed ? speed[b] : b / (1 + USUAL_SHARED * (b - 1));
-        step = b < 8 ? 1 : b < 16 ? 4 : b < 32 ? 8 : b / 2;
+        r->batch = is_last ? batch_max : b;
+        const double share = batch_max > 1 ? (r->batch - 1.0) / (batch_max - 1) : 1;
+        r->watts = watts ? watts[r->batch] : USUAL_W * (USUAL_SHARE + (1 - USUAL_SHARE) * share);
+        r->speed = speed ? speed[r->batch] : r->batch / (1 + USUAL_SHARED * (r->batch - 1));
+        if (is_last)
+            break;
     }
     w->factor = w->speed_factor = 1;
     w->var_other = OTHER_START_VAR;
@@ -100,8 +103,14 @@ double workload_note(struct workload *w, double dt, double watts, int batch, dou
     w->since_s += dt;
     if (isnan(watts))
         return 0;
-    if (batch < 1 || duty <= 0 || w->rung < 0) { /* nothing of ours: all is others' */
-        w->other_w += (w->other_w > 0 ? 0.5 : 1) * (watts - w->other_w);
+    /* meters are late and means of a while: what they say just after a change belongs to neither side */
+    const bool is_idle = batch < 1 || duty <= 0 || w->rung < 0;
+    w->steady_s = batch == w->last_batch ? w->steady_s + dt : 0;
+    w->last_batch = batch;
+    const bool is_steady = w->steady_s >= STEADY_S || w->other_w <= 0 || w->settle_s > 0;
+    if (is_idle) { /* nothing of ours: all is others' */
+        if (is_steady)
+            w->other_w += (w->other_w > 0 ? 0.5 : 1) * (watts - w->other_w);
         return 0;
     }
     struct workload_rung *r = &w->rungs[find(w, batch)];
@@ -112,6 +121,8 @@ double workload_note(struct workload *w, double dt, double watts, int batch, dou
     const bool is_surge = e > SURGE_SDS * sd;
     w->var_other += OTHER_WALK_W * OTHER_WALK_W * dt;
     w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
+    if (!is_steady)
+        return is_surge ? e : 0;
     if (w->settle_s > 0 && w->has_changed)
         learn_rung(w, r, dt, watts, duty, speed);
     else {

@@ -34,6 +34,8 @@ struct workload {
     int rung;                            /* chosen; -1: none yet */
     double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
     bool has_changed;
+    int last_batch;
+    double steady_s; /* since the batch that really ran was another, or none */
 };
 
 /* watts, speed: [batch_max + 1] for each batch, as far as known before (tokens a second in any unit), or NULL: the usual shape of decoding. */

@@ -291,17 +291,20 @@ void en_cancel(struct en_engine *engine, uint64_t id);
 /* What the governor grants: see the door of appliance's governor. None (NULL) or expired: nothing is submitted to the device.
  */
 struct en_permit {
-    int32_t batch; /* most sequences in the step */
-    int32_t
-        idle_permille; /* idle time after a step, in thousandths of busy plus idle time; long ones are slept off over several calls */
-    int64_t expires_ns; /* monotonic */
+    int32_t batch;         /* most sequences in the step */
+    int32_t idle_permille; /* idle time between two steps, in thousandths of busy plus idle time */
+    int64_t expires_ns;    /* monotonic */
 };
 
 /*
- * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens; or a part of the idle time that
- * the permit before asked for, a second at most. *ret_busy says whether there is more to do. Errors: ERR_STATE (no permit; nothing was done), ERR_DEVICE.
+ * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens. Where the permit asks for
+ * more idle time since the step before it only sleeps, a tenth of a second at most. *ret_busy says whether there is more to
+ * do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_DEVICE.
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
+
+/* How long en_step would do nothing but sleep under this permit, all calls together; 0: it would work, or there is nothing to do. */
+int64_t en_rest_ns(const struct en_engine *engine, const struct en_permit *permit);
 
 /* The oldest finished result, or NULL. The caller frees it with en_result_free; any thread may, also after en_close. */
 struct en_result *en_take_result(struct en_engine *engine);

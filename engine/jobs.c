@@ -16,8 +16,8 @@
 #include "engine/prompt.h"
 #include "engine/scheduler.h"
 
-#define IDLE_MAX_NS (1 * CLOCK_S) /* longest sleep at a time: the caller has other things to do */
-#define IDLE_MOST   999           /* thousandths */
+#define IDLE_MAX_NS (100 * CLOCK_MS) /* longest sleep at a time: permits change */
+#define IDLE_MOST   999              /* thousandths */
 
 enum job_state { JOB_QUEUED, JOB_VISION, JOB_PREFILL, JOB_DECODE };
 
@@ -56,7 +56,7 @@ struct jobs {
     uint64_t last_id;
     struct result_node *first, **last;
     struct en_progress progress;
-    int64_t rest_until_ns; /* idle time that the last permit asked for */
+    int64_t last_end_ns, last_busy_ns; /* of the last step that worked */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -468,14 +468,14 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
     return rc;
 }
 
-/* Sleep off what the permit before asked for. false: not all of it yet. */
-static bool rest(const struct jobs *js)
+int64_t en_rest_ns(const struct en_engine *e, const struct en_permit *permit)
 {
-    const int64_t now = clock_now_ns(), end = now + IDLE_MAX_NS;
-    if (js->rest_until_ns <= now)
-        return true;
-    clock_sleep_until_ns(js->rest_until_ns < end ? js->rest_until_ns : end);
-    return js->rest_until_ns <= end;
+    const struct jobs *js = e->jobs;
+    const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
+    if (share <= 0 || js->n == 0)
+        return 0;
+    const int64_t left = js->last_end_ns + js->last_busy_ns * share / (1000 - share) - clock_now_ns();
+    return left > 0 ? left : 0;
 }
 
 int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy, struct err *err)
@@ -488,7 +488,9 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     shed_late(js, start);
     if (!permit || permit->batch < 1 || permit->expires_ns <= start)
         return err_set(err, ERR_STATE, "no permit: nothing is submitted");
-    if (!rest(js)) {
+    const int64_t rest_ns = en_rest_ns(e, permit);
+    if (rest_ns > 0) { /* the caller comes again, maybe with another permit */
+        clock_sleep_until_ns(start + (rest_ns < IDLE_MAX_NS ? rest_ns : IDLE_MAX_NS));
         if (ret_busy)
             *ret_busy = js->n > 0;
         return 0;
@@ -519,11 +521,8 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     if (n_running > 0) {
         js->progress.busy_ns += busy;
         js->progress.sequence_ns += busy * (to_encode ? 1 : js->batch.n_members);
-    }
-    if (permit->idle_permille > 0 && n_running > 0) {
-        const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
-        js->rest_until_ns = start + busy + busy * share / (1000 - share);
-        rest(js);
+        js->last_busy_ns = busy;
+        js->last_end_ns = start + busy;
     }
     return 0;
 }

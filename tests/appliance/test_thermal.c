@@ -238,7 +238,7 @@ static void engine_work(struct engine *e, struct thermal *t)
         e->progress.output_tokens += (uint64_t)permit.batch;
     }
     e->last_ns = now;
-    thermal_note_load(t, &e->progress, 8);
+    thermal_note_load(t, &e->progress, 8, 0);
 }
 
 static void test_the_thread_governs_a_simulated_box(void **state)
