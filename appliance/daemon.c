@@ -390,6 +390,7 @@ static int open_thermal(struct daemon *d, struct err *err)
     thermal_plan(d->started, d->engine.device, &options);
     options.batch_max = d->engine.batch;
     options.memory = memory;
+    options.model = d->engine.model_path ? d->engine.model_path : d->engine.synthetic;
     if (boot_path(d->boot)[0] && snprintf(ring, sizeof ring, "%s/thermal.log", boot_path(d->boot)) < (int)sizeof ring)
         options.ring = ring;
     const int rc = thermal_open(&options, &d->thermal, err);

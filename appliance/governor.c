@@ -93,6 +93,8 @@ void governor_init(struct governor *g, const struct governor_options *options, c
         plausible_init(&g->readings[i]);
     }
     workload_init(&g->workload, options->batch_max, options->watts, options->speed);
+    if (known)
+        workload_recall(&g->workload, &known->workload);
     g->sustainable_w = g->usual_w = known ? known->sustainable_w : 0;
     g->usual_s = g->usual_w > 0 ? USUAL_S : 0;
     g->usual_factor = known ? known->factor : 0;
@@ -486,5 +488,6 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
     }
     ret->sustainable_w = g->usual_w;
     ret->factor = g->usual_factor;
+    workload_remember(&g->workload, &ret->workload);
     return n_learned;
 }

@@ -49,6 +49,7 @@ struct governor_memory {
     struct observer_body bodies[GOVERNOR_SENSORS];
     double sustainable_w;
     double factor; /* usual watts of this work over the table's; 0: not known */
+    struct workload_memory workload;
 };
 
 /* A second of the world. */

@@ -30,7 +30,7 @@ struct thermal {
     int64_t period_ns, opened_ns;
     double speed; /* of the box's time: only a simulated one has another than ours */
     bool has_thread, is_unguarded, pauses_blind;
-    char machine[20];
+    char machine[20], *model; /* whose memory it is */
     pthread_t thread;
     /* thermal thread only */
     struct governor governor;
@@ -155,6 +155,11 @@ static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
     t->last_ns = now;
 }
 
+static struct thermal_memory_key memory_key(const struct thermal *t)
+{
+    return (struct thermal_memory_key){t->machine, t->model, t->sensors ? sensors_meter_name(t->sensors) : "none"};
+}
+
 static void remember(struct thermal *t, int64_t now)
 {
     struct governor_memory memory;
@@ -167,7 +172,8 @@ static void remember(struct thermal *t, int64_t now)
     const int n = sensors_governing(t->sensors);
     for (int i = 0; i < n; i++)
         names[i] = sensors_place(t->sensors, i)->name;
-    char *text = thermal_memory_write(&memory, names, n, t->machine);
+    const struct thermal_memory_key key = memory_key(t);
+    char *text = thermal_memory_write(&memory, names, n, &key);
     pthread_mutex_lock(&t->lock);
     free(t->memory);
     t->memory = text;
@@ -302,8 +308,8 @@ static void begin_governor(struct thermal *t, const struct thermal_options *opti
             g.resume_k[i] = fmax(place->limit_c - options->resume_c, 1);
         names[i] = sensors_place(t->sensors, i)->name;
     }
-    const bool is_known =
-        options->memory && thermal_memory_read(options->memory, names, g.n_sensors, t->machine, &memory, &err) == 0;
+    const struct thermal_memory_key key = memory_key(t);
+    const bool is_known = options->memory && thermal_memory_read(options->memory, names, g.n_sensors, &key, &memory, &err) == 0;
     if (options->memory && !is_known)
         log_warning("ignoring what was learned of the machine's heat: %s", err.text);
     governor_init(&t->governor, &g, is_known ? &memory : NULL);
@@ -341,7 +347,9 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&t->stop, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    if (options->has_sensors)
+    if (!(t->model = strdup(options->model ? options->model : "")))
+        rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
+    if (rc == 0 && options->has_sensors)
         rc = sensors_open(&options->sensors, &t->sensors, err);
     t->opened_ns = awake_and_asleep_ns();
     t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
@@ -386,5 +394,6 @@ void thermal_close(struct thermal *t)
     pthread_cond_destroy(&t->stop);
     pthread_mutex_destroy(&t->lock);
     free(t->memory);
+    free(t->model);
     free(t);
 }

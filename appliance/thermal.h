@@ -28,6 +28,7 @@ struct thermal_options {
     double resume_c; /* where work goes on after a stop far above a limit of the part that computes; 0: the governor's */
     int batch_max;
     const char *memory; /* what thermal_take_memory gave once, JSON; NULL: nothing is known of this machine */
+    const char *model;  /* what the engine runs: a text that differs for another one; NULL: "" */
     const char *ring;   /* path of the file of seconds; NULL: none */
     int64_t period_ns;  /* of the governor; 0: a second of the box */
 };

@@ -5,6 +5,9 @@
 
 #include <jansson.h>
 
+#define BATCH_MOST 100000
+#define WATTS_MOST 1e5
+
 /* Every figure of a body, and what it can be. */
 static const struct figure {
     const char *name;
@@ -23,10 +26,12 @@ static double *figure_of(struct observer_body *body, const struct figure *f)
     return (double *)((char *)body + f->at);
 }
 
-char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n, const char *machine)
+char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
+                           const struct thermal_memory_key *key)
 {
-    json_t *places = json_object(), *root = json_pack("{s:s, s:f, s:f}", "machine", machine, "sustainable_w",
-                                                      memory->sustainable_w, "factor", memory->factor);
+    json_t *places = json_object(), *rungs = json_array();
+    json_t *root = json_pack("{s:s, s:s, s:s, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
+                             "sustainable_w", memory->sustainable_w, "factor", memory->factor);
     bool is_bad = !root || !places;
     for (int i = 0; i < n && !is_bad; i++) {
         struct observer_body body = memory->bodies[i];
@@ -37,9 +42,14 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
             is_bad |= json_object_set_new(place, figures[k].name, json_real(*figure_of(&body, &figures[k]))) != 0;
         is_bad |= json_object_set_new(places, names[i], place) != 0;
     }
-    is_bad |= json_object_set(root, "places", places) != 0;
+    for (int i = 0; i < memory->workload.n_rungs; i++) {
+        const struct workload_rung *r = &memory->workload.rungs[i];
+        is_bad |= json_array_append_new(rungs, json_pack("[i, f, f, f]", r->batch, r->watts, r->speed, r->seen_s)) != 0;
+    }
+    is_bad |= json_object_set(root, "places", places) != 0 || json_object_set(root, "rungs", rungs) != 0;
     char *text = is_bad ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(places);
+    json_decref(rungs);
     json_decref(root);
     return text;
 }
@@ -56,8 +66,30 @@ static int read_body(const json_t *place, const char *name, struct observer_body
     return 0;
 }
 
-int thermal_memory_read(const char *json, const char *const *names, int n, const char *machine, struct governor_memory *ret,
-                        struct err *err)
+static int read_rungs(const json_t *rungs, struct workload_memory *ret, struct err *err)
+{
+    for (size_t i = 0; i < json_array_size(rungs) && ret->n_rungs < WORKLOAD_RUNGS; i++) {
+        struct workload_rung *r = &ret->rungs[ret->n_rungs++];
+        const json_t *row = json_array_get(rungs, i);
+        r->batch = (int)json_integer_value(json_array_get(row, 0));
+        r->watts = json_number_value(json_array_get(row, 1));
+        r->speed = json_number_value(json_array_get(row, 2));
+        r->seen_s = json_number_value(json_array_get(row, 3));
+        if (r->batch < 1 || r->batch > BATCH_MOST || !(r->watts > 0 && r->watts < WATTS_MOST) ||
+            !(r->speed > 0 && r->speed < 1e7) || !(r->seen_s >= 0 && r->seen_s < 1e9))
+            return err_set(err, ERR_FORMAT, "rungs: number %zu is no batch with watts and speed", i + 1);
+    }
+    return 0;
+}
+
+static bool is_text(const json_t *root, const char *name, const char *text)
+{
+    const char *said = json_string_value(json_object_get(root, name));
+    return said && strcmp(said, text) == 0;
+}
+
+int thermal_memory_read(const char *json, const char *const *names, int n, const struct thermal_memory_key *key,
+                        struct governor_memory *ret, struct err *err)
 {
     json_error_t why;
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &why);
@@ -65,15 +97,20 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
         return err_set(err, ERR_FORMAT, "line %d: %s", why.line, why.text);
     struct governor_memory memory = {0};
     int rc = 0;
-    const char *of = json_string_value(json_object_get(root, "machine"));
     const json_t *sustainable = json_object_get(root, "sustainable_w");
     memory.sustainable_w = json_number_value(sustainable);
     memory.factor = json_number_value(json_object_get(root, "factor"));
-    if (!of || !json_is_number(sustainable) || !(memory.sustainable_w >= 0 && memory.sustainable_w < 1e5) ||
-        !(memory.factor >= 0 && memory.factor < 100))
+    if (!json_is_string(json_object_get(root, "machine")) || !json_is_number(sustainable) ||
+        !(memory.sustainable_w >= 0 && memory.sustainable_w < WATTS_MOST) || !(memory.factor >= 0 && memory.factor < 100))
         rc = err_set(err, ERR_FORMAT, "machine, sustainable_w or factor is missing, or cannot be");
-    else if (strcmp(of, machine) != 0)
-        rc = err_set(err, ERR_STATE, "it was learned on another machine");
+    else if (!is_text(root, "machine", key->machine) || !is_text(root, "meter", key->meter))
+        rc = err_set(err, ERR_STATE, "it was learned on another machine, or with another meter");
+    else
+        rc = read_rungs(json_object_get(root, "rungs"), &memory.workload, err);
+    if (rc == 0 && !is_text(root, "model", key->model)) { /* the box is the same, the work is another */
+        memory.workload.n_rungs = 0;
+        memory.sustainable_w = memory.factor = 0;
+    }
     for (int i = 0; i < n && rc == 0; i++) {
         const json_t *place = json_object_get(json_object_get(root, "places"), names[i]);
         if (place)

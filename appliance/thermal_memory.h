@@ -1,6 +1,9 @@
 /*
  * thermal_memory - what was learned of a machine's heat, as JSON: {"machine": id, "sustainable_w": 81.2, "factor": 1.04, "places": {"gpu0": {"r": 0.14, "tau": 3, "delay": 1, "sink": 420}}}.
  *
+ * "rungs": [[batch, watts, tokens a second, seconds], ...] are of one model: with another they, sustainable_w and factor are left out. "meter" tells what the watts were measured by:
+ * with another nothing counts.
+ *
  * Pure functions; any thread. Places are told apart by name: one that is new, or gone, costs nothing of the others.
  */
 #ifndef HERON_APPLIANCE_THERMAL_MEMORY_H
@@ -9,11 +12,22 @@
 #include "appliance/governor.h"
 #include "base/err.h"
 
-/* names: [n] of the sensors that govern. machine: an id of it; "" where there is none. Malloc'ed; NULL: out of memory. */
-char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n, const char *machine);
+/* What the figures are of. */
+struct thermal_memory_key {
+    const char *machine; /* an id of it */
+    const char *model;   /* any text that differs for another model or device */
+    const char *meter;   /* sensors_meter_name */
+};
 
-/* Untouched on failure. Errors: ERR_FORMAT (not what is written here, or figures that cannot be), ERR_STATE (of another machine). */
-int thermal_memory_read(const char *json, const char *const *names, int n, const char *machine, struct governor_memory *ret,
-                        struct err *err);
+/* names: [n] of the sensors that govern. Malloc'ed; NULL: out of memory. */
+char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
+                           const struct thermal_memory_key *key);
+
+/*
+ * Untouched on failure. Errors: ERR_FORMAT (not what is written here, or figures that cannot be), ERR_STATE (of another machine, or measured
+ * by another meter).
+ */
+int thermal_memory_read(const char *json, const char *const *names, int n, const struct thermal_memory_key *key,
+                        struct governor_memory *ret, struct err *err);
 
 #endif

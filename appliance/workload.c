@@ -21,16 +21,19 @@
 #define FACTOR_MIN       0.2
 #define FACTOR_MAX       5.0
 
-#define DWELL_S    60.0 /* between two changes of the batch */
-#define GAIN_LEAST 0.01 /* for which it is changed */
-#define HOPE_SPEED 0.03 /* of a rung that was never tried */
-#define HOPE_WATTS 0.05
-#define KNOWN_S    20.0
-#define CARE       0.12 /* more watts expected of a rung in its first second */
-#define SETTLE_S   15.0
-#define BUDGET_NEW 0.03
-#define STEADY_S   2.0
-#define DUTY_LEAST 0.1 /* below, little is learned */
+#define DWELL_S          60.0 /* between two changes of the batch */
+#define GAIN_LEAST       0.01 /* for which it is changed */
+#define HOPE_SPEED       0.03 /* of a rung that was never tried */
+#define HOPE_WATTS       0.05
+#define HOPE_SPEED_BLIND 0.12 /* without a table */
+#define HOPE_WATTS_BLIND 0.12
+#define SEEN_KEPT_S      120.0
+#define KNOWN_S          20.0
+#define CARE             0.12 /* more watts expected of a rung in its first second */
+#define SETTLE_S         15.0
+#define BUDGET_NEW       0.03
+#define STEADY_S         2.0
+#define DUTY_LEAST       0.1 /* below, little is learned */
 
 static double hope(const struct workload_rung *r)
 {
@@ -51,6 +54,8 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
             break;
     }
     w->factor = w->speed_factor = 1;
+    w->hope_speed = speed ? HOPE_SPEED : HOPE_SPEED_BLIND;
+    w->hope_watts = watts ? HOPE_WATTS : HOPE_WATTS_BLIND;
     w->var_other = OTHER_START_VAR;
     w->var_factor = watts ? FACTOR_START_VAR : FACTOR_BLIND_VAR;
     w->rung = -1;
@@ -63,6 +68,30 @@ static int find(const struct workload *w, int batch)
     while (found + 1 < w->n_rungs && w->rungs[found + 1].batch <= batch)
         found++;
     return found;
+}
+
+void workload_recall(struct workload *w, const struct workload_memory *memory)
+{
+    for (int i = 0; i < memory->n_rungs; i++)
+        for (int k = 0; k < w->n_rungs; k++)
+            if (w->rungs[k].batch == memory->rungs[i].batch) {
+                w->rungs[k] = memory->rungs[i];
+                w->var_factor = FACTOR_START_VAR;
+            }
+}
+
+void workload_remember(const struct workload *w, struct workload_memory *ret)
+{
+    ret->n_rungs = 0;
+    for (int i = 0; i < w->n_rungs; i++)
+        if (w->rungs[i].seen_s >= KNOWN_S) {
+            struct workload_rung *r = &ret->rungs[ret->n_rungs++];
+            *r = w->rungs[i];
+            r->watts *= w->factor;
+            r->speed *= w->speed_factor;
+            r->seen_s =
+                fmin(r->seen_s, SEEN_KEPT_S); /* it may have changed by the next start: learned anew, but not from nothing */
+        }
 }
 
 static double clamp(double x, double lo, double hi)
@@ -149,7 +178,7 @@ double workload_most_w(const struct workload *w)
 static double promise(const struct workload *w, const struct workload_rung *r, double own_w)
 {
     const double h = hope(r);
-    return r->speed * (1 + HOPE_SPEED * h) * fmin(1, own_w / (w->factor * r->watts * (1 - HOPE_WATTS * h)));
+    return r->speed * (1 + w->hope_speed * h) * fmin(1, own_w / (w->factor * r->watts * (1 - w->hope_watts * h)));
 }
 
 static int best_rung(const struct workload *w, enum workload_policy policy, double own_w)

@@ -31,11 +31,18 @@ struct workload {
     double other_w, factor;              /* what others draw; this work's watts over the table's */
     double var_other, covar, var_factor; /* of the two */
     double speed_factor, ripple_w;       /* mean deviation of the watts that is usual here */
+    double hope_speed, hope_watts;       /* by which a rung that was never tried is thought better than the table says */
     int rung;                            /* chosen; -1: none yet */
     double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
     bool has_changed;
     int last_batch;
     double steady_s; /* since the batch that really ran was another, or none */
+};
+
+/* What is kept of a model on a machine: its rungs, in watts and tokens a second, as far as they were tried. */
+struct workload_memory {
+    struct workload_rung rungs[WORKLOAD_RUNGS];
+    int n_rungs;
 };
 
 /* watts, speed: [batch_max + 1] for each batch, as far as known before (tokens a second in any unit), or NULL: the usual shape of decoding. */
@@ -46,6 +53,10 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
  * watts that appeared out of nothing, or 0.
  */
 double workload_note(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
+
+/* Take over what was learned before of the same batches, and what there is to keep. */
+void workload_recall(struct workload *w, const struct workload_memory *memory);
+void workload_remember(const struct workload *w, struct workload_memory *ret);
 
 /* Watts in all that are expected of a batch at a duty, and of the largest at full duty. */
 double workload_watts(const struct workload *w, int batch, double duty);

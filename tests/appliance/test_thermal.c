@@ -97,46 +97,61 @@ static void test_a_box_that_cannot_be_read(void **state)
 
 /* ---- what is kept of a machine -------------------------------------------------------------------------------------------------------- */
 
+static const struct thermal_memory_key key = {"abc", "a.gguf", "NVML (GPU)"};
+
 static void test_memory_there_and_back(void **state)
 {
     static const char *const names[] = {"gpu0", "acpitz/3", "coretemp/Package id 0"};
-    const struct governor_memory memory = {
-        .bodies = {{0.14, 3, 1, 420}, {0}, {0.2, 1.5, 0, 150}}, .sustainable_w = 81.25, .factor = 1.25};
+    const struct governor_memory memory = {.bodies = {{0.14, 3, 1, 420}, {0}, {0.2, 1.5, 0, 150}},
+                                           .sustainable_w = 81.25,
+                                           .factor = 1.25,
+                                           .workload = {.rungs = {{1, 70, 18.5, 120}, {4, 82.5, 26, 60}}, .n_rungs = 2}};
     struct governor_memory back = {0};
     struct err err = {0};
-    char *text = thermal_memory_write(&memory, names, 3, "abc");
+    char *text = thermal_memory_write(&memory, names, 3, &key);
     assert_non_null(text);
-    assert_ok(thermal_memory_read(text, names, 3, "abc", &back, &err), &err);
+    assert_ok(thermal_memory_read(text, names, 3, &key, &back, &err), &err);
     assert_memory_equal(&back, &memory, sizeof memory);
     /* another order of sensors, one gone, one new */
     static const char *const later[] = {"acpitz/3", "coretemp/Package id 0", "gpu1"};
-    assert_ok(thermal_memory_read(text, later, 3, "abc", &back, &err), &err);
+    assert_ok(thermal_memory_read(text, later, 3, &key, &back, &err), &err);
     assert_true(back.bodies[0].r_k_w == 0 && back.bodies[1].tau_s == 1.5 && back.bodies[2].r_k_w == 0);
-    assert_err(thermal_memory_read(text, names, 3, "xyz", &back, &err), ERR_STATE, &err, "another machine");
+    /* another model: the places stay, the work is learned anew; another machine or meter: nothing counts */
+    const struct thermal_memory_key model = {"abc", "other.gguf", "NVML (GPU)"}, machine = {"xyz", "a.gguf", "NVML (GPU)"},
+                                    meter = {"abc", "a.gguf", "RAPL package"};
+    assert_ok(thermal_memory_read(text, names, 3, &model, &back, &err), &err);
+    assert_true(back.bodies[0].r_k_w == 0.14 && back.workload.n_rungs == 0 && back.sustainable_w == 0 && back.factor == 0);
+    assert_err(thermal_memory_read(text, names, 3, &machine, &back, &err), ERR_STATE, &err, "another machine");
+    assert_err(thermal_memory_read(text, names, 3, &meter, &back, &err), ERR_STATE, &err, "another meter");
     free(text);
 }
 
 static void test_memory_that_is_none(void **state)
 {
     static const char *const names[] = {"gpu0"};
+    static const struct thermal_memory_key of_m = {"m", "", "none"};
     static const char *const bad[] = {
         "",
         "[]",
         "null",
         "{\"machine\": \"m\"}",
+        "{\"machine\": \"m\", \"meter\": \"none\", \"sustainable_w\": 1, \"rungs\": [[0, 1, 1, 1]]}",
         "{\"machine\": 3, \"sustainable_w\": 1}",
         "{\"machine\": \"m\", \"sustainable_w\": -1}",
-        "{\"machine\": \"m\", \"sustainable_w\": 1, \"places\": {\"gpu0\": 3}}",
-        "{\"machine\": \"m\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 0.1, \"tau\": 3, \"delay\": 1}}}",
-        "{\"machine\": \"m\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 1e9, \"tau\": 3, \"delay\": 1, \"sink\": "
+        "{\"machine\": \"m\", \"meter\": \"none\", \"sustainable_w\": 1, \"places\": {\"gpu0\": 3}}",
+        "{\"machine\": \"m\", \"meter\": \"none\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 0.1, \"tau\": 3, "
+        "\"delay\": 1}}}",
+        "{\"machine\": \"m\", \"meter\": \"none\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 1e9, \"tau\": 3, "
+        "\"delay\": 1, \"sink\": "
         "400}}}",
-        "{\"machine\": \"m\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 0.1, \"tau\": 3, \"delay\": 99, \"sink\": "
+        "{\"machine\": \"m\", \"meter\": \"none\", \"sustainable_w\": 1, \"places\": {\"gpu0\": {\"r\": 0.1, \"tau\": 3, "
+        "\"delay\": 99, \"sink\": "
         "400}}}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct governor_memory memory = {.sustainable_w = 7};
         struct err err = {0};
-        assert_int_equal(thermal_memory_read(bad[i], names, 1, "m", &memory, &err), ERR_FORMAT);
+        assert_int_equal(thermal_memory_read(bad[i], names, 1, &of_m, &memory, &err), ERR_FORMAT);
         assert_true(err.text[0] && memory.sustainable_w == 7);
     }
 }
