@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/clamp.h"
+
 const char *const governor_level_names[] = {"nominal", "warm", "throttled", "paused", "blind"};
 
 /* Start and change */
@@ -74,11 +76,6 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define FACTOR_S      3600.0
 #define FACTOR_NEW_S  20.0
 
-static double clamp(double x, double lo, double hi)
-{
-    return fmin(fmax(x, lo), hi);
-}
-
 void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known)
 {
     memset(g, 0, sizeof *g);
@@ -105,9 +102,14 @@ void governor_init(struct governor *g, const struct governor_options *options, c
 
 /* ---- what is seen ------------------------------------------------------------------------------------------------------------ */
 
+static bool is_measured(const struct governor_sight *s)
+{
+    return isfinite(s->watts) && s->watts >= 0;
+}
+
 static double watts_of(const struct governor *g, const struct governor_sight *s)
 {
-    return isfinite(s->watts) && s->watts >= 0 ? s->watts : workload_watts(&g->workload, s->batch, s->duty);
+    return is_measured(s) ? s->watts : workload_watts(&g->workload, s->batch, s->duty);
 }
 
 /* What the meter's own noise may pretend about a hot spot. */
@@ -118,8 +120,7 @@ static double doubt_k(const struct governor *g, int i, const struct governor_sig
 
 static void look(struct governor *g, const struct governor_sight *s, double dt)
 {
-    const bool is_measured = isfinite(s->watts) && s->watts >= 0;
-    const bool is_clean = is_measured && !s->is_throttled && !s->is_limited && !g->is_tripped;
+    const bool is_clean = is_measured(s) && !s->is_throttled && !s->is_limited && !g->is_tripped;
     const double watts = watts_of(g, s);
     const enum observer_work work = !is_clean ? OBSERVER_UNCLEAR : s->batch > 0 && s->duty > 0 ? OBSERVER_WORK : OBSERVER_REST;
     for (int i = 0; i < g->options.n_sensors; i++) {
@@ -131,10 +132,10 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
                                               .step_k = o->step_k,
                                               .doubt_k = doubt_k(g, i, s)};
         observer_note(o, dt, watts, plausible_note(&g->readings[i], dt, s->c[i], &place), work);
-        if (!is_measured && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
+        if (!is_measured(s) && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
             o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);
     }
-    const bool may_learn = is_clean || (is_measured && work != OBSERVER_WORK && s->batch < 1);
+    const bool may_learn = is_clean || (is_measured(s) && s->batch < 1); /* what others draw shows at any time */
     const double surge = may_learn ? workload_note(&g->workload, dt, s->watts, s->batch, s->duty, s->speed) : 0;
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
@@ -182,7 +183,8 @@ static double allowed(const struct governor *g, int *ret_blind, bool *ret_carefu
             w = fmax(w, floor_w(g, LOST_SHARE));
         if (share < 1) {
             *ret_blind = i;
-            w = fmin(w, fmax(floor_w(g, share), g->budget_w - FALL_SHARE_S * fmax(g->budget_w - floor_w(g, share), 0)));
+            const double least_w = floor_w(g, share);
+            w = fmin(w, fmax(least_w, g->budget_w - FALL_SHARE_S * fmax(g->budget_w - least_w, 0)));
             w = fmin(w, g->budget_w); /* never more while blind */
         }
         if (w < least)
@@ -334,28 +336,16 @@ static void watch_supply(struct governor *g, const struct governor_sight *s, dou
     const double now = (s->watts - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
                        g->workload.factor;
     g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
-    const double factor = g->factor;
-    const bool is_little = s->is_limited || (g->usual_factor > 0 && factor < LIMITED_SHARE * g->usual_factor);
+    const bool is_little = s->is_limited || (g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor);
     g->limited_s = is_little ? g->limited_s + dt : 0;
     if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
-        g->usual_factor = factor;
+        g->usual_factor = g->factor;
     if (g->usual_factor > 0 && !is_little)
-        g->usual_factor += fmin(dt / FACTOR_S, 1) * (factor - g->usual_factor);
+        g->usual_factor += fmin(dt / FACTOR_S, 1) * (g->factor - g->usual_factor);
 }
 
-/* Words for what is going on; they do not flicker at the border between two. may: watts that all sensors allow. */
-static void judge(struct governor *g, double may)
-{
-    const double most = workload_most_w(&g->workload);
-    double room = INFINITY;
-    for (int i = 0; i < g->options.n_sensors; i++)
-        if (g->observers[i].is_started)
-            room = fmin(room, g->observers[i].limit_c - observer_now_c(&g->observers[i]));
-    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * most;
-    g->is_warm = room < (g->is_warm ? WARM_LEAVE_K : WARM_K);
-}
-
-static void describe(const struct governor *g, struct governor_grant *ret)
+/* The sensor nearest to its limit, or over it. */
+static void find_hottest(const struct governor *g, struct governor_grant *ret)
 {
     ret->hottest = -1;
     ret->headroom_k = ret->seconds_to_limit = INFINITY;
@@ -373,6 +363,14 @@ static void describe(const struct governor *g, struct governor_grant *ret)
             ret->headroom_k = room;
         }
     }
+}
+
+/* Words for what is going on; they do not flicker at the border between two. may: watts that all sensors allow. */
+static void describe(struct governor *g, double may, struct governor_grant *ret)
+{
+    find_hottest(g, ret);
+    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * workload_most_w(&g->workload);
+    g->is_warm = ret->headroom_k < (g->is_warm ? WARM_LEAVE_K : WARM_K);
     ret->level = g->is_tripped     ? GOVERNOR_PAUSED
                  : ret->blind >= 0 ? GOVERNOR_BLIND
                  : g->is_held_back ? GOVERNOR_THROTTLED
@@ -462,7 +460,8 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
         if (ret->blind >= 0)
             g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
     }
-    if (g->options.n_sensors == 0 && g->options.is_unguarded) {
+    const bool is_free = g->options.n_sensors == 0 && g->options.is_unguarded;
+    if (is_free) {
         g->budget_w = most;
         ret->permit.batch = g->options.batch_max;
         ret->duty = 1;
@@ -472,8 +471,7 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
         ret->permit.batch = 0;
     ret->permit.idle_permille = (int32_t)(1000 * (1 - ret->duty) + 0.5);
     ret->permit.expires_ns = s->now_ns + GOVERNOR_PERMIT_NS;
-    judge(g, g->options.is_unguarded && g->options.n_sensors == 0 ? INFINITY : may);
-    describe(g, ret);
+    describe(g, is_free ? INFINITY : may, ret);
 }
 
 int governor_get_memory(const struct governor *g, struct governor_memory *ret)

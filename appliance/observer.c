@@ -14,6 +14,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/clamp.h"
+
 /* Before anything is learned: careful. A large resistance makes the law gentle. */
 static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s = 1, .sink_j_k = 400};
 
@@ -121,11 +123,6 @@ static bool solve(const struct observer_fit *f, double ret_x[3], double *ret_res
     return true;
 }
 
-static double clamp(double x, double lo, double hi)
-{
-    return fmin(fmax(x, lo), hi);
-}
-
 /* The best of the fits. false: nothing fits. */
 static bool find_body(const struct observer *o, struct observer_body *ret, double *ret_fast_w, double *ret_answer,
                       bool *ret_deaf)
@@ -160,8 +157,7 @@ static void take_fit(struct observer *o)
         return;
     if (is_deaf && ++o->n_deaf >= DEAF_TIMES)
         o->is_deaf = true;
-    else if (o->answer_k_w >= R_ANSWERS) /* between the two it stays what it was thought to be */
-    {
+    else if (o->answer_k_w >= R_ANSWERS) { /* between the two it stays what it was thought to be */
         o->n_deaf = 0;
         o->is_deaf = false;
     }
@@ -308,15 +304,10 @@ double observer_allowed_w(const struct observer *o)
 
 double observer_now_c(const struct observer *o)
 {
-    return o->slow_c + observer_fast_k(o);
+    return o->slow_c + o->body.r_k_w * o->fast_w;
 }
 
 double observer_drift_k_s(const struct observer *o)
 {
     return (o->past_w[0] - o->leaving_w) / o->body.sink_j_k;
-}
-
-double observer_fast_k(const struct observer *o)
-{
-    return o->body.r_k_w * o->fast_w;
 }

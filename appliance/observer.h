@@ -83,7 +83,4 @@ double observer_allowed_w(const struct observer *o);
 double observer_now_c(const struct observer *o);
 double observer_drift_k_s(const struct observer *o);
 
-/* Degrees of the fast part now: what changes of power alone do to the reading. */
-double observer_fast_k(const struct observer *o);
-
 #endif

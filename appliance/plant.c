@@ -11,6 +11,22 @@
 #define FAN_FAST_C 75.0
 #define LEAKAGE_C  60.0
 
+const struct plant_params plant_spark = {
+    .idle_w = 25,
+    .leakage_per_k = 0.002,
+    .spots = {{.r_k_w = 0.12, .tau_s = 3, .limit_c = 68, .delay_s = 1, .step_k = 1},
+              {.r_k_w = 0.2, .tau_s = 12, .limit_c = 80, .delay_s = 1.5, .step_k = 0.1, .noise_k = 0.1}},
+    .n_spots = 2,
+    .sink_r = 0.36,
+    .sink_j_k = 420,
+    .fan_slow = 1.25,
+    .fan_lag_s = 8,
+    .case_r = 0.6,
+    .case_j_k = 700,
+    .case_air_r = 2.5,
+    .throttle_c = 94,
+};
+
 static double fan_wanted(const struct plant_params *p, double c)
 {
     const double share = fmin(fmax((FAN_FAST_C - c) / (FAN_FAST_C - FAN_SLOW_C), 0), 1);

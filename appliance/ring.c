@@ -135,11 +135,7 @@ int ring_open(const char *path, uint64_t n_lines, struct ring **ret_ring, struct
     r->n_lines = n_lines ? n_lines : RING_LINES;
     r->path = strdup(path);
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&r->ended);
     int rc = queue_init(&r->queue, sizeof(struct line), RING_QUEUE, QUEUE_DROP_OLDEST, NULL, NULL, err);
     if (rc == 0 && !r->path)
         rc = err_set(err, ERR_NOMEM, "out of memory: the ring file's path");
@@ -180,12 +176,10 @@ void ring_close(struct ring *r)
     if (!r)
         return;
     queue_close(&r->queue);
-    const int64_t until = clock_now_ns() + CLOSE_NS;
-    const struct timespec when = {.tv_sec = until / CLOCK_S, .tv_nsec = until % CLOCK_S};
+    const int64_t until_ns = clock_system_ns() + CLOSE_NS;
     pthread_mutex_lock(&r->lock);
-    int rc = 0;
-    while (!r->is_done && rc == 0)
-        rc = pthread_cond_timedwait(&r->ended, &r->lock, &when);
+    while (!r->is_done && clock_cond_wait_until(&r->ended, &r->lock, until_ns))
+        ;
     const bool is_done = r->is_done;
     r->is_abandoned = !is_done;
     if (!is_done)

@@ -25,7 +25,7 @@ int ring_open(const char *path, uint64_t n_lines, struct ring **ret_ring, struct
 /* Never waits. Text that is too long is cut; a full queue loses its oldest line. */
 void ring_push(struct ring *ring, const char *text);
 
-/* Lines that were lost, and why the last one was ("": none). Any thread. */
+/* Lines that were lost, and why the last one was ("": none; cap 0: not asked for). Any thread. */
 uint64_t ring_lost(struct ring *ring, char *ret_why, size_t cap);
 
 /* Writes what is queued, for a second at most, then ends; a writer that hangs in the disk is left behind with its memory. Takes NULL. */

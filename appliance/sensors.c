@@ -187,9 +187,8 @@ static struct found *add_found(struct source *s, const char *name, enum sensors_
 /* false: closing. */
 static bool wait_until(struct source *s, int64_t when_ns)
 {
-    const struct timespec ts = {.tv_sec = when_ns / CLOCK_S, .tv_nsec = when_ns % CLOCK_S};
     pthread_mutex_lock(&s->lock);
-    while (!s->is_closing && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
+    while (!s->is_closing && clock_cond_wait_until(&s->changed, &s->lock, when_ns))
         ;
     const bool is_closing = s->is_closing;
     pthread_mutex_unlock(&s->lock);
@@ -395,11 +394,7 @@ static int source_open(enum source_kind kind, const char *path, int64_t period_n
     s->margin_k = NAN;
     snprintf(s->path, sizeof s->path, "%s", path);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&s->changed);
     if (pthread_create(&s->thread, NULL, source_main, s) != 0) {
         source_free(s);
         return err_set(err, ERR_IO, "cannot start the thread that reads %s", source_names[kind]);
@@ -412,9 +407,8 @@ static int source_open(enum source_kind kind, const char *path, int64_t period_n
 /* Wait until the source has found its places. false: not until then. */
 static bool source_await(struct source *s, int64_t until_ns)
 {
-    const struct timespec ts = {.tv_sec = until_ns / CLOCK_S, .tv_nsec = until_ns % CLOCK_S};
     pthread_mutex_lock(&s->lock);
-    while (!s->has_begun && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
+    while (!s->has_begun && clock_cond_wait_until(&s->changed, &s->lock, until_ns))
         ;
     const bool has_begun = s->has_begun;
     pthread_mutex_unlock(&s->lock);
@@ -432,9 +426,8 @@ static void source_stop(struct source *s)
 /* After source_stop. A thread that hangs in a driver is left behind, and frees what it has when it comes back. */
 static void source_close(struct source *s, int64_t until_ns)
 {
-    const struct timespec ts = {.tv_sec = until_ns / CLOCK_S, .tv_nsec = until_ns % CLOCK_S};
     pthread_mutex_lock(&s->lock);
-    while (!s->has_ended && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
+    while (!s->has_ended && clock_cond_wait_until(&s->changed, &s->lock, until_ns))
         ;
     const bool is_left = s->is_left = !s->has_ended;
     const pthread_t thread = s->thread;

@@ -9,22 +9,6 @@
 #define SPEED_MAX  100.0
 #define OWED_MAX_S 60.0 /* after a long sleep the box does not live through all of it */
 
-static const struct plant_params SPARK = {
-    .idle_w = 25,
-    .leakage_per_k = 0.002,
-    .spots = {{.r_k_w = 0.12, .tau_s = 3, .limit_c = 68, .delay_s = 1, .step_k = 1},
-              {.r_k_w = 0.2, .tau_s = 12, .limit_c = 80, .delay_s = 1.5, .step_k = 0.1, .noise_k = 0.1}},
-    .n_spots = 2,
-    .sink_r = 0.36,
-    .sink_j_k = 420,
-    .fan_slow = 1.25,
-    .fan_lag_s = 8,
-    .case_r = 0.6,
-    .case_j_k = 700,
-    .case_air_r = 2.5,
-    .throttle_c = 94,
-};
-
 /* A mini PC: little heat, and little that leads it away. */
 static const struct plant_params SMALL = {
     .idle_w = 8,
@@ -47,7 +31,7 @@ static const struct model {
     const char *places[PLANT_SPOTS];
     double one_w, most_w; /* of a batch of one; of a large one */
 } models[] = {
-    {"spark", &SPARK, {"gpu", "board"}, 70, 90},
+    {"spark", &plant_spark, {"gpu", "board"}, 70, 90},
     {"small", &SMALL, {"cpu"}, 24, 30},
 };
 #define N_MODELS (sizeof models / sizeof *models)

@@ -52,7 +52,7 @@ struct thermal {
 
 /* ---- words ------------------------------------------------------------------------------------------------------------------------ */
 
-/* A line of the ring file, and of what `heron check` says. */
+/* A line of the ring file. */
 static void describe_second(const struct thermal *t, const struct sensors_reading *r, const struct governor_sight *s,
                             const struct thermal_stats *now, char *out, size_t cap)
 {
@@ -207,10 +207,10 @@ static void tick(struct thermal *t)
     next.watts = s.watts;
     next.trips += next.grant.is_trip && !before.is_trip;
     if (t->ring) {
-        char line[RING_LINE], why[64];
+        char line[RING_LINE];
         describe_second(t, &r, &s, &next, line, sizeof line);
         ring_push(t->ring, line);
-        next.ring_lost = ring_lost(t->ring, why, sizeof why);
+        next.ring_lost = ring_lost(t->ring, NULL, 0);
     }
     pthread_mutex_lock(&t->lock);
     t->stats = next;
@@ -232,11 +232,9 @@ static void *thermal_main(void *arg)
         const int64_t now = clock_now_ns();
         if (next <= now) /* late: the next one is a whole period away again */
             next = now + t->period_ns;
-        const struct timespec when = {.tv_sec = next / CLOCK_S, .tv_nsec = next % CLOCK_S};
         pthread_mutex_lock(&t->lock);
-        int rc = 0;
-        while (!t->is_stopping && rc == 0)
-            rc = pthread_cond_timedwait(&t->stop, &t->lock, &when);
+        while (!t->is_stopping && clock_cond_wait_until(&t->stop, &t->lock, next))
+            ;
         const bool is_stopping = t->is_stopping;
         pthread_mutex_unlock(&t->lock);
         if (is_stopping)
@@ -306,7 +304,7 @@ static void begin_governor(struct thermal *t, const struct thermal_options *opti
         g.limits_c[i] = place->limit_c;
         if (options->resume_c > 0 && place->part == (options->sensors.is_gpu ? SENSORS_GPU : SENSORS_CPU))
             g.resume_k[i] = fmax(place->limit_c - options->resume_c, 1);
-        names[i] = sensors_place(t->sensors, i)->name;
+        names[i] = place->name;
     }
     const struct thermal_memory_key key = memory_key(t);
     const bool is_known = options->memory && thermal_memory_read(options->memory, names, g.n_sensors, &key, &memory, &err) == 0;
@@ -342,11 +340,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     t->pauses_blind = options->pauses_blind;
     snprintf(t->machine, sizeof t->machine, "%016llx", (unsigned long long)machine_hash());
     pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->stop, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&t->stop);
     if (!(t->model = strdup(options->model ? options->model : "")))
         rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
     if (rc == 0 && options->has_sensors)

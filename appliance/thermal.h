@@ -4,7 +4,7 @@
  * A permit expires three seconds after it was laid out: when this thread stops, so does the engine. Nothing of the box waits for this thread, and it waits for nobody.
  *
  * Life cycle: thermal_open (sensors are found, the thread starts) -> thermal_get_permit and thermal_note_load from the engine's thread, thermal_get from any -> thermal_close.
- * Threads: one inside, and those of sensors and ring. Memory: one struct; nothing is allocated after opening.
+ * Threads: one inside, and those of sensors and ring. Memory: one struct, and what was learned as text, about once an hour.
  */
 #ifndef HERON_APPLIANCE_THERMAL_H
 #define HERON_APPLIANCE_THERMAL_H

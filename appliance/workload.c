@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/clamp.h"
+
 /* Before anything was measured: decoding reads the same weights for every batch. */
 #define USUAL_W      80.0
 #define USUAL_SHARE  0.75 /* of the watts that a batch of one draws */
@@ -94,11 +96,6 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
         }
 }
 
-static double clamp(double x, double lo, double hi)
-{
-    return fmin(fmax(x, lo), hi);
-}
-
 /* The rung is new: what differs from the table is its own. */
 static void learn_rung(struct workload *w, struct workload_rung *r, double dt, double watts, double duty, double speed)
 {
@@ -152,7 +149,7 @@ double workload_note(struct workload *w, double dt, double watts, int batch, dou
     w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
     if (!is_steady)
         return is_surge ? e : 0;
-    if (w->settle_s > 0 && w->has_changed)
+    if (w->settle_s > 0)
         learn_rung(w, r, dt, watts, duty, speed);
     else {
         learn_split(w, e, h, var, is_surge);
@@ -210,7 +207,6 @@ void workload_choose(struct workload *w, enum workload_policy policy, double dt,
             w->rung = best;
             w->since_s = 0;
             w->settle_s = SETTLE_S;
-            w->has_changed = true;
         }
     }
     *ret_batch = w->rungs[w->rung].batch;

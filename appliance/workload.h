@@ -34,7 +34,6 @@ struct workload {
     double hope_speed, hope_watts;       /* by which a rung that was never tried is thought better than the table says */
     int rung;                            /* chosen; -1: none yet */
     double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
-    bool has_changed;
     int last_batch;
     double steady_s; /* since the batch that really ran was another, or none */
 };

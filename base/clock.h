@@ -10,6 +10,8 @@
 #ifndef HERON_BASE_CLOCK_H
 #define HERON_BASE_CLOCK_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CLOCK_US INT64_C(1000)
@@ -34,6 +36,15 @@ int64_t clock_wall_ns_of(int64_t mono_ns);
 
 /* Sleep until a monotonic instant; returns early only when it has passed. Never uses an installed clock. */
 void clock_sleep_until_ns(int64_t mono_ns);
+
+/* The system's monotonic nanoseconds, also where a clock is installed: for waits, which nobody can pretend. */
+int64_t clock_system_ns(void);
+
+/* A condition variable whose waits end by the system's monotonic clock. */
+void clock_cond_init(pthread_cond_t *cond);
+
+/* Wait for a change, under the lock; a wake-up without one is possible. false: this monotonic instant of the system has passed. */
+bool clock_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t system_ns);
 
 /* Install a clock for tests; NULL brings back the system's. The struct is copied. */
 void clock_install(const struct clock_source *source);

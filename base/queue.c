@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 int queue_init(struct queue *q, size_t item_bytes, size_t capacity, enum queue_policy policy,
                void (*drop)(void *ctx, void *item), void *drop_ctx, struct err *err)
@@ -14,12 +15,8 @@ int queue_init(struct queue *q, size_t item_bytes, size_t capacity, enum queue_p
     *q = (struct queue){
         .item_bytes = item_bytes, .capacity = capacity, .policy = policy, .drop = drop, .drop_ctx = drop_ctx, .event_fd = -1};
     assert(item_bytes > 0 && item_bytes <= QUEUE_ITEM_MAX && capacity > 0);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&q->lock, NULL);
-    pthread_cond_init(&q->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&q->changed);
     q->ring = calloc(capacity, item_bytes);
     q->spare = calloc(1, item_bytes);
     if (!q->ring || !q->spare)
@@ -94,12 +91,7 @@ int queue_push(struct queue *q, const void *item)
 
 int queue_pop(struct queue *q, void *ret_item, int64_t timeout_ns)
 {
-    struct timespec until = {0};
-    if (timeout_ns > 0) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        const int64_t ns = (int64_t)until.tv_sec * 1000000000 + until.tv_nsec + timeout_ns;
-        until = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    }
+    const int64_t until_ns = timeout_ns > 0 ? clock_system_ns() + timeout_ns : 0;
     int rc = 0;
     pthread_mutex_lock(&q->lock);
     while (q->count == 0 && !q->closed && rc == 0) {
@@ -107,7 +99,7 @@ int queue_pop(struct queue *q, void *ret_item, int64_t timeout_ns)
             rc = ERR_AGAIN;
         else if (timeout_ns < 0)
             pthread_cond_wait(&q->changed, &q->lock);
-        else if (pthread_cond_timedwait(&q->changed, &q->lock, &until) == ETIMEDOUT)
+        else if (!clock_cond_wait_until(&q->changed, &q->lock, until_ns))
             rc = q->count || q->closed ? 0 : ERR_TIMEOUT;
     }
     if (rc == 0 && q->count == 0)

@@ -94,11 +94,7 @@ static bool camera_sleep(struct pl_camera *cam, int64_t until_ns)
         if (cam->is_closing || !cam->is_enabled || now >= until_ns)
             break;
         int64_t left = until_ns - now < 4 * SLICE_NS ? until_ns - now : 4 * SLICE_NS;
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        int64_t wake = (int64_t)ts.tv_sec * CLOCK_S + ts.tv_nsec + left;
-        ts = (struct timespec){.tv_sec = wake / CLOCK_S, .tv_nsec = wake % CLOCK_S};
-        pthread_cond_timedwait(&cam->changed, &cam->lock, &ts);
+        clock_cond_wait_until(&cam->changed, &cam->lock, clock_system_ns() + left);
     }
     bool stop = cam->is_closing || !cam->is_enabled;
     pthread_mutex_unlock(&cam->lock);
@@ -360,13 +356,8 @@ static void *camera_run(void *arg)
         camera_set_state(cam, PL_CAMERA_DISABLED, NULL);
         cam->backoff_ns = cam->settings.timing.backoff_min_ns;
         pthread_mutex_lock(&cam->lock);
-        if (!cam->is_closing && !cam->is_enabled) {
-            struct timespec ts;
-            clock_gettime(CLOCK_MONOTONIC, &ts);
-            int64_t wake = (int64_t)ts.tv_sec * CLOCK_S + ts.tv_nsec + 4 * SLICE_NS;
-            ts = (struct timespec){.tv_sec = wake / CLOCK_S, .tv_nsec = wake % CLOCK_S};
-            pthread_cond_timedwait(&cam->changed, &cam->lock, &ts);
-        }
+        if (!cam->is_closing && !cam->is_enabled)
+            clock_cond_wait_until(&cam->changed, &cam->lock, clock_system_ns() + 4 * SLICE_NS);
         pthread_mutex_unlock(&cam->lock);
     }
     pthread_mutex_lock(&cam->lock);
@@ -487,11 +478,7 @@ int pl_camera_open(const struct pl_camera_config *config, struct pl_camera **ret
     rc = queue_init(&cam->newest, sizeof(struct pl_frame *), 1, QUEUE_DROP_OLDEST, camera_drop_frame, NULL, err);
     if (rc)
         goto fail;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&cam->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&cam->changed);
     pthread_mutex_init(&cam->lock, NULL);
     cam->has_lock = true;
     int code = pthread_create(&cam->thread, NULL, camera_run, cam);
@@ -517,11 +504,8 @@ void pl_camera_close(struct pl_camera *cam)
         cam->is_closing = true;
         pthread_cond_broadcast(&cam->changed);
         /* Stopping a source is bounded, starting one is not: a driver may hang in open(). */
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        int64_t until = (int64_t)ts.tv_sec * CLOCK_S + ts.tv_nsec + cam->settings.timing.teardown_ns + 2 * CLOCK_S;
-        ts = (struct timespec){.tv_sec = until / CLOCK_S, .tv_nsec = until % CLOCK_S};
-        while (!cam->has_ended && pthread_cond_timedwait(&cam->changed, &cam->lock, &ts) == 0)
+        const int64_t until_ns = clock_system_ns() + cam->settings.timing.teardown_ns + 2 * CLOCK_S;
+        while (!cam->has_ended && clock_cond_wait_until(&cam->changed, &cam->lock, until_ns))
             ;
         bool is_left = cam->is_abandoned = !cam->has_ended;
         pthread_t thread = cam->thread;

@@ -223,15 +223,12 @@ static bool gsrc_close(struct source *source)
         pthread_attr_init(&attr);
         pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
         atomic_fetch_add(&g->users, 1);
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        int64_t until = (int64_t)ts.tv_sec * CLOCK_S + ts.tv_nsec + g->timing.teardown_ns;
-        ts = (struct timespec){.tv_sec = until / CLOCK_S, .tv_nsec = until % CLOCK_S};
+        const int64_t until_ns = clock_system_ns() + g->timing.teardown_ns;
         if (pthread_create(&thread, &attr, gsrc_stop, g) != 0)
             gsrc_stop(g); /* no thread to be had: better late than never */
         pthread_attr_destroy(&attr);
         pthread_mutex_lock(&g->lock);
-        while (!g->is_stopped && pthread_cond_timedwait(&g->stopped, &g->lock, &ts) == 0)
+        while (!g->is_stopped && clock_cond_wait_until(&g->stopped, &g->lock, until_ns))
             ;
         is_stopped = g->is_stopped;
         pthread_mutex_unlock(&g->lock);
@@ -297,11 +294,7 @@ static int gsrc_open(const struct source_settings *settings, struct source **ret
     g->loop_ns = clock_now_ns();
     g->last_pts = GST_CLOCK_TIME_NONE;
     pthread_mutex_init(&g->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&g->stopped, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&g->stopped);
     rc = gsrc_build(g, settings, err);
     if (!rc)
         rc = gsrc_play(g, err);

@@ -16,7 +16,6 @@ struct box {
     struct governor_grant grant;
     int64_t now_ns;
     double sink_c, last_w;
-    bool is_cut_off; /* no readings */
 };
 
 static void box_open(struct box *b, const struct governor_options *options)
@@ -32,38 +31,40 @@ static struct governor_options one_sensor(void)
     return (struct governor_options){.n_sensors = 1, .limits_c = {68}, .batch_max = 8, .meter = GOVERNOR_METER_TOTAL};
 }
 
-/* A second; c: what the sensor says, or INFINITY for the truth. */
-static void box_tick(struct box *b, double c)
+/* What the governor sees a second later; c: what the sensor says, or INFINITY for the truth. */
+static struct governor_sight box_look(struct box *b, double c)
 {
     b->now_ns += S;
     const double truth = b->sink_c + 0.15 * b->last_w;
-    struct governor_sight s = {.now_ns = b->now_ns,
-                               .c = {isinf(c) ? floor(truth + 0.5) : c},
-                               .watts = b->last_w,
-                               .batch = b->grant.permit.batch,
-                               .duty = b->grant.duty,
-                               .speed = NAN,
-                               .device_margin_k = NAN};
-    governor_tick(&b->governor, &s, &b->grant);
-    b->last_w = 20 + (b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
+    return (struct governor_sight){.now_ns = b->now_ns,
+                                   .c = {isinf(c) ? floor(truth + 0.5) : c},
+                                   .watts = b->last_w,
+                                   .batch = b->grant.permit.batch,
+                                   .duty = b->grant.duty,
+                                   .speed = NAN,
+                                   .device_margin_k = NAN};
+}
+
+/* The governor's second, and the box's: it works as it may, or rests. */
+static void box_live(struct box *b, const struct governor_sight *s, bool is_resting)
+{
+    governor_tick(&b->governor, s, &b->grant);
+    b->last_w = 20 + (!is_resting && b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
     b->sink_c += (b->last_w - (b->sink_c - 25) / 0.4) / 400;
+}
+
+static void box_tick(struct box *b, double c)
+{
+    const struct governor_sight s = box_look(b, c);
+    box_live(b, &s, false);
 }
 
 /* The same with a second sensor. */
 static void box_tick_two(struct box *b, double c, double second_c)
 {
-    b->now_ns += S;
-    const double truth = b->sink_c + 0.15 * b->last_w;
-    struct governor_sight s = {.now_ns = b->now_ns,
-                               .c = {isinf(c) ? floor(truth + 0.5) : c, second_c},
-                               .watts = b->last_w,
-                               .batch = b->grant.permit.batch,
-                               .duty = b->grant.duty,
-                               .speed = NAN,
-                               .device_margin_k = NAN};
-    governor_tick(&b->governor, &s, &b->grant);
-    b->last_w = 20 + (b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
-    b->sink_c += (b->last_w - (b->sink_c - 25) / 0.4) / 400;
+    struct governor_sight s = box_look(b, c);
+    s.c[1] = second_c;
+    box_live(b, &s, false);
 }
 
 static void box_run(struct box *b, int seconds)
@@ -270,16 +271,9 @@ static void test_throttled_by_the_device(void **state)
     box_open(&b, &options);
     box_run(&b, 1200);
     const double before = b.grant.budget_w;
-    struct governor_sight s = {.now_ns = b.now_ns + S,
-                               .c = {66},
-                               .watts = b.last_w,
-                               .batch = b.grant.permit.batch,
-                               .duty = b.grant.duty,
-                               .speed = NAN,
-                               .is_throttled = true,
-                               .device_margin_k = NAN};
+    struct governor_sight s = box_look(&b, 66);
+    s.is_throttled = true;
     governor_tick(&b.governor, &s, &b.grant);
-    b.now_ns += S;
     for (int i = 0; i < 250; i++) {
         box_tick(&b, INFINITY);
         assert_true(b.grant.budget_w <= 0.8 * before + 1);
@@ -347,22 +341,12 @@ static void test_without_a_meter(void **state)
     struct box b;
     struct governor_options options = one_sensor();
     options.meter = GOVERNOR_METER_NONE;
-    governor_init(&b.governor, &options, NULL);
     box_open(&b, &options);
     double most = 0;
     for (int i = 0; i < 3600; i++) {
-        const double w = b.last_w;
-        b.now_ns += S;
-        struct governor_sight s = {.now_ns = b.now_ns,
-                                   .c = {floor(b.sink_c + 0.15 * w + 0.5)},
-                                   .watts = NAN,
-                                   .batch = b.grant.permit.batch,
-                                   .duty = b.grant.duty,
-                                   .speed = NAN,
-                                   .device_margin_k = NAN};
-        governor_tick(&b.governor, &s, &b.grant);
-        b.last_w = 20 + (b.grant.permit.batch > 0 ? b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0);
-        b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
+        struct governor_sight s = box_look(&b, INFINITY);
+        s.watts = NAN;
+        box_live(&b, &s, false);
         most = fmax(most, b.sink_c + 0.15 * b.last_w);
     }
     assert_true(most < 69);
@@ -455,18 +439,12 @@ static void test_learns_after_a_long_rest(void **state)
         double most = 0;
         for (int i = 0; i < rests[k] + 3600; i++) {
             const bool is_resting = i < rests[k];
-            b.now_ns += S;
-            const double truth = b.sink_c + 0.15 * b.last_w;
-            struct governor_sight s = {.now_ns = b.now_ns,
-                                       .c = {floor(truth + 0.5)},
-                                       .watts = b.last_w,
-                                       .batch = is_resting ? 0 : b.grant.permit.batch,
-                                       .duty = is_resting ? 0 : b.grant.duty,
-                                       .speed = NAN,
-                                       .device_margin_k = NAN};
-            governor_tick(&b.governor, &s, &b.grant);
-            b.last_w = 20 + (!is_resting && b.grant.permit.batch > 0 ? b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0);
-            b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
+            struct governor_sight s = box_look(&b, INFINITY);
+            if (is_resting) {
+                s.batch = 0;
+                s.duty = 0;
+            }
+            box_live(&b, &s, is_resting);
             most = fmax(most, b.sink_c + 0.15 * b.last_w);
             assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
         }

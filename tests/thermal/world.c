@@ -141,19 +141,8 @@ void world_seed_box(struct world *w, bool has_cup)
     memset(w, 0, sizeof *w);
     w->set = WORLD_SLOW;
     w->ambient_c = 23;
-    w->plant =
-        (struct plant_params){.idle_w = 25,
-                              .leakage_per_k = 0.002,
-                              .spots = {{.r_k_w = 0.12, .tau_s = 3, .limit_c = 68, .delay_s = 1, .step_k = 1, .noise_k = 0}},
-                              .n_spots = 1,
-                              .sink_r = 0.36,
-                              .sink_j_k = 420,
-                              .fan_slow = 1.25,
-                              .fan_lag_s = 8,
-                              .case_r = 0.6,
-                              .case_j_k = 700,
-                              .case_air_r = 2.5,
-                              .throttle_c = 94};
+    w->plant = plant_spark;
+    w->plant.n_spots = 1; /* of its board nothing was told */
     memcpy(w->work.watts, watts, sizeof watts);
     memcpy(w->work.told_watts, watts, sizeof watts);
     memcpy(w->work.speed, speed, sizeof speed);
