@@ -73,6 +73,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define BUSY_DUTY     0.9
 #define LIMITED_SHARE 0.6
 #define LIMITED_S     60.0
+#define COOL_K        5.0 /* under every limit: what is nearer may be slow because of heat */
 #define FACTOR_S      3600.0
 #define FACTOR_NEW_S  20.0
 
@@ -107,36 +108,32 @@ static bool is_measured(const struct governor_sight *s)
     return isfinite(s->watts) && s->watts >= 0;
 }
 
-static double watts_of(const struct governor *g, const struct governor_sight *s)
-{
-    return is_measured(s) ? s->watts : workload_watts(&g->workload, s->batch, s->duty);
-}
-
 /* What the meter's own noise may pretend about a hot spot. */
-static double doubt_k(const struct governor *g, int i, const struct governor_sight *s)
+static double doubt_k(const struct governor *g, int i)
 {
-    return METER_DOUBT * g->observers[i].body.r_k_w * watts_of(g, s);
+    return METER_DOUBT * g->observers[i].body.r_k_w * g->now_w;
 }
 
 static void look(struct governor *g, const struct governor_sight *s, double dt)
 {
     const bool is_clean = is_measured(s) && !s->is_throttled && !s->is_limited && !g->is_tripped;
-    const double watts = watts_of(g, s);
+    const double watts = workload_note(&g->workload, dt, is_measured(s) ? s->watts : NAN, s->batch, s->duty);
+    g->now_w = isnan(watts) ? workload_watts(&g->workload, s->batch, s->duty) : watts;
     const enum observer_work work = !is_clean ? OBSERVER_UNCLEAR : s->batch > 0 && s->duty > 0 ? OBSERVER_WORK : OBSERVER_REST;
     for (int i = 0; i < g->options.n_sensors; i++) {
         struct observer *o = &g->observers[i];
         /* what answers at once, and is known to, cannot stand still while the watts move */
         const bool answers = o->is_started && !o->is_deaf && o->answer_k_w >= ANSWER_LEAST;
-        const struct plausible_place place = {.fast_w = o->is_started ? o->fast_w : watts,
+        const struct plausible_place place = {.fast_w = o->is_started ? o->fast_w : g->now_w,
                                               .r_k_w = answers ? o->answer_k_w : 0,
                                               .step_k = o->step_k,
-                                              .doubt_k = doubt_k(g, i, s)};
-        observer_note(o, dt, watts, plausible_note(&g->readings[i], dt, s->c[i], &place), work);
+                                              .doubt_k = doubt_k(g, i)};
+        observer_note(o, dt, g->now_w, plausible_note(&g->readings[i], dt, s->c[i], &place), work);
         if (!is_measured(s) && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
             o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);
     }
     const bool may_learn = is_clean || (is_measured(s) && s->batch < 1); /* what others draw shows at any time */
-    const double surge = may_learn ? workload_note(&g->workload, dt, s->watts, s->batch, s->duty, s->speed) : 0;
+    const double surge = may_learn ? workload_learn(&g->workload, dt, s->watts, s->batch, s->duty, s->speed) : 0;
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
 }
@@ -274,7 +271,7 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
     g->cap_s -= dt;
     if (s->is_throttled && g->cap_s <= CUT_S - CUT_AGAIN_S) { /* of what is drawn: a budget that nobody uses is no brake */
         g->cap_s = CUT_S;
-        g->capped_w = CUT_SHARE * fmin(g->budget_w, watts_of(g, s));
+        g->capped_w = CUT_SHARE * fmin(g->budget_w, g->now_w);
     }
     if (g->cap_s <= 0)
         g->capped_w = INFINITY;
@@ -283,7 +280,7 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
 /* ---- proof of life -------------------------------------------------------------------------------------------------------------- */
 
 /* Nothing has moved for long: quiet, or dead? Less power for a while shows it, if no other sensor has moved meanwhile. */
-static bool probe(struct governor *g, double dt, const struct governor_sight *s)
+static bool probe(struct governor *g, double dt)
 {
     g->probe_wait_s -= dt;
     if (g->probe_s > 0) {
@@ -300,16 +297,16 @@ static bool probe(struct governor *g, double dt, const struct governor_sight *s)
     for (int i = 0; i < g->options.n_sensors; i++) {
         const struct observer *o = &g->observers[i];
         is_suspect = is_suspect && (plausible_is_suspect(&g->readings[i]) || g->readings[i].still_s > PROBE_STILL_S);
-        cut = fmax(cut, (PROBE_STEPS * o->step_k + doubt_k(g, i, s)) / o->body.r_k_w);
+        cut = fmax(cut, (PROBE_STEPS * o->step_k + doubt_k(g, i)) / o->body.r_k_w);
     }
-    const double own_w = watts_of(g, s) - workload_watts(&g->workload, 0, 0);
+    const double own_w = g->now_w - workload_watts(&g->workload, 0, 0);
     if (!is_suspect || g->probe_wait_s > 0 || g->options.meter == GOVERNOR_METER_NONE ||
         own_w < cut) /* little work: no danger, and no proof */
         return false;
     g->probe_s = PROBE_S;
     g->probe_wait_s = PROBE_EVERY_S;
     g->before_probe_w = g->budget_w;
-    g->probe_w = fmax(watts_of(g, s) - cut, 0);
+    g->probe_w = fmax(g->now_w - cut, 0);
     return true;
 }
 
@@ -327,17 +324,28 @@ static void remember(struct governor *g, double dt)
     g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? g->poor_s + dt : 0;
 }
 
+static bool is_cool_enough(const struct governor *g)
+{
+    for (int i = 0; i < g->options.n_sensors; i++)
+        if (g->observers[i].is_started && observer_now_c(&g->observers[i]) > g->options.limits_c[i] - COOL_K)
+            return false;
+    return true;
+}
+
 /* Slow states that no flag tells of: the brick gives less, the firmware holds the clock. They look like work that draws little. */
 static void watch_supply(struct governor *g, const struct governor_sight *s, double dt)
 {
-    if (g->options.meter == GOVERNOR_METER_NONE || isnan(s->watts) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
+    g->workload.is_held = false;
+    if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
         return;
     /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
-    const double now = (s->watts - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
+    const double now = (g->now_w - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
                        g->workload.factor;
     g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
-    const bool is_little = s->is_limited || (g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor);
+    const bool is_little =
+        s->is_limited || (g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor && is_cool_enough(g));
     g->limited_s = is_little ? g->limited_s + dt : 0;
+    g->workload.is_held = is_little; /* more sequences would not make up for it */
     if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
         g->usual_factor = g->factor;
     if (g->usual_factor > 0 && !is_little)
@@ -398,7 +406,7 @@ static double rise_w(const struct governor *g)
 static void choose(struct governor *g, const struct governor_sight *s, double dt, struct governor_grant *ret)
 {
     workload_choose(&g->workload, g->options.policy, dt, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
-    const double next = watts_of(g, s) + dt * rise_w(g);
+    const double next = g->now_w + dt * rise_w(g);
     if (ret->permit.batch != g->batch && g->batch > 0 && s->batch > 0 &&
         next < g->budget_w) { /* what the new one draws is a guess: not all at once */
         g->budget_w = fmax(next, 0);
@@ -412,7 +420,7 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
 {
     const double most = workload_most_w(&g->workload);
     const bool is_blind = ret->blind >= 0;
-    ret->is_probe = !is_blind && probe(g, dt, s);
+    ret->is_probe = !is_blind && probe(g, dt);
     g->budget_w = clamp(fmin(may, g->budget_w + (is_blind ? 0 : dt * rise_w(g))), 0, most);
     if (ret->is_probe)
         g->budget_w = fmin(g->budget_w, g->probe_w);

@@ -88,7 +88,8 @@ struct governor {
     struct workload workload;
     bool has_begun, is_running;
     int64_t last_ns;
-    double begun_s, budget_w, capped_w, cap_s;
+    double now_w; /* drawn in the last second, as far as can be told */
+    double budget_w, capped_w, cap_s;
     double sustainable_w, usual_w, usual_s, poor_s, rest_w, factor, usual_factor, limited_s;
     int batch;          /* of the last permit that allowed something */
     int doubtful_ticks; /* left, after a suspend */

@@ -36,7 +36,7 @@ static const struct model {
 };
 #define N_MODELS (sizeof models / sizeof *models)
 
-/* "600:8" or "900-1500:1.6": numbers between separators. */
+/* "900-1500:1.6": numbers between separators. */
 static bool read_numbers(const char *text, const char *separators, double *const *ret, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -60,7 +60,7 @@ static int read_option(struct sensors_simulated *b, const char *name, const char
         {"limit", "", "degrees", {&limit}, {30}, {110}},
         {"speed", "", "simulated seconds in a second", {&b->speed}, {0.1}, {SPEED_MAX}},
         {"seed", "", "a number", {&seed}, {0}, {1e15}},
-        {"warm", ":", "SECOND:KELVINS", {&b->warm_at_s, &b->warm_k}, {0, -30}, {1e9, 30}},
+        {"warm", "-:", "FROM-TO:KELVINS", {&b->warm_from_s, &b->warm_to_s, &b->warm_k}, {0, 0, -30}, {1e9, 1e9, 30}},
         {"vent", "-:", "FROM-TO:FACTOR", {&b->vent_from_s, &b->vent_to_s, &b->vent}, {0, 0, 0.2}, {1e9, 1e9, 5}},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
@@ -93,7 +93,7 @@ int sensors_simulated_init(struct sensors_simulated *box, const char *spec, stru
     char *query = strchr(text, '?');
     if (query)
         *query++ = 0;
-    struct sensors_simulated b = {.ambient_c = 23, .speed = 1, .warm_at_s = INFINITY, .vent = 1, .model = -1};
+    struct sensors_simulated b = {.ambient_c = 23, .speed = 1, .vent = 1, .model = -1};
     for (size_t i = 0; i < N_MODELS; i++)
         if (strcmp(models[i].name, text) == 0)
             b.model = (int)i;
@@ -153,7 +153,7 @@ void sensors_simulated_step(struct sensors_simulated *b, int64_t now_ns, int bat
     int n = 0;
     for (; b->owed_s >= PLANT_STEP_S; b->owed_s -= PLANT_STEP_S, n++) {
         b->time_s += PLANT_STEP_S;
-        b->air.ambient_c = b->ambient_c + (b->time_s >= b->warm_at_s ? b->warm_k : 0);
+        b->air.ambient_c = b->ambient_c + (b->time_s >= b->warm_from_s && b->time_s < b->warm_to_s ? b->warm_k : 0);
         b->air.vent = b->time_s >= b->vent_from_s && b->time_s < b->vent_to_s ? b->vent : 1;
         plant_step(&b->plant, &b->air, b->duty * batch_w(b));
         energy += b->plant.total_w;

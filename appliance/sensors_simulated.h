@@ -1,10 +1,10 @@
 /*
  * sensors_simulated - a box that is not there: the plant (appliance/plant.h) warmed by the engine's own load, for demonstrations, tests and trying a configuration.
  *
- *     simulated:spark?ambient=23&limit=68&speed=1&warm=600:8&vent=900-1500:1.6&seed=1
+ *     simulated:spark?ambient=23&limit=68&speed=1&warm=600-4200:8&vent=900-1500:1.6&seed=1
  *
- * The name is a box (spark: a DGX Spark as estimated; small: a mini PC whose processor does the work). ambient: degrees of the room. warm=AT:K: the room is warmer by K from
- * second AT on. vent=FROM-TO:FACTOR: the vents are blocked between these seconds. speed: simulated seconds in a second. The load of the engine's threads stands for the box's.
+ * The name is a box (spark: a DGX Spark as estimated; small: a mini PC whose processor does the work). ambient: degrees of the room. warm=FROM-TO:K: the room is warmer by K
+ * between these seconds. vent=FROM-TO:FACTOR: the vents are blocked. speed: simulated seconds in a second. The load of the engine's threads stands for the box's.
  *
  * Threads: one owner. Memory: plain values.
  */
@@ -23,7 +23,7 @@ struct sensors_simulated {
     struct plant_air air;
     struct rng rng;
     double ambient_c, speed;
-    double warm_at_s, warm_k, vent_from_s, vent_to_s, vent;
+    double warm_from_s, warm_to_s, warm_k, vent_from_s, vent_to_s, vent;
     int batch;
     double duty, owed_s, time_s; /* simulated time that is not yet stepped; done */
     int64_t last_ns;

@@ -40,6 +40,7 @@ struct thermal {
     bool needed_service, was_limited;
     double raised_k;
     enum governor_level said;
+    bool said_hard;
     /* under lock */
     pthread_mutex_t lock;
     pthread_cond_t stop;
@@ -51,6 +52,15 @@ struct thermal {
 };
 
 /* ---- words ------------------------------------------------------------------------------------------------------------------------ */
+
+/* A name without blanks, which part the columns. */
+static void add_place(const struct sensors_place *place, double c, char *out, size_t cap)
+{
+    const size_t n = (size_t)snprintf(out, cap, " %s=%.1f", place->name, c);
+    for (size_t i = 1; i < n && i < cap; i++)
+        if (out[i] == ' ')
+            out[i] = '_';
+}
 
 /* A line of the ring file. */
 static void describe_second(const struct thermal *t, const struct sensors_reading *r, const struct governor_sight *s,
@@ -66,8 +76,10 @@ static void describe_second(const struct thermal *t, const struct sensors_readin
     if (!isnan(r->watts) && n < cap)
         n += (size_t)snprintf(out + n, cap - n, " watts=%.1f", r->watts);
     for (int i = 0; t->sensors && i < sensors_count(t->sensors) && n < cap; i++)
-        if (!isnan(r->c[i]))
-            n += (size_t)snprintf(out + n, cap - n, " %s=%.1f", sensors_place(t->sensors, i)->name, r->c[i]);
+        if (!isnan(r->c[i])) {
+            add_place(sensors_place(t->sensors, i), r->c[i], out + n, cap - n);
+            n += strlen(out + n);
+        }
 }
 
 void thermal_describe(const struct thermal *t, char *out, size_t cap)
@@ -88,7 +100,7 @@ void thermal_describe(const struct thermal *t, char *out, size_t cap)
 static void tell_level(struct thermal *t, const struct thermal_stats *now)
 {
     const struct governor_grant *g = &now->grant;
-    if (g->level == t->said)
+    if (g->level == t->said && g->is_hard_trip <= t->said_hard)
         return;
     if (g->level == GOVERNOR_BLIND)
         log_warning("thermal level=blind sensor=\"%s\" budget_w=%.0f: it cannot be believed, going on slowly%s", now->blind,
@@ -100,6 +112,7 @@ static void tell_level(struct thermal *t, const struct thermal_stats *now)
         log_notice("thermal level=%s sensor=\"%s\" c=%.1f limit_c=%.0f batch=%d idle_pct=%d", governor_level_names[g->level],
                    now->hottest ? now->hottest : "none", g->c, g->limit_c, g->permit.batch, g->permit.idle_permille / 10);
     t->said = g->level;
+    t->said_hard = g->is_hard_trip;
 }
 
 /* What somebody should look after. */

@@ -34,7 +34,8 @@
 #define CARE             0.12 /* more watts expected of a rung in its first second */
 #define SETTLE_S         15.0
 #define BUDGET_NEW       0.03
-#define STEADY_S         2.0
+#define EDGE_SHARE       0.5 /* of what our work changed by, while the meter may be a little earlier or later than thought */
+#define CALM_EDGE        0.1
 #define DUTY_LEAST       0.1 /* below, little is learned */
 
 static double hope(const struct workload_rung *r)
@@ -55,6 +56,7 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
         if (is_last)
             break;
     }
+    lateness_init(&w->lateness);
     w->factor = w->speed_factor = 1;
     w->hope_speed = speed ? HOPE_SPEED : HOPE_SPEED_BLIND;
     w->hope_watts = watts ? HOPE_WATTS : HOPE_WATTS_BLIND;
@@ -96,14 +98,15 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
         }
 }
 
-/* The rung is new: what differs from the table is its own. */
-static void learn_rung(struct workload *w, struct workload_rung *r, double dt, double watts, double duty, double speed)
+/* The rung is new: what differs from the table is its own. h: what it should have drawn by the table. */
+static void learn_rung(struct workload *w, struct workload_rung *r, double dt, double watts, double h, double duty,
+                       double speed)
 {
     const double share = fmax(1 / (1 + r->seen_s), 0.05);
     w->settle_s -= dt;
     if (duty < DUTY_LEAST)
         return;
-    r->watts *= 1 + share * (clamp((watts - w->other_w) / (duty * r->watts * w->factor), 0.7, 1.4) - 1);
+    r->watts *= 1 + share * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
     if (!isnan(speed))
         r->speed *= 1 + share * (clamp(speed / (duty * r->speed * w->speed_factor), 0.8, 1.25) - 1);
 }
@@ -124,39 +127,44 @@ static void learn_split(struct workload *w, double e, double h, double noise_var
     w->var_factor -= gain_f * row_f;
 }
 
-double workload_note(struct workload *w, double dt, double watts, int batch, double duty, double speed)
+static bool is_working(const struct workload *w, int batch, double duty)
 {
+    return batch > 0 && duty > 0 && w->rung >= 0;
+}
+
+double workload_note(struct workload *w, double dt, double watts, int batch, double duty)
+{
+    const double own = is_working(w, batch, duty) ? duty * w->rungs[find(w, batch)].watts : 0;
     w->since_s += dt;
+    lateness_push(&w->lateness, own);
+    return isnan(watts) ? NAN : fmax(watts + w->factor * (own - lateness_seen(&w->lateness)), 0);
+}
+
+double workload_learn(struct workload *w, double dt, double watts, int batch, double duty, double speed)
+{
+    lateness_learn(&w->lateness, watts);
     if (isnan(watts))
         return 0;
-    /* meters are late and means of a while: what they say just after a change belongs to neither side */
-    const bool is_idle = batch < 1 || duty <= 0 || w->rung < 0;
-    w->steady_s = batch == w->last_batch ? w->steady_s + dt : 0;
-    w->last_batch = batch;
-    const bool is_steady = w->steady_s >= STEADY_S || w->other_w <= 0 || w->settle_s > 0;
-    if (is_idle) { /* nothing of ours: all is others' */
-        if (is_steady)
-            w->other_w += (w->other_w > 0 ? 0.5 : 1) * (watts - w->other_w);
+    if (lateness_is_clear(&w->lateness)) { /* nothing of ours: all is others' */
+        w->other_w += (w->other_w > 0 ? 0.5 : 1) * (watts - w->other_w);
         return 0;
     }
+    const double h = lateness_seen(&w->lateness), e = watts - w->other_w - h * w->factor;
+    const double noise = METER_NOISE * watts, edge = EDGE_SHARE * w->factor * lateness_doubt(&w->lateness);
+    const double var = noise * noise + RIPPLE_VAR * w->ripple_w * w->ripple_w + 0.01 + edge * edge, sd = sqrt(var);
+    const bool is_surge = e > SURGE_SDS * sd, is_working_now = is_working(w, batch, duty);
     struct workload_rung *r = &w->rungs[find(w, batch)];
-    const double h = duty * r->watts, e = watts - w->other_w - h * w->factor;
-    const double noise = METER_NOISE * watts, var = noise * noise + RIPPLE_VAR * w->ripple_w * w->ripple_w + 0.01,
-                 sd = sqrt(var);
     w->ripple_w += RIPPLE_NEW * (fmin(fabs(e), 3 * sd) - w->ripple_w);
-    const bool is_surge = e > SURGE_SDS * sd;
     w->var_other += OTHER_WALK_W * OTHER_WALK_W * dt;
     w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
-    if (!is_steady)
-        return is_surge ? e : 0;
-    if (w->settle_s > 0)
-        learn_rung(w, r, dt, watts, duty, speed);
-    else {
+    if (w->settle_s <= 0) {
         learn_split(w, e, h, var, is_surge);
-        if (duty >= DUTY_LEAST && !isnan(speed))
+        if (is_working_now && duty >= DUTY_LEAST && !isnan(speed))
             w->speed_factor += 0.25 * (speed / (duty * r->speed) - w->speed_factor);
-    }
-    if (duty >= DUTY_LEAST)
+    } else if (is_working_now && edge < CALM_EDGE * h &&
+               w->since_s > lateness_s(&w->lateness)) /* what the meter says is of this rung */
+        learn_rung(w, r, dt, watts, h, duty, speed);
+    if (is_working_now && duty >= DUTY_LEAST)
         r->seen_s += dt;
     return is_surge ? e : 0;
 }
@@ -200,7 +208,7 @@ void workload_choose(struct workload *w, enum workload_policy policy, double dt,
         w->since_s = INFINITY;
     }
     w->budget_w += fmin(BUDGET_NEW * dt, 1) * (own - w->budget_w);
-    if (w->since_s > DWELL_S) {
+    if (w->since_s > DWELL_S && !w->is_held) {
         const int best = best_rung(w, policy, w->budget_w);
         const double now = promise(w, &w->rungs[w->rung], w->budget_w), then = promise(w, &w->rungs[best], w->budget_w);
         if (best != w->rung && (policy == WORKLOAD_LADDER || then > now * (1 + GAIN_LEAST))) {

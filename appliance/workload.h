@@ -12,6 +12,8 @@
 
 #include <stdbool.h>
 
+#include "appliance/lateness.h"
+
 #define WORKLOAD_RUNGS 16 /* batch sizes that are considered: 1 2 3 4 5 6 7 8, then fewer: 12 16 24 32 ... */
 
 enum workload_policy {
@@ -33,9 +35,9 @@ struct workload {
     double speed_factor, ripple_w;       /* mean deviation of the watts that is usual here */
     double hope_speed, hope_watts;       /* by which a rung that was never tried is thought better than the table says */
     int rung;                            /* chosen; -1: none yet */
+    bool is_held;                        /* set by the owner: the choice stays for now */
     double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
-    int last_batch;
-    double steady_s; /* since the batch that really ran was another, or none */
+    struct lateness lateness;            /* of the meter; its past in watts by the table */
 };
 
 /* What is kept of a model on a machine: its rungs, in watts and tokens a second, as far as they were tried. */
@@ -48,10 +50,13 @@ struct workload_memory {
 void workload_init(struct workload *w, int batch_max, const double *watts, const double *speed);
 
 /*
- * dt_s passed with this batch working for the share `duty` of it: mean watts (NAN: no meter), tokens a second (NAN: not counted). batch 0: nothing ran. Returns
- * watts that appeared out of nothing, or 0.
+ * dt_s passed with this batch working for the share `duty` of it; batch 0: nothing ran. watts: what the meter says, NAN: nothing. Returns the mean watts of that time, as far as can be
+ * told from a meter that may be late; NAN where it says nothing.
  */
-double workload_note(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
+double workload_note(struct workload *w, double dt_s, double watts, int batch, double duty);
+
+/* What there is to learn from the same: watts, and tokens a second (NAN: not counted). Returns watts that appeared out of nothing, or 0. */
+double workload_learn(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
 
 /* Take over what was learned before of the same batches, and what there is to keep. */
 void workload_recall(struct workload *w, const struct workload_memory *memory);

@@ -525,6 +525,60 @@ static void test_fuzzed_traces(void **state)
     }
 }
 
+/* Readings as they might come, from places that warm up and cool as they like: over the limit nothing runs, until it is cool. */
+static void test_believable_traces(void **state)
+{
+    const char *told = getenv("HERON_TRACES");
+    const int traces = told ? atoi(told) / 20 : 1000;
+    struct rng rng = {.seed = 6};
+    int n_trips = 0, n_hard = 0;
+    for (int trace = 0; trace < traces; trace++) {
+        struct governor_options options = {.n_sensors = 1 + (int)rng_below(&rng, 3),
+                                           .batch_max = 1 + (int)rng_below(&rng, 16),
+                                           .meter = (enum governor_meter)rng_below(&rng, 3)};
+        double c[GOVERNOR_SENSORS], last[GOVERNOR_SENSORS] = {0}, drift[GOVERNOR_SENSORS];
+        const double most_k = rng_unit(&rng) < 0.5 ? 0.5 : 4;
+        for (int i = 0; i < options.n_sensors; i++) {
+            options.limits_c[i] = 50 + 40 * rng_unit(&rng);
+            c[i] = options.limits_c[i] - 30 + 28 * rng_unit(&rng);
+            drift[i] = most_k * (rng_unit(&rng) - 0.4);
+        }
+        struct governor g;
+        struct governor_grant grant = {0};
+        governor_init(&g, &options, NULL);
+        bool was_over = false;
+        for (int t = 0; t < 400; t++) {
+            const double duty = grant.permit.batch > 0 ? grant.duty : 0;
+            struct governor_sight s = {.now_ns = (t + 1) * S,
+                                       .watts = 20 + 80 * duty + 4 * rng_unit(&rng),
+                                       .batch = grant.permit.batch,
+                                       .duty = duty,
+                                       .speed = 20 * duty,
+                                       .device_margin_k = NAN};
+            bool is_over = false, is_warm = false;
+            for (int i = 0; i < options.n_sensors; i++) {
+                last[i] = c[i];
+                if (rng_below(&rng, 30) == 0)
+                    drift[i] = most_k * (rng_unit(&rng) - 0.5);
+                c[i] = fmin(fmax(c[i] + drift[i], options.limits_c[i] - 40), options.limits_c[i] + 20) + 0.1 * rng_unit(&rng);
+                s.c[i] = c[i];
+                const bool is_deaf = g.observers[i].is_deaf;
+                is_over = is_over || c[i] >= options.limits_c[i] + (is_deaf ? 8 : 2.5);
+                is_warm = is_warm || (!is_deaf && c[i] > options.limits_c[i] - 2 && last[i] > options.limits_c[i] - 2);
+            }
+            governor_tick(&g, &s, &grant);
+            if (is_over && (!grant.is_trip || grant.permit.batch != 0))
+                fail_msg("trace %d second %d: over the limit, and batch %d", trace, t, grant.permit.batch);
+            if (was_over && is_warm && grant.permit.batch != 0 && options.n_sensors == 1)
+                fail_msg("trace %d second %d: not yet cool, and batch %d", trace, t, grant.permit.batch);
+            n_trips += is_over && !was_over;
+            n_hard += grant.is_hard_trip && is_over && !was_over;
+            was_over = is_over || (was_over && grant.is_trip);
+        }
+    }
+    assert_true(n_trips > traces / 10 && n_hard > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +604,7 @@ int main(void)
         cmocka_unit_test(test_learns_after_a_long_rest),
         cmocka_unit_test(test_every_batch_has_its_rung),
         cmocka_unit_test(test_fuzzed_traces),
+        cmocka_unit_test(test_believable_traces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

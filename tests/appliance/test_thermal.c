@@ -40,7 +40,7 @@ static void test_a_box_has_weather(void **state)
 {
     struct sensors_simulated box, calm;
     struct err err = {0};
-    assert_ok(sensors_simulated_init(&box, "spark?warm=300:8&vent=600-900:1.6", &err), &err);
+    assert_ok(sensors_simulated_init(&box, "spark?warm=300-1e9:8&vent=600-900:1.6", &err), &err);
     assert_ok(sensors_simulated_init(&calm, "spark", &err), &err);
     int64_t now = CLOCK_S;
     double apart[1500];
@@ -80,7 +80,7 @@ static void test_a_box_that_cannot_be_read(void **state)
         {"spark?colour=3", "there is no \"colour\""},
         {"spark?vent=1-2", "FROM-TO:FACTOR"},
         {"spark?vent=1-2:nan", "FROM-TO:FACTOR"},
-        {"spark?warm=1:2:3", "SECOND:KELVINS"},
+        {"spark?warm=1:2:3", "FROM-TO:KELVINS"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct sensors_simulated box;

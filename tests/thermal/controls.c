@@ -7,14 +7,14 @@
 
 /* ---- ours -------------------------------------------------------------------------------------------------------------------------- */
 
-static void begin_governor(void *state, const struct world *world, enum workload_policy policy)
+static void begin_governor(void *state, const struct world *world, enum workload_policy policy, bool is_told)
 {
     struct governor_options options = {.n_sensors = world->plant.n_spots,
                                        .batch_max = WORLD_BATCHES,
                                        .policy = policy,
                                        .meter = world->set == WORLD_HALF ? GOVERNOR_METER_DEVICE : GOVERNOR_METER_TOTAL,
-                                       .watts = world->work.told_watts,
-                                       .speed = world->work.told_speed};
+                                       .watts = is_told ? world->work.told_watts : NULL,
+                                       .speed = is_told ? world->work.told_speed : NULL};
     for (int i = 0; i < options.n_sensors; i++)
         options.limits_c[i] = world->plant.spots[i].limit_c;
     governor_init(state, &options, NULL);
@@ -22,12 +22,17 @@ static void begin_governor(void *state, const struct world *world, enum workload
 
 static void begin_ours(void *state, const struct world *world)
 {
-    begin_governor(state, world, WORKLOAD_THROUGHPUT);
+    begin_governor(state, world, WORKLOAD_THROUGHPUT, true);
+}
+
+static void begin_new(void *state, const struct world *world)
+{
+    begin_governor(state, world, WORKLOAD_THROUGHPUT, false);
 }
 
 static void begin_ladder(void *state, const struct world *world)
 {
-    begin_governor(state, world, WORKLOAD_LADDER);
+    begin_governor(state, world, WORKLOAD_LADDER, true);
 }
 
 static void tick_governor(void *state, const struct sight *sight, struct act *act)
@@ -202,6 +207,7 @@ static void tick_strong(void *state, const struct sight *sight, struct act *act)
 
 const struct control controls[CONTROLS] = {
     [CONTROL_OURS] = {"heron", sizeof(struct governor), begin_ours, tick_governor},
+    [CONTROL_NEW] = {"heron, first start", sizeof(struct governor), begin_new, tick_governor},
     [CONTROL_LADDER] = {"heron, ladder", sizeof(struct governor), begin_ladder, tick_governor},
     [CONTROL_BANG_BANG] = {"bang-bang, 5 K", sizeof(struct simple), begin_simple, tick_bang_bang},
     [CONTROL_BANG_BANG_3] = {"bang-bang, 3 K early", sizeof(struct simple), begin_early, tick_bang_bang},

@@ -11,8 +11,9 @@
 #include "tests/thermal/trial.h"
 
 enum {
-    CONTROL_OURS,
-    CONTROL_LADDER, /* the same governor with the policy for latency */
+    CONTROL_OURS,   /* told what batches draw and give, with errors, as from an earlier start */
+    CONTROL_NEW,    /* the same governor, told nothing: the first start on a machine */
+    CONTROL_LADDER, /* with the policy for latency */
     CONTROL_BANG_BANG,
     CONTROL_BANG_BANG_3, /* 3 K earlier */
     CONTROL_PAUSE,

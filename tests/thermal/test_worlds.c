@@ -62,6 +62,36 @@ static void test_slow_changes_and_others(void **state)
     assert_under(ladder.over_max_k, 1.0, "overshoot of the ladder, K");
 }
 
+/* Told nothing of the work, as on the first start on a machine. */
+static void test_first_start(void **state)
+{
+    const struct survey s = survey(CONTROL_NEW, WORLD_SLOW);
+    assert_under(s.over_max_k, 1.0, "overshoot, K");
+    assert_over(s.within_share, 0.99, "share of boxes within half a kelvin");
+    assert_over(s.share_mean, 0.94, "share of the oracle");
+    assert_under(s.trips, 0, "trips");
+}
+
+/* Work in bursts, which heat at once, and a meter that tells of it late. */
+static void test_looks(void **state)
+{
+    const struct survey s = survey(CONTROL_OURS, WORLD_LOOKS);
+    assert_under(s.over_p99_k, 1.5, "overshoot p99, K"); /* a sensor and a meter that are both two seconds late, and ripple */
+    assert_under(s.over_max_k, 2.5, "overshoot, K");
+    assert_over(s.within_share, 0.95, "share of boxes within half a kelvin");
+    assert_over(s.share_mean, 0.85, "share of the oracle");
+    assert_under(s.trips, 0, "trips");
+}
+
+static void test_ripple(void **state)
+{
+    const struct survey s = survey(CONTROL_OURS, WORLD_RIPPLE);
+    assert_under(s.over_p99_k, 1.0, "overshoot p99, K");
+    assert_over(s.share_mean, 0.95, "share of the oracle");
+    assert_under(s.changes_per_h, 6, "batch changes an hour");
+    assert_under(s.reversals_per_h, 6, "reversals an hour");
+}
+
 static void test_fast_changes_all_watts_measured(void **state)
 {
     const struct survey s = survey(CONTROL_OURS, WORLD_FAST);
@@ -82,6 +112,7 @@ static void test_faults(void **state)
     assert_under(s.over_p99_k, 2.5, "overshoot p99, K"); /* of 300: the third worst; of 10,000 it is 2 */
     assert_under(s.over_max_k, 4, "overshoot, K");
     assert_under(s.back_p50_s, 60, "seconds until the power is back, median");
+    assert_under(s.back_p95_s, 120, "seconds until the power is back, p95");
 }
 
 static void test_hidden_board_zone(void **state)
@@ -148,6 +179,9 @@ int main(void)
         cmocka_unit_test(test_the_described_box_is_as_described),
         cmocka_unit_test(test_a_world_is_its_seed),
         cmocka_unit_test(test_slow_changes_and_others),
+        cmocka_unit_test(test_first_start),
+        cmocka_unit_test(test_ripple),
+        cmocka_unit_test(test_looks),
         cmocka_unit_test(test_fast_changes_all_watts_measured),
         cmocka_unit_test(test_fast_changes_half_measured),
         cmocka_unit_test(test_faults),

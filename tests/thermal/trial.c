@@ -7,6 +7,7 @@
 #define STEPS       (WORLD_HOURS * 3600 * STEPS_PER_S)
 #define CALM_S      600  /* the start is not judged for its steadiness */
 #define METER_NOISE 0.03 /* at most, of watts and of tokens */
+#define METER_STEPS 32   /* that are kept for a meter that is late */
 
 /* Points of the concave hull of speed over watts, from nothing to everything. */
 struct hull {
@@ -54,7 +55,7 @@ double trial_oracle(const struct world *world)
         const double free_w = (plant_allowed_w(&plant) - world->plant.idle_w - air.background_w) / leak;
         const double watts = fmin(fmax(free_w, 0), load * hull.watts[hull.n - 1]);
         plant_step(&plant, &air, watts);
-        done += hull_speed(&hull, watts / load);
+        done += load > 0 ? hull_speed(&hull, watts / load) : 0;
     }
     return done / STEPS;
 }
@@ -80,6 +81,26 @@ static bool turns_note(struct turns *t, double x, double size)
         return is_turn;
     }
     return false;
+}
+
+/* The watts of the last steps, as the meter will say them. */
+struct meter {
+    double past_w[METER_STEPS];
+};
+
+static void meter_note(struct meter *m, int k, double watts)
+{
+    m->past_w[k % METER_STEPS] = watts;
+}
+
+/* Mean of the second that ended late_s before step k. */
+static double meter_read(const struct meter *m, int k, double late_s)
+{
+    const int late = (int)(late_s * STEPS_PER_S);
+    double sum = 0;
+    for (int i = 1; i <= STEPS_PER_S; i++)
+        sum += m->past_w[(k - late - i + METER_STEPS) % METER_STEPS];
+    return sum / STEPS_PER_S;
 }
 
 /* Sums over a trial. */
@@ -114,7 +135,7 @@ static void account_step(struct account *a, const struct trial *trial, const str
     const int second = k / STEPS_PER_S;
     if (trial->ret_w)
         trial->ret_w[second] = (float)a->slow_w;
-    if (trial->twin_w && t >= world->fault_at.to_s && isnan(f->back_s) && a->slow_w >= 0.95 * trial->twin_w[second])
+    if (trial->twin_w && t >= world->fault_at.to_s && isinf(f->back_s) && a->slow_w >= 0.95 * trial->twin_w[second])
         f->back_s = t - world->fault_at.to_s;
 }
 
@@ -127,7 +148,8 @@ void trial_run(const struct trial *trial, struct figures *ret)
         abort();
     struct plant plant;
     struct plant_air air;
-    double load, held[PLANT_SPOTS] = {0}, energy = 0, speeds = 0;
+    double load, held[PLANT_SPOTS] = {0}, speeds = 0;
+    int worked = 0; /* steps of this second in which there was work */
     struct rng noise = {.seed = world->seed ^ UINT64_C(0x5EED)};
     world_at(world, 0, &air, &load);
     plant_init(&plant, &world->plant, &air);
@@ -135,8 +157,12 @@ void trial_run(const struct trial *trial, struct figures *ret)
 
     struct act act = {.batch = 1};
     struct sight sight = {.n_sensors = world->plant.n_spots, .is_total = world->set != WORLD_HALF};
+    struct meter meter;
+    for (int i = 0; i < METER_STEPS; i++)
+        meter_note(&meter, i, plant.total_w); /* before the first step */
     struct account account = {.turns = {.low = INFINITY, .high = -INFINITY}};
-    *ret = (struct figures){.seed = world->seed, .over_k = -INFINITY, .best = trial->best, .back_s = NAN};
+    *ret = (struct figures){
+        .seed = world->seed, .over_k = -INFINITY, .best = trial->best, .back_s = trial->twin_w ? INFINITY : NAN};
     for (int k = 0; k < STEPS; k++) {
         const double t = k * PLANT_STEP_S;
         world_at(world, t, &air, &load);
@@ -144,11 +170,12 @@ void trial_run(const struct trial *trial, struct figures *ret)
             sight.t_s = t;
             for (int i = 0; i < sight.n_sensors; i++)
                 sight.has[i] = world_read(world, &plant, i, t, &noise, &held[i], &sight.c[i]);
-            sight.watts = (k ? energy / STEPS_PER_S : plant.total_w) * (1 + METER_NOISE * (2 * rng_unit(&noise) - 1));
+            sight.watts = (k ? meter_read(&meter, k, world->meter_late_s) : plant.total_w) *
+                          (1 + METER_NOISE * (2 * rng_unit(&noise) - 1));
             sight.speed = speeds / STEPS_PER_S * (1 + METER_NOISE * (2 * rng_unit(&noise) - 1));
             sight.batch = act.batch;
-            sight.duty = act.duty;
-            energy = speeds = 0;
+            sight.duty = act.duty * (k ? (double)worked / STEPS_PER_S : 1);
+            speeds = worked = 0;
             control->tick(state, &sight, &act);
             account.changes += act.batch != sight.batch && k > 0;
             ret->trips += act.is_trip && !account.was_trip;
@@ -157,8 +184,9 @@ void trial_run(const struct trial *trial, struct figures *ret)
                 trial->watch(trial->ctx, t, &plant, &act, &sight);
         }
         const double share = plant_step(&plant, &air, act.duty * world->work.watts[act.batch] * load);
-        const double speed = share * act.duty * world->work.speed[act.batch];
-        energy += plant.total_w - (sight.is_total ? 0 : air.background_w);
+        const double speed = load > 0 ? share * act.duty * world->work.speed[act.batch] : 0;
+        worked += load > 0;
+        meter_note(&meter, k, plant.total_w - (sight.is_total ? 0 : air.background_w));
         account.done += speed;
         speeds += speed;
         account_step(&account, trial, &plant, &act, k, ret);

@@ -16,9 +16,9 @@ struct sight {
     int n_sensors;
     bool has[PLANT_SPOTS];
     double c[PLANT_SPOTS];
-    double watts;  /* mean of the last second; NAN: no meter */
+    double watts;  /* mean of a second, the last one or as late as the meter is; NAN: no meter */
     bool is_total; /* with what others draw */
-    int batch;     /* what was done in the last second, and how fast it went */
+    int batch;     /* what was granted for the last second, what was done of it (duty), and how fast it went */
     double duty, speed;
 };
 
@@ -41,8 +41,9 @@ struct figures {
     double speed, best;                    /* mean tokens a second; the oracle's */
     double changes_per_h, reversals_per_h; /* of the batch; of the power, after ten minutes */
     double probe_reversals_per_h;          /* while it was looked whether a sensor lives, and in the minute after */
-    double trips, back_s; /* back_s: from the end of a fault until the power is 95 % of what it would be without; NAN: none */
-    double below_k;       /* mean distance to the limit while there is work to hold back */
+    double trips,
+        back_s; /* back_s: from the end of a fault until the power is 95 % of what it would be without; INFINITY: not before the end; NAN: no fault */
+    double below_k; /* mean distance to the limit while there is work to hold back */
 };
 
 #define TRIAL_SECONDS (WORLD_HOURS * 3600)

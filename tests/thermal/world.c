@@ -6,7 +6,7 @@
 #define END_S        (WORLD_HOURS * 3600.0)
 #define BURST_MOST_W 25
 
-const char *const world_set_names[WORLD_SETS] = {"slow", "ripple", "fast", "half", "fault", "board"};
+const char *const world_set_names[WORLD_SETS] = {"slow", "ripple", "fast", "half", "fault", "board", "looks"};
 const char *const world_fault_names[FAULTS] = {"none", "missing", "frozen", "zero", "spikes", "flapping"};
 
 static double between(struct rng *rng, double lo, double hi)
@@ -76,6 +76,16 @@ static void draw_busy(struct rng *rng, struct world *w)
     }
 }
 
+/* Nothing at first, then looks every few seconds, seldom or often, and now and then more than can be done. */
+static void draw_looks(struct rng *rng, struct world *w)
+{
+    for (double t = between(rng, 0, 1800); t < END_S && w->n_rhythms < WORLD_BURSTS; t += between(rng, 300, 1800)) {
+        const bool is_all = rng_unit(rng) < 0.3;
+        w->rhythms[w->n_rhythms++] = (struct world_rhythm){t, between(rng, 2, 40), is_all ? 1 : between(rng, 0.15, 0.95)};
+    }
+    w->meter_late_s = between(rng, 0, 2);
+}
+
 /* A zone on the board beside the chip: slower or quicker than the junction, often hotter, with a limit that binds in some boxes and not in others. */
 static void draw_board(struct rng *rng, struct plant_params *p)
 {
@@ -127,6 +137,8 @@ void world_draw(struct world *w, uint64_t seed, enum world_set set)
     w->ripple_s = between(&rng, 2, 8);
     if (set == WORLD_FAST || set == WORLD_HALF)
         draw_busy(&rng, w);
+    if (set == WORLD_LOOKS)
+        draw_looks(&rng, w);
     if (set == WORLD_FAULT) {
         w->fault = 1 + (enum world_fault)rng_below(&rng, FAULTS - 1);
         w->fault_at.from_s = between(&rng, 600, END_S - 1800);
@@ -159,6 +171,14 @@ static bool is_in(const struct world_span *span, double t_s)
     return t_s >= span->from_s && t_s < span->to_s;
 }
 
+static bool has_work(const struct world *w, double t_s)
+{
+    const struct world_rhythm *now = NULL;
+    for (int i = 0; i < w->n_rhythms && w->rhythms[i].from_s <= t_s; i++)
+        now = &w->rhythms[i];
+    return w->n_rhythms == 0 || (now && fmod(t_s - now->from_s, now->period_s) < now->share * now->period_s);
+}
+
 void world_at(const struct world *w, double t_s, struct plant_air *ret_air, double *ret_load)
 {
     const double ramp = 300;
@@ -168,7 +188,7 @@ void world_at(const struct world *w, double t_s, struct plant_air *ret_air, doub
                                         fmax(warm, 0) * w->warm.size,
                            .vent = is_in(&w->vent, t_s) ? w->vent.size : 1,
                            .has_cup = is_in(&w->cup, t_s)};
-    double load = 1;
+    double load = has_work(w, t_s) ? 1 : 0;
     for (int i = 0; i < w->n_loads; i++)
         if (is_in(&w->loads[i], t_s))
             load *= w->loads[i].size;

@@ -2,8 +2,8 @@
  * world - a box, a room and a workload drawn from a seed: what a governor of temperature has to live with for three hours.
  *
  * From boxes that hardly reach their limit to those that would run 70 K above it; rooms that warm up, vents that are blocked within a moment, cups
- * of water that come and go, work that changes, bursts of other programs, sensors that lie. Only boxes that could hold their limit standing idle in their worst
- * hour are drawn: for others no governor can. A world is a pure function of (seed, set).
+ * of water that come and go, work that changes, bursts of other programs, sensors that lie. Only boxes that can hold their limit are drawn: standing idle in
+ * their worst hour they stay 2 K below it, for others no governor can do anything. A world is a pure function of (seed, set).
  *
  * Threads: one owner. Memory: plain values.
  */
@@ -26,6 +26,7 @@ enum world_set {
     WORLD_HALF,   /* the same, and only the accelerator's watts measured */
     WORLD_FAULT,  /* slow and ripple, and a sensor that fails for a while */
     WORLD_BOARD,  /* slow, and a second, hidden zone with a sensor and a limit of its own */
+    WORLD_LOOKS, /* slow and ripple, and work that comes in bursts after a rest, as looks of cameras do, and a meter that is late */
     WORLD_SETS
 };
 extern const char *const world_set_names[WORLD_SETS];
@@ -43,6 +44,11 @@ struct world_span {
     double from_s, to_s, size;
 };
 
+/* From from_s on there is work for a share of every period; 1: always. */
+struct world_rhythm {
+    double from_s, period_s, share;
+};
+
 struct world {
     uint64_t seed;
     enum world_set set;
@@ -52,7 +58,9 @@ struct world {
     struct world_span warm, vent, cup; /* size: kelvins in the end; factor; nothing */
     double ripple, ripple_s;
     struct world_span loads[WORLD_BURSTS], bursts[WORLD_BURSTS]; /* factor of the watts; watts */
-    int n_loads, n_bursts;
+    struct world_rhythm rhythms[WORLD_BURSTS];
+    int n_loads, n_bursts, n_rhythms; /* no rhythms: there is always work */
+    double meter_late_s;
     enum world_fault fault;
     struct world_span fault_at;
 };
@@ -62,7 +70,7 @@ void world_draw(struct world *world, uint64_t seed, enum world_set set);
 /* A box as described, not drawn: a DGX Spark with a mixture of experts that was seen at 18.77 tokens/s under 68 C, with or without its cup. */
 void world_seed_box(struct world *world, bool has_cup);
 
-/* The air at t_s, and the factor of the work's watts. */
+/* The air at t_s, and the factor of the work's watts; 0: there is no work. */
 void world_at(const struct world *world, double t_s, struct plant_air *ret_air, double *ret_load);
 
 /* What sensor `spot` says at t_s, with the fault. false: nothing. */

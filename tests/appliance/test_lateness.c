@@ -1,0 +1,94 @@
+/* How late a watt meter is, found by what our own work does to it. */
+#include "tests/support/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "appliance/lateness.h"
+#include "base/rng.h"
+
+#define STEPS_PER_S 10
+
+/* Work in a rhythm, seen second by second; the meter says means of the second that ended late_s ago, and 30 W of others'. */
+struct meter {
+    double past[64];
+    int k;
+};
+
+static double mean(const struct meter *m, int late)
+{
+    double sum = 0;
+    for (int i = 1; i <= STEPS_PER_S; i++)
+        sum += m->past[(m->k - late - i + 64) % 64];
+    return sum / STEPS_PER_S;
+}
+
+static double found_after(double late_s, double period_s, double share, int seconds, uint64_t seed)
+{
+    struct lateness l;
+    struct meter m = {0};
+    struct rng rng = {.seed = seed};
+    lateness_init(&l);
+    for (int s = 0; s < seconds; s++) {
+        for (int i = 0; i < STEPS_PER_S; i++, m.k++)
+            m.past[m.k % 64] = fmod((double)m.k / STEPS_PER_S, period_s) < share * period_s ? 80 : 0;
+        lateness_push(&l, mean(&m, 0));
+        lateness_learn(&l, 30 + 1.2 * mean(&m, (int)(late_s * STEPS_PER_S)) + 3 * (rng_unit(&rng) - 0.5));
+    }
+    return lateness_s(&l);
+}
+
+static void test_finds_how_late(void **state)
+{
+    for (double late_s = 0; late_s <= 2.51; late_s += 0.5)
+        for (double period_s = 7.3; period_s < 60; period_s *= 1.7) {
+            const double found = found_after(late_s, period_s, 0.4, 240, 3);
+            if (fabs(found - late_s) > 0.01)
+                fail_msg("late by %.1f s, period %.1f s: found %.1f s", late_s, period_s, found);
+        }
+    assert_true(fabs(found_after(1.3, 11, 0.5, 240, 4) - 1.3) < 0.3); /* between two guesses */
+}
+
+/* Work that hardly changes says nothing, nor does work that was changed because of what was measured. */
+static void test_is_not_led_by_its_own_answers(void **state)
+{
+    struct lateness l;
+    struct rng rng = {.seed = 9};
+    double own = 60, said = 90;
+    lateness_init(&l);
+    for (int s = 0; s < 7200; s++) {
+        const double ripple = s / 3 % 2 ? 12 : -12;
+        own += 0.3 * (90 - said); /* down where the meter said much */
+        own = fmin(fmax(own, 20), 100);
+        said = 30 + own + ripple + 2 * (rng_unit(&rng) - 0.5);
+        lateness_push(&l, own);
+        lateness_learn(&l, said);
+        assert_true(lateness_s(&l) == 0);
+    }
+}
+
+static void test_a_meter_that_says_nothing(void **state)
+{
+    struct lateness l;
+    lateness_init(&l);
+    assert_true(lateness_is_clear(&l));
+    for (int s = 0; s < 100; s++) {
+        lateness_push(&l, s / 10 % 2 ? 80 : 0);
+        lateness_learn(&l, NAN);
+    }
+    assert_true(lateness_s(&l) == 0);
+    assert_false(lateness_is_clear(&l));
+    assert_true(lateness_seen(&l) == 80 && lateness_doubt(&l) == 0);
+    lateness_push(&l, 0);
+    assert_true(lateness_seen(&l) == 0 && lateness_doubt(&l) == 40); /* half a second later it would be half of it */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_finds_how_late),
+        cmocka_unit_test(test_is_not_led_by_its_own_answers),
+        cmocka_unit_test(test_a_meter_that_says_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
