@@ -50,6 +50,7 @@ struct found {
     enum sensors_part part;
     double trip_c, critical_c;
     bool is_believed; /* it said something that can be a temperature */
+    bool is_awaited;  /* it has not been seen yet */
 };
 
 /* One thread, and what it found and read. Freed by whoever leaves last: the owner, or a thread that was left behind. */
@@ -57,6 +58,7 @@ struct source {
     /* immutable while the thread runs */
     enum source_kind kind;
     char path[TEXT_MAX]; /* root of sysfs, or the library */
+    bool is_needed;      /* the engine computes on what it tells about: it is waited for */
     int64_t period_ns, timeout_ns;
     pthread_t thread;
 
@@ -87,6 +89,8 @@ struct slot {
     struct sensors_place place;
     int source, index; /* which of its places; simulated: the box's */
 };
+
+#define NOWHERE (-1) /* as a source: nothing tells of it */
 
 struct sensors {
     int64_t period_ns, timeout_ns;
@@ -296,6 +300,16 @@ static void nvml_round(struct source *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* The driver is not loaded yet, or the GPU is gone at the moment: its place is kept, and it is blind until then. */
+static void nvml_await(struct source *s)
+{
+    s->n_gpus = s->n_meters = 1;
+    s->place_of[0] = 0;
+    s->memory_of[0] = -1;
+    add_found(s, "gpu0", SENSORS_GPU)->is_awaited = true;
+    snprintf(s->meter_name, sizeof s->meter_name, "NVML (GPU)");
+}
+
 static bool nvml_begin(struct source *s)
 {
     struct err err = {0};
@@ -304,7 +318,9 @@ static bool nvml_begin(struct source *s)
         return false;
     if (rc != 0 || !sensors_nvml_begin(s->nvml, clock_now_ns(), &err)) {
         snprintf(s->why, sizeof s->why, "%.*s", TEXT_MAX - 1, err.text);
-        return false;
+        if (rc == 0 && s->is_needed)
+            nvml_await(s);
+        return s->n_places > 0;
     }
     char name[SENSORS_NAME_MAX];
     s->n_gpus = sensors_nvml_count(s->nvml);
@@ -382,13 +398,14 @@ static void *source_main(void *arg)
 
 /* ---- its owner ---------------------------------------------------------------------------------------------------------------------------- */
 
-static int source_open(enum source_kind kind, const char *path, int64_t period_ns, int64_t timeout_ns,
+static int source_open(enum source_kind kind, const char *path, bool is_needed, int64_t period_ns, int64_t timeout_ns,
                        struct source **ret_source, struct err *err)
 {
     struct source *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory: sensors");
     s->kind = kind;
+    s->is_needed = is_needed;
     s->period_ns = period_ns;
     s->timeout_ns = timeout_ns;
     s->margin_k = NAN;
@@ -505,7 +522,7 @@ static int refuse_wanted(const struct slot *slots, int n, const char *wanted, st
 /* Only what is wanted governs, or what computes and what lies beside it; the others are still shown. */
 static int apply_wanted(const struct sensors_options *o, struct slot *slots, int n, struct err *err)
 {
-    bool is_kept[N_SOURCES * SOURCE_PLACES] = {false};
+    bool is_kept[N_SOURCES * SOURCE_PLACES + 1] = {false};
     for (int w = 0; w < o->n_wanted; w++) {
         bool is_any = false;
         for (int i = 0; i < n; i++)
@@ -523,10 +540,32 @@ static int apply_wanted(const struct sensors_options *o, struct slot *slots, int
     return 0;
 }
 
+static int count_gpus(const struct sensors *s)
+{
+    int n = 0;
+    for (int k = 0; k < N_SOURCES; k++)
+        for (int i = 0; s->sources[k] && i < s->sources[k]->n_places; i++)
+            n += s->sources[k]->places[i].part == SENSORS_GPU;
+    return n;
+}
+
+/* NVML is not waited for where the kernel knows the GPU, as on a Jetson. Returns whether it is so. */
+static bool drop_awaited(struct sensors *s)
+{
+    struct source *nvml = s->sources[SOURCE_NVML];
+    if (!nvml || nvml->n_places == 0 || !nvml->places[0].is_awaited || count_gpus(s) == 1)
+        return false;
+    s->sources[SOURCE_NVML] = NULL;
+    source_stop(nvml);
+    source_close(nvml, clock_now_ns() + s->timeout_ns);
+    return true;
+}
+
 static int collect_places(struct sensors *s, const struct sensors_options *o, struct err *err)
 {
-    struct slot slots[N_SOURCES * SOURCE_PLACES];
+    struct slot slots[N_SOURCES * SOURCE_PLACES + 1];
     int n = 0, governing = 0;
+    const bool is_awaited = !drop_awaited(s) && o->is_gpu && o->n_wanted == 0 && count_gpus(s) == 0;
     for (int k = 0; k < N_SOURCES; k++)
         for (int i = 0; s->sources[k] && i < s->sources[k]->n_places; i++) {
             const struct found *f = &s->sources[k]->places[i];
@@ -538,7 +577,16 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, st
             slot->place.governs = may_govern(o, f);
             if (f->part != SENSORS_OTHER && !slot->place.governs)
                 log_notice("sensors: leaving out one that says nothing that can be believed sensor=\"%s\"", f->name);
+            if (f->is_awaited)
+                log_warning("sensors: the GPU says nothing yet: going on slowly until it does");
         }
+    if (is_awaited) {
+        const struct found none = {.part = SENSORS_GPU, .trip_c = NAN, .critical_c = NAN};
+        slots[n++] = (struct slot){
+            .source = NOWHERE, .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true}};
+        log_warning(
+            "sensors: nothing tells how warm the GPU is: going on slowly, unless thermal.sensors names what is to govern");
+    }
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
     const int rc = apply_wanted(o, slots, n, err);
     if (rc != 0)
@@ -618,7 +666,7 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, int6
     const char *const paths[N_SOURCES] = {o->sysfs ? o->sysfs : "/sys", o->nvml ? o->nvml : "libnvidia-ml.so.1"};
     const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * timeout_ns;
     for (int k = 0; k < N_SOURCES; k++) {
-        const int rc = source_open((enum source_kind)k, paths[k], s->period_ns, timeout_ns, &s->sources[k], err);
+        const int rc = source_open((enum source_kind)k, paths[k], o->is_gpu, s->period_ns, timeout_ns, &s->sources[k], err);
         if (rc != 0)
             return rc;
     }

@@ -8,19 +8,35 @@
 
 static void test_no_library(void **state)
 {
-    struct sensors *s = heat_open((struct sensors_options){.is_gpu = true});
+    static const struct sensors_options gpu = {.is_gpu = true}, other = {.nvml = "libm.so.6", .is_gpu = true};
+    const struct sensors_options with = {.nvml = heat_library, .is_gpu = true}, *options[] = {&gpu, &other, &with, &with};
+    static const char *const says[] = {"", "", "fail nvmlInit_v2 9\n", "fail nvmlDeviceGetTemperature 3\n"};
+    for (size_t i = 0; i < 4; i++) { /* no library; another one; no driver; a GPU that does not tell */
+        struct sensors_reading r;
+        heat_say(says[i]);
+        struct sensors *s = heat_open(*options[i]);
+        assert_string_equal(heat_names(s), "gpu0!"); /* it computes, and cannot be seen */
+        assert_true(heat_is(heat_limit(s, "gpu0"), 68));
+        sensors_read(s, clock_now_ns(), &r);
+        assert_true(isnan(r.c[0]) && isnan(r.watts));
+        sensors_close(s);
+    }
+    heat_say("fail nvmlInit_v2 9\n"); /* somebody else's */
+    struct sensors *s = heat_open((struct sensors_options){.nvml = heat_library});
     assert_int_equal(sensors_count(s), 0);
     sensors_close(s);
-    s = heat_open((struct sensors_options){.nvml = "libm.so.6", .is_gpu = true}); /* a library, but not this one */
-    assert_int_equal(sensors_count(s), 0);
-    sensors_close(s);
-    heat_say("fail nvmlInit_v2 9\n"); /* the library, but no driver */
-    s = heat_open_nvml();
-    assert_int_equal(sensors_count(s), 0);
-    sensors_close(s);
-    heat_say("fail nvmlDeviceGetTemperature 3\n"); /* a GPU that does not tell */
-    s = heat_open_nvml();
-    assert_int_equal(sensors_count(s), 0);
+}
+
+/* The driver is loaded later than Heron: the GPU comes to the place that was kept for it, with its watts. */
+static void test_the_driver_comes_late(void **state)
+{
+    struct sensors_reading r;
+    heat_say("fail nvmlInit_v2 9\n");
+    struct sensors *s = heat_open_nvml();
+    assert_string_equal(heat_names(s), "gpu0!");
+    assert_int_equal(sensors_meter(s), GOVERNOR_METER_DEVICE);
+    heat_say("c 57\npower 90000\n");
+    HEAT_WAIT(s, r, heat_is(r.c[0], 57) && heat_is(r.watts, 90));
     sensors_close(s);
 }
 
@@ -247,8 +263,12 @@ static void test_hang_at_the_start(void **state)
     heat_say("c 60\nhang nvmlInit_v2 600\n");
     struct sensors *s =
         heat_open((struct sensors_options){.sysfs = tree, .nvml = heat_library, .timeout_ns = 40 * CLOCK_MS, .is_gpu = true});
-    assert_string_equal(heat_names(s), "acpitz/0!"); /* it is as good as absent */
-    HEAT_WAIT(s, r, heat_is(r.c[0], 30));
+    assert_string_equal(heat_names(s), "gpu0!, acpitz/0!"); /* as good as absent: blind */
+    HEAT_WAIT(s, r, isnan(r.c[0]) && heat_is(r.c[1], 30));
+    sensors_close(s);
+    static const char *const board[] = {"board"}; /* the operator knows better */
+    s = heat_open((struct sensors_options){.sysfs = tree, .is_gpu = true, .wanted = board, .n_wanted = 1});
+    assert_string_equal(heat_names(s), "acpitz/0!");
     sensors_close(s);
 }
 
@@ -275,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_library),
+        cmocka_unit_test(test_the_driver_comes_late),
         cmocka_unit_test(test_only_temperature),
         cmocka_unit_test(test_margin_and_thresholds),
         cmocka_unit_test(test_throttled),
