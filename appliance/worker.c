@@ -17,6 +17,8 @@
 #define ROUND_MS     500 /* longest sleep: heartbeats are fresher than a second while nothing happens */
 #define PERMIT_NS    (5 * CLOCK_S)
 #define PAUSE_NS     (100 * CLOCK_MS) /* before it is asked again whether the box has cooled */
+#define BREATH_NS    (10 * CLOCK_MS)  /* less rest is not worth a stop between two layers */
+#define PATIENCE_NS  (10 * CLOCK_S)   /* of a pass without a permit: the picture is old by then */
 
 /* One watched camera, as the engine thread sees it. */
 struct post {
@@ -47,6 +49,7 @@ struct worker {
     /* engine thread only */
     struct en_engine *engine;
     int64_t retry_ns, next_open_ns;
+    int step_batch; /* granted for the step at work */
     /* under lock */
     pthread_mutex_t lock;
     struct roster *next;    /* waits to be taken over */
@@ -438,20 +441,82 @@ static void tell_load(struct worker *w, int batch)
     thermal_note_load(w->options.thermal, &progress, pending, batch < pending ? batch : pending);
 }
 
+static void get_permit(struct worker *w, struct en_permit *ret)
+{
+    *ret = (struct en_permit){.batch = w->options.engine.batch, .expires_ns = clock_now_ns() + PERMIT_NS};
+    if (w->options.thermal)
+        thermal_get_permit(w->options.thermal, ret);
+}
+
+/* Far too hot: what runs is not worth waiting for. */
+static bool is_overheated(struct worker *w)
+{
+    struct thermal_stats now;
+    if (!w->options.thermal)
+        return false;
+    thermal_get(w->options.thermal, &now);
+    return now.grant.is_hard_trip;
+}
+
+/* Between two layers: rest as the permit says, wait where there is none, and give up a pass that has waited for long or that nobody wants any more. */
+static bool breathe(void *ctx)
+{
+    struct worker *w = ctx;
+    const int64_t since_ns = clock_now_ns();
+    bool has_waited = false;
+    for (;;) {
+        struct en_permit permit;
+        beat(w);
+        const int64_t stop_ns = stop_time(w), now = clock_now_ns();
+        get_permit(w, &permit);
+        const bool may_run = permit.batch > 0 && permit.expires_ns > now;
+        const int64_t rest_ns = may_run ? en_rest_ns(w->engine, &permit) : PAUSE_NS;
+        if (stop_ns && now >= stop_ns)
+            return false;
+        if (may_run && rest_ns < BREATH_NS)
+            break;
+        if (!may_run && (now - since_ns > PATIENCE_NS || is_overheated(w)))
+            return false;
+        if (!has_waited)
+            tell_load(w, 0);
+        has_waited = true;
+        wait_for_work(w, now + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
+    }
+    if (has_waited)
+        tell_load(w, w->step_batch);
+    return true;
+}
+
+/* Take back all looks, as shed. */
+static void drop_looks(struct worker *w)
+{
+    const int64_t now = clock_now_ns();
+    for (int i = 0; w->present && i < w->present->n; i++) {
+        struct post *p = &w->present->posts[i];
+        if (!p->job)
+            continue;
+        en_cancel(w->engine, p->job);
+        p->job = 0;
+        pthread_mutex_lock(&w->lock);
+        watch_shed(&p->watch, now);
+        pthread_mutex_unlock(&w->lock);
+    }
+}
+
 static void run_step(struct worker *w)
 {
     struct err err = {0};
     bool is_busy = false;
     struct en_progress before, after;
-    struct en_permit permit = {.batch = w->options.engine.batch, .expires_ns = clock_now_ns() + PERMIT_NS};
-    if (w->options.thermal)
-        thermal_get_permit(w->options.thermal, &permit);
+    struct en_permit permit;
+    get_permit(w, &permit);
     const int64_t rest_ns = en_rest_ns(w->engine, &permit);
     if (permit.batch > 0 && rest_ns > 0) { /* a message may come meanwhile, and another permit */
         tell_load(w, 0);
         wait_for_work(w, clock_now_ns() + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
         return;
     }
+    w->step_batch = permit.batch;
     tell_load(w, permit.batch);
     en_get_progress(w->engine, &before);
     const int rc = en_step(w->engine, &permit, &is_busy, &err);
@@ -461,10 +526,12 @@ static void run_step(struct worker *w)
     pthread_mutex_unlock(&w->lock);
     tell_load(w, 0);
     take_results(w);
-    if (rc == ERR_STATE &&
-        (permit.batch < 1 || permit.expires_ns <= clock_now_ns())) /* too hot: what is late was shed, the rest waits */
+    const bool is_refused = rc == ERR_STATE && (permit.batch < 1 || permit.expires_ns <= clock_now_ns());
+    if (is_refused || rc == ERR_CANCELLED) { /* too hot: what is late was shed, the rest waits */
+        if (is_overheated(w))
+            drop_looks(w);
         wait_for_work(w, clock_now_ns() + PAUSE_NS, false);
-    else if (rc != 0)
+    } else if (rc != 0)
         engine_lost(w, &err);
 }
 
@@ -477,11 +544,14 @@ static void *worker_main(void *arg)
         if (stop_ns && (!w->engine || en_pending(w->engine) == 0 || clock_now_ns() >= stop_ns))
             break;
         take_over(w);
-        if (!w->engine && !stop_ns && clock_now_ns() >= w->next_open_ns)
+        if (!w->engine && !stop_ns && clock_now_ns() >= w->next_open_ns) {
             engine_open(w);
+            if (w->engine)
+                en_set_breath(w->engine, breathe, w);
+        }
         int64_t next = clock_now_ns() + ROUND_MS * CLOCK_MS;
         bool is_waiting = false;
-        if (w->engine && !stop_ns)
+        if (w->engine && !stop_ns && !is_overheated(w))
             next = begin_looks(w, &is_waiting);
         if (w->engine && en_pending(w->engine) > 0)
             run_step(w);

@@ -149,10 +149,12 @@ int batch_run(struct batch *b, struct err *err)
     if (b->n_members == 0)
         return 0;
     step_upload(&e->step, e->stream);
-    qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, b->images, b->n_images);
+    const bool is_whole = qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, b->images, b->n_images);
     const int rc = kn_stream_sync(e->stream, err);
     if (rc != 0)
         return engine_fail(e, rc);
+    if (!is_whole)
+        return err_set(err, ERR_CANCELLED, "the pass was given up");
     for (int32_t i = 0; i < b->n_members; i++) {
         b->members[i].session->n_tokens += b->members[i].n_rows;
         b->members[i].session->next_pos = b->members[i].end_pos;

@@ -65,11 +65,14 @@ int encode_run(struct en_engine *e, const struct encode_picture *p, struct en_im
     image->nx = p->width_px / tile;
     image->ny = p->height_px / tile;
     const struct kn_mat out = {.data = image->rows, .rows = p->tokens, .cols = E, .stride = E};
-    int rc = vision_forward(e->vision, e->stream, p->rgb, p->width_px, p->height_px, out, err);
+    const int rc = vision_forward(e->vision, e->stream, p->rgb, p->width_px, p->height_px, out, err);
+    if (rc != 0 && rc != ERR_CANCELLED)
+        return rc;
+    const int synced = kn_stream_sync(e->stream, err);
+    if (synced != 0)
+        return engine_fail(e, synced);
     if (rc != 0)
         return rc;
-    if ((rc = kn_stream_sync(e->stream, err)) != 0)
-        return engine_fail(e, rc);
     image->refs = 1;
     *ret_image = image;
     return 0;

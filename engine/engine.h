@@ -299,11 +299,20 @@ struct en_permit {
 /*
  * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens. Where the permit asks for
  * more idle time since the step before it only sleeps, a tenth of a second at most. *ret_busy says whether there is more to
- * do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_DEVICE.
+ * do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_CANCELLED (en_set_breath), ERR_DEVICE.
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
 
-/* How long en_step would do nothing but sleep under this permit, all calls together; 0: it would work, or there is nothing to do. */
+/*
+ * Be asked between the layers of en_step's pass, on the engine's thread: `ask` may wait there, which counts as rest and not as work, and may call en_rest_ns and
+ * en_get_progress. Where it returns false the pass is given up: ERR_CANCELLED from en_step; all jobs that run end as EN_FINISH_DEADLINE, those that wait stay. NULL: nobody is asked.
+ */
+void en_set_breath(struct en_engine *engine, bool (*ask)(void *ctx), void *ctx);
+
+/*
+ * How long en_step would do nothing but sleep under this permit, all calls together; 0: it would work, or there is nothing to do. Within a pass (en_set_breath): how much of the rest
+ * of what it has worked so far is left.
+ */
 int64_t en_rest_ns(const struct en_engine *engine, const struct en_permit *permit);
 
 /* The oldest finished result, or NULL. The caller frees it with en_result_free; any thread may, also after en_close. */
@@ -315,7 +324,7 @@ int32_t en_pending(const struct en_engine *engine);
 
 /* ---- figures ------------------------------------------------------------------------------------------------------------ */
 
-/* What jobs have made of the engine since it was opened; grows only. Idle time of permits is not counted. */
+/* What jobs have made of the engine since it was opened, a pass that is at work included; grows only. Rest is not counted. */
 struct en_progress {
     uint64_t output_tokens, prompt_rows;
     int64_t busy_ns;

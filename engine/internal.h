@@ -4,6 +4,7 @@
 #ifndef HERON_ENGINE_INTERNAL_H
 #define HERON_ENGINE_INTERNAL_H
 
+#include "engine/breath.h"
 #include "engine/engine.h"
 #include "engine/kv_cache.h"
 #include "engine/model_qwen35.h"
@@ -69,7 +70,8 @@ struct en_engine {
     int32_t id_vision_start, id_vision_end, id_image_pad;
     int32_t id_think_end; /* -1: the vocabulary cannot think */
     int32_t thought_end[ENGINE_THOUGHT_END_MAX], n_thought_end;
-    bool is_dead; /* the device failed: only close is left */
+    struct breath breath; /* of the passes of jobs */
+    bool is_dead;         /* the device failed: only close is left */
     struct jobs *jobs;
 };
 

@@ -56,7 +56,9 @@ struct jobs {
     uint64_t last_id;
     struct result_node *first, **last;
     struct en_progress progress;
-    int64_t last_end_ns, last_busy_ns; /* of the last step that worked */
+    int64_t last_end_ns, last_busy_ns; /* of the last step that worked; its end as if all its rest came after it */
+    int64_t since_ns;                  /* when the step at work began; 0: none is */
+    int32_t n_members;                 /* its sequences */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -313,7 +315,21 @@ int32_t en_pending(const struct en_engine *e)
 
 void en_get_progress(const struct en_engine *e, struct en_progress *ret_progress)
 {
-    *ret_progress = e->jobs->progress;
+    const struct jobs *js = e->jobs;
+    *ret_progress = js->progress;
+    if (js->since_ns) {
+        const int64_t busy_ns = breath_busy_ns(&e->breath, js->since_ns);
+        ret_progress->busy_ns += busy_ns;
+        ret_progress->sequence_ns += busy_ns * js->n_members;
+    }
+}
+
+void en_set_breath(struct en_engine *e, bool (*ask)(void *ctx), void *ctx)
+{
+    e->breath = (struct breath){.ask = ask, .ctx = ctx};
+    e->pass.breath = &e->breath;
+    if (e->vision)
+        vision_set_breath(e->vision, &e->breath);
 }
 
 /* ---- one step ---------------------------------------------------------------------------------------------------------------------- */
@@ -389,7 +405,7 @@ static int encode_next(struct jobs *js, struct job *j, struct err *err)
     if (rc != 0)
         return rc;
     const int64_t took = clock_now_ns() - start;
-    scheduler_note_vision(&js->scheduler, p->tokens, took);
+    scheduler_note_vision(&js->scheduler, p->tokens, took - e->breath.rested_ns);
     j->timing.vision_ns += took;
     j->plan.image_tokens -= p->tokens;
     encode_picture_release(p);
@@ -452,6 +468,7 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
                 j->plan.prompt_rows -= rows;
             }
         }
+    js->n_members = b->n_members;
     int rc = batch_run(b, err);
     for (int32_t at = 0; rc == 0 && at < b->n_rows; at += e->pass.max_logits) {
         const int32_t n = b->n_rows - at < e->pass.max_logits ? b->n_rows - at : e->pass.max_logits;
@@ -462,7 +479,7 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
             next_token(js, b->rows[at + r].user, logits + (size_t)r * (size_t)e->model->shape.n_vocab, clock_now_ns());
     }
     if (rc == 0) {
-        scheduler_note_step(&js->scheduler, n_prompt, n_decode, clock_now_ns() - start);
+        scheduler_note_step(&js->scheduler, n_prompt, n_decode, clock_now_ns() - start - e->breath.rested_ns);
         js->progress.prompt_rows += (uint64_t)n_prompt;
     }
     return rc;
@@ -474,8 +491,42 @@ int64_t en_rest_ns(const struct en_engine *e, const struct en_permit *permit)
     const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
     if (share <= 0 || js->n == 0)
         return 0;
-    const int64_t left = js->last_end_ns + js->last_busy_ns * share / (1000 - share) - clock_now_ns();
+    const bool is_within = js->since_ns != 0;
+    const int64_t busy = is_within ? breath_busy_ns(&e->breath, js->since_ns) : js->last_busy_ns,
+                  rested = is_within ? breath_rest_ns(&e->breath) : clock_now_ns() - js->last_end_ns;
+    const int64_t left = busy * share / (1000 - share) - rested;
     return left > 0 ? left : 0;
+}
+
+/* Jobs that run have lost what they had: the pass was given up. */
+static void drop_running(struct jobs *js)
+{
+    for (int32_t i = js->n - 1; i >= 0; i--)
+        if (js->list[i]->state != JOB_QUEUED)
+            finish(js, js->list[i], EN_FINISH_DEADLINE, NULL);
+}
+
+/* The work of one step. */
+static int work(struct jobs *js, int32_t n_running, int32_t limit, struct err *err)
+{
+    struct job *to_encode = NULL;
+    for (int32_t i = 0; i < n_running && i < limit && !to_encode; i++)
+        if (js->order[i]->state == JOB_VISION)
+            to_encode = js->order[i];
+    if (!to_encode)
+        return run_batch(js, n_running, limit, err);
+    struct err why = {0};
+    js->n_members = 1;
+    const int rc = encode_next(js, to_encode, &why);
+    if (rc == 0)
+        return 0;
+    if (rc != ERR_CANCELLED)
+        finish(js, to_encode, EN_FINISH_ERROR, &why);
+    if (rc != ERR_CANCELLED && !js->engine->is_dead) /* only this job ends */
+        return 0;
+    if (err)
+        *err = why;
+    return rc;
 }
 
 int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy, struct err *err)
@@ -498,31 +549,22 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     const int32_t limit = permit->batch < e->options.batch ? permit->batch : e->options.batch;
     admit(js, limit, start);
     const int32_t n_running = sort_running(js);
-    struct job *to_encode = NULL;
-    for (int32_t i = 0; i < n_running && i < limit && !to_encode; i++)
-        if (js->order[i]->state == JOB_VISION)
-            to_encode = js->order[i];
-    if (to_encode) {
-        struct err why = {0};
-        if ((rc = encode_next(js, to_encode, &why)) != 0) {
-            finish(js, to_encode, EN_FINISH_ERROR, &why);
-            if (e->is_dead) {
-                if (err)
-                    *err = why;
-                return rc;
-            }
-        }
-    } else if (n_running > 0 && (rc = run_batch(js, n_running, limit, err)) != 0) {
-        return rc;
+    if (n_running > 0) {
+        js->since_ns = start;
+        e->breath.rested_ns = 0;
+        e->breath.is_on = true;
+        rc = work(js, n_running, limit, err);
+        e->breath.is_on = false;
+        js->since_ns = 0;
+        const int64_t end = clock_now_ns(), busy = end - start - e->breath.rested_ns;
+        js->progress.busy_ns += busy;
+        js->progress.sequence_ns += busy * js->n_members;
+        js->last_busy_ns = busy;
+        js->last_end_ns = end - e->breath.rested_ns;
     }
+    if (rc == ERR_CANCELLED)
+        drop_running(js);
     if (ret_busy)
         *ret_busy = js->n > 0;
-    const int64_t busy = clock_now_ns() - start;
-    if (n_running > 0) {
-        js->progress.busy_ns += busy;
-        js->progress.sequence_ns += busy * (to_encode ? 1 : js->batch.n_members);
-        js->last_busy_ns = busy;
-        js->last_end_ns = start + busy;
-    }
-    return 0;
+    return rc;
 }

@@ -276,7 +276,7 @@ static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream 
     op->add_gated(st, &(struct kn_add_gated_args){.x = h, .w = w->shared_gate, .s = shared, .y = a});
 }
 
-void qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *step, const struct kv_cache *kv,
+bool qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *step, const struct kv_cache *kv,
                     const struct state_cache *state, const struct qwen35_image_rows *images, int32_t n_images)
 {
     const struct kn_ops *op = kn_device_ops(m->device);
@@ -293,6 +293,8 @@ void qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *s
     int32_t i_full = 0, i_linear = 0;
     for (int32_t l = 0; l < s->n_layers; l++) {
         const struct model_layer *layer = &w->layers[l];
+        if (!breath_take(m->breath))
+            return false;
         op->add_rms_norm(
             st, &(struct kn_add_rms_norm_args){.x = x, .res = l ? a : none, .w = layer->attn_norm, .eps = s->rms_eps, .y = h});
         if (s->is_linear[l])
@@ -307,6 +309,7 @@ void qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *s
             feed_forward(m, op, st, layer, T);
     }
     op->add_rms_norm(st, &(struct kn_add_rms_norm_args){.x = x, .res = a, .w = w->output_norm, .eps = s->rms_eps, .y = h});
+    return true;
 }
 
 void qwen35_logits(struct qwen35 *m, struct kn_stream *st, const struct step *step, int32_t first, int32_t n)

@@ -11,6 +11,7 @@
 #ifndef HERON_ENGINE_MODEL_QWEN35_H
 #define HERON_ENGINE_MODEL_QWEN35_H
 
+#include "engine/breath.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
 #include "engine/state_cache.h"
@@ -34,6 +35,7 @@ struct qwen35 {
     float *inv_freq;                /* [n_rot / 2] */
     int32_t *axis;                  /* [n_rot / 2] */
     float rope_scale;
+    struct breath *breath; /* of passes; borrowed. NULL: none */
 };
 
 /* Rows of an image that replace embedding rows: batch rows row0 .. row0 + n - 1 get rows from first on. */
@@ -52,8 +54,11 @@ int qwen35_open(struct qwen35 *m, struct kn_device *device, struct kn_stream *st
                 int32_t max_rows, int32_t max_logits, struct err *err);
 void qwen35_close(struct qwen35 *m);
 
-/* One pass over the rows of an uploaded step. Afterwards m->h holds the final normalised hidden rows. */
-void qwen35_forward(struct qwen35 *m, struct kn_stream *stream, const struct step *step, const struct kv_cache *kv,
+/*
+ * One pass over the rows of an uploaded step. Afterwards m->h holds the final normalised hidden rows. false: it was given up, and what the caches hold of its sequences is worth
+ * nothing.
+ */
+bool qwen35_forward(struct qwen35 *m, struct kn_stream *stream, const struct step *step, const struct kv_cache *kv,
                     const struct state_cache *state, const struct qwen35_image_rows *images, int32_t n_images);
 
 /* Logits of wanted rows first .. first + n - 1 of the step (n <= max_logits), into m->logits [n, V]. */

@@ -14,6 +14,7 @@ struct vision {
     float *x;     /* [P, C] residual stream */
     float *y;     /* [P, C] what norms and attention give; read by the merger as [P / merge^2, merge^2 * C] */
     float *wide;  /* [P, vision_wide] patches, then q k v, then the feed-forward part, then the merger's hidden rows */
+    struct breath *breath;
 };
 
 static int32_t max_i32(int32_t a, int32_t b)
@@ -162,6 +163,11 @@ static void vision_block(const struct vision *v, struct kn_stream *stream, const
                 &(struct kn_linear_args){.x = hidden, .w = &layer->w_down, .bias = layer->b_down, .accumulate = true, .y = x});
 }
 
+void vision_set_breath(struct vision *vision, struct breath *breath)
+{
+    vision->breath = breath;
+}
+
 int vision_forward(struct vision *vision, struct kn_stream *stream, const uint8_t *rgb, int width_px, int height_px,
                    struct kn_mat out, struct err *err)
 {
@@ -201,8 +207,11 @@ int vision_forward(struct vision *vision, struct kn_stream *stream, const uint8_
     ops->add_pos_embed(
         stream, &(struct kn_add_pos_embed_args){
                     .x = x, .grid = m->position, .side = s->grid_side, .grid_w = grid_w, .grid_h = grid_h, .merge = s->merge});
-    for (int32_t i = 0; i < s->n_layers; i++)
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        if (!breath_take(vision->breath))
+            return err_set(err, ERR_CANCELLED, "the picture was given up");
         vision_block(vision, stream, ops, &m->layers[i], n_patches, grid_w, grid_h);
+    }
     ops->add_layer_norm(stream,
                         &(struct kn_add_layer_norm_args){.x = x, .w = m->post_ln_w, .b = m->post_ln_b, .eps = s->eps, .y = y});
 

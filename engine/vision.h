@@ -12,6 +12,7 @@
 #ifndef HERON_ENGINE_VISION_H
 #define HERON_ENGINE_VISION_H
 
+#include "engine/breath.h"
 #include "engine/model.h"
 
 struct vision;
@@ -33,6 +34,9 @@ int vision_open(struct kn_device *device, const struct vision_model *model, int6
                 struct err *err);
 void vision_close(struct vision *vision);
 
+/* Between layers; borrowed. NULL: none. */
+void vision_set_breath(struct vision *vision, struct breath *breath);
+
 /*
  * Put the tower's ops for one picture on the stream.
  *
@@ -41,7 +45,7 @@ void vision_close(struct vision *vision);
  * out   device [vision_tokens, n_out], rows in raster order; the caller's
  *
  * A still picture is both frames of a temporal patch. Errors: ERR_INVAL (size), ERR_FULL (area), in which case nothing is on
- * the stream; what the ops find wrong comes with kn_stream_sync. Spec: vision sections 4.5 to 7.
+ * the stream; ERR_CANCELLED (given up between two layers); what the ops find wrong comes with kn_stream_sync. Spec: vision sections 4.5 to 7.
  */
 int vision_forward(struct vision *vision, struct kn_stream *stream, const uint8_t *rgb, int width_px, int height_px,
                    struct kn_mat out, struct err *err);

@@ -359,6 +359,102 @@ static void rests_come_in_parts_and_end_with_their_permit(void **state)
     en_close(e);
 }
 
+/* Somebody who is asked between layers. */
+struct asked {
+    struct en_engine *engine;
+    int n, gives_up_at;
+    int64_t sleep_ns, rest_ns;
+};
+
+static bool ask(void *ctx)
+{
+    struct asked *a = ctx;
+    struct en_progress before, after;
+    const struct en_permit lazy = {.batch = 1, .idle_permille = 999, .expires_ns = INT64_MAX};
+    en_get_progress(a->engine, &before);
+    clock_sleep_until_ns(clock_now_ns() + a->sleep_ns);
+    en_get_progress(a->engine, &after);
+    assert_true(after.busy_ns == before.busy_ns); /* while it is thought about nothing is done */
+    a->rest_ns = en_rest_ns(a->engine, &lazy);
+    return ++a->n != a->gives_up_at;
+}
+
+/* Between layers there is time to rest: it changes no answer, is no work, and is not asked for once more after the step. */
+static void a_pass_breathes(void **state)
+{
+    struct en_engine *e = open_engine(512, 1);
+    const struct en_job job = question(NULL, 12, true, 7);
+    struct asked a = {.engine = e, .sleep_ns = CLOCK_MS};
+    struct en_progress before, after;
+    struct en_result *quick = answer(e, &job);
+    en_get_progress(e, &before);
+    en_set_breath(e, ask, &a);
+    const int64_t start = clock_now_ns();
+    struct en_result *slow = answer(e, &job);
+    const int64_t wall = clock_now_ns() - start;
+    en_get_progress(e, &after);
+    assert_string_equal(slow->text, quick->text);
+    assert_true(a.n >= 2 * slow->timing.output_tokens); /* layers of each token, and of the picture */
+    assert_true(wall >= after.busy_ns - before.busy_ns + a.n * a.sleep_ns);
+    a = (struct asked){.engine = e, .sleep_ns = 300 * CLOCK_MS, .gives_up_at = 2};
+    struct err err = {0};
+    const struct en_permit half = {.batch = 1, .idle_permille = 500, .expires_ns = INT64_MAX};
+    bool busy = false;
+    assert_ok(en_submit(e, &job, NULL, &err), &err);
+    assert_err(en_step(e, &half, &busy, &err), ERR_CANCELLED, &err, "given up");
+    assert_true(a.rest_ns > 0);
+    assert_int_equal(en_pending(e), 0);
+    assert_true(en_rest_ns(e, &half) == 0);
+    en_result_free(quick);
+    en_result_free(slow);
+    en_close(e);
+}
+
+/* Given up anywhere, in the tower or in the model, alone or beside others: jobs end without an answer, and nothing of them stays behind. */
+static void a_pass_is_given_up_anywhere(void **state)
+{
+    const struct en_job with = question(NULL, 3, true, 8), without = question(NULL, 3, false, 9);
+    struct en_engine *e = open_engine(512, 3);
+    struct en_result *first = answer(e, &with), *second = answer(e, &without);
+    int n_given_up = 0;
+    for (int at = 1; n_given_up < at; at++) {
+        struct asked a = {.engine = e, .gives_up_at = at};
+        struct err err = {0};
+        bool busy = true;
+        int rc = 0;
+        en_set_breath(e, ask, &a);
+        assert_ok(en_submit(e, &with, NULL, &err), &err);
+        assert_ok(en_submit(e, &without, NULL, &err), &err);
+        assert_ok(en_submit(e, &with, NULL, &err), &err);
+        while (busy && rc == 0) {
+            const struct en_permit two = {.batch = 2, .expires_ns = INT64_MAX};
+            rc = en_step(e, &two, &busy, &err);
+        }
+        en_set_breath(e, NULL, NULL);
+        if (rc == 0) /* asked to the end, and never refused */
+            break;
+        assert_int_equal(rc, ERR_CANCELLED);
+        n_given_up++;
+        while (step(e)) /* the one that waited */
+            ;
+        for (struct en_result *r; (r = en_take_result(e)); en_result_free(r)) {
+            assert_true(r->finish == EN_FINISH_DEADLINE || r->finish == EN_FINISH_STOP || r->finish == EN_FINISH_LENGTH);
+            if (r->finish != EN_FINISH_DEADLINE)
+                assert_string_equal(r->text, r->tag == 8 ? first->text : second->text);
+        }
+        assert_int_equal(en_pending(e), 0);
+    }
+    assert_in_range(n_given_up, 10, 1000);
+    for (struct en_result *r; (r = en_take_result(e)); en_result_free(r))
+        assert_int_not_equal(r->finish, EN_FINISH_DEADLINE);
+    struct en_result *again = answer(e, &with);
+    assert_string_equal(again->text, first->text);
+    en_result_free(again);
+    en_result_free(first);
+    en_result_free(second);
+    en_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +465,8 @@ int main(void)
         cmocka_unit_test(pictures_wait_for_places),
         cmocka_unit_test(idle_time_is_kept_and_not_counted),
         cmocka_unit_test(rests_come_in_parts_and_end_with_their_permit),
+        cmocka_unit_test(a_pass_breathes),
+        cmocka_unit_test(a_pass_is_given_up_anywhere),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
 }
