@@ -77,7 +77,7 @@ THERMAL := $(O)/libthermal.a
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu toolkit deps demo demo-built test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
+.PHONY: all cpu toolkit deps demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
         tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model eval-model bench bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
@@ -174,15 +174,13 @@ define again
 endef
 
 # ---- run and test -----------------------------------------------------------------------------------------------------------
+MODEL  := config/model/heron.gguf
+VISION := config/model/mmproj-heron.gguf
 DEMO_SECONDS ?=
-demo: toolkit deps                  ## a rendered scene, looked at for DEMO_SECONDS or until Ctrl-C, over a broker of its own
-	$(again) demo-built
-	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) -m $(O)/demo/tiny.gguf -v $(O)/demo/mmproj-tiny.gguf
-
-demo-built: $(O)/heron $(O)/demo/tiny.gguf
-$(O)/demo/tiny.gguf: $(O)/tools/make_model
-	@mkdir -p $(@D)
-	$(call say,MODEL,$@) $(O)/tools/make_model --vision $(O)/demo/mmproj-tiny.gguf tiny-dense $@ >/dev/null
+DEMO_SEED    ?=
+demo: toolkit deps                  ## a rendered scene (of DEMO_SEED), looked at for DEMO_SECONDS or until Ctrl-C, over a broker of its own
+	$(again) $(O)/heron
+	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) $(if $(DEMO_SEED),--seed $(DEMO_SEED)) -m $(MODEL) -v $(VISION)
 
 test: toolkit deps                  ## build everything and run every test
 	$(again) test-built
@@ -256,11 +254,11 @@ model: deps                         ## train the shipped model anew (torch; a GP
 	@$(HERON_PYTHON) -c 'import torch, transformers, tokenizers, safetensors, PIL' || { echo "make model: install what config/model/requirements.txt names, and name that Python with HERON_PYTHON=" >&2; exit 1; }
 	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT)
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type f32 --out $(MODEL_OUT)/heron-f32.gguf --vision $(MODEL_OUT)/mmproj-heron-f32.gguf
-	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out config/model/heron.gguf --vision config/model/mmproj-heron.gguf
+	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out $(MODEL) --vision $(VISION)
 
 EVAL_SCENES ?= 2000
-EVAL_MODEL  ?= config/model/heron.gguf
-EVAL_VISION ?= config/model/mmproj-heron.gguf
+EVAL_MODEL  ?= $(MODEL)
+EVAL_VISION ?= $(VISION)
 eval-model: deps                    ## how often the shipped model (or EVAL_MODEL with EVAL_VISION) is right on EVAL_SCENES rendered scenes that it was never trained on
 	$(again) $(O)/tools/eval_model
 	@$(O)/tools/eval_model -m $(EVAL_MODEL) -v $(EVAL_VISION) --scenes $(EVAL_SCENES)
@@ -286,6 +284,8 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 	[ -e $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml ] || install -D -m 640 config/heron.yaml $(DESTDIR)$(SYSCONFDIR)/heron/heron.yaml
 	install -d $(DESTDIR)$(SYSCONFDIR)/heron/conf.d $(DESTDIR)$(PREFIX)/share/heron/schemas
 	install -m 644 config/schemas/*.json $(DESTDIR)$(PREFIX)/share/heron/schemas
+	install -d $(DESTDIR)$(PREFIX)/share/heron/model
+	install -m 644 $(MODEL) $(VISION) config/model/README.md $(DESTDIR)$(PREFIX)/share/heron/model
 	install -D -m 644 config/topics.md $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
 
 uninstall:                          ## remove what install put there, but for the configuration
@@ -298,4 +298,4 @@ clean:                              ## remove the build folder
 
 help:                               ## this list
 	@awk -F':.*## ' '/^[a-z][a-z0-9 -]*:.*## /{n=split($$1,t," "); for(i=1;i<n;i++) print "  make " t[i]; printf "  make %-15s %s%s\n",t[n],(n>1?"each: ":""),$$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: O=build PREFIX=/usr DESTDIR= V=1 DEMO_SECONDS= FUZZ_SECONDS=60 JOBS=$(JOBS)"
+	@echo "Variables: O=build PREFIX=/usr DESTDIR= V=1 DEMO_SECONDS= DEMO_SEED= FUZZ_SECONDS=60 JOBS=$(JOBS)"

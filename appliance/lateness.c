@@ -3,8 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#define STEP_S    0.5
-#define MOVES_W   10.0   /* work that begins or ends; smaller changes of ours follow from what was measured, and say nothing about it */
+#define STEP_S 0.5
+#define MOVES_W                                                                                                                \
+    10.0 /* work that begins or ends; smaller changes of ours follow from what was measured, and say nothing about it */
 #define KEEPS     0.99   /* of what was learned, a second */
 #define ENOUGH_W2 2000.0 /* of changes: less says nothing */
 #define BETTER    1.15   /* than the guess before */

@@ -15,8 +15,8 @@
 #define LATENESS_PAST    6 /* seconds of work that are kept */
 
 struct lateness {
-    double past[LATENESS_PAST];                               /* of our own work, [0] the newest; in any unit that watts are proportional to */
-    double said_w;                                            /* by the meter a second ago; NAN: nothing */
+    double past[LATENESS_PAST]; /* of our own work, [0] the newest; in any unit that watts are proportional to */
+    double said_w;              /* by the meter a second ago; NAN: nothing */
     double cross[LATENESS_GUESSES], square[LATENESS_GUESSES]; /* of changes, with what the meter said and with themselves */
     int guess;
 };
