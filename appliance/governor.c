@@ -132,8 +132,8 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
         if (!is_measured(s) && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
             o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);
     }
-    const bool may_learn = is_clean || (is_measured(s) && s->batch < 1); /* what others draw shows at any time */
-    const double surge = may_learn ? workload_learn(&g->workload, dt, s->watts, s->batch, s->duty, s->speed) : 0;
+    const bool may_learn = is_clean || (is_measured(s) && lateness_is_clear(&g->workload.lateness)); /* others', at any time */
+    const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty, s->speed);
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
 }
@@ -145,6 +145,7 @@ static void restart(struct governor *g)
         observer_restart(&g->observers[i]);
         plausible_init(&g->readings[i]);
     }
+    workload_learn(&g->workload, 0, NAN, 0, 0, NAN);
     g->doubtful_ticks = DOUBTFUL;
 }
 
@@ -342,14 +343,14 @@ static void watch_supply(struct governor *g, const struct governor_sight *s, dou
     const double now = (g->now_w - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
                        g->workload.factor;
     g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
-    const bool is_little =
-        s->is_limited || (g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor && is_cool_enough(g));
+    const bool is_less = g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor;
+    const bool is_little = s->is_limited || (is_less && is_cool_enough(g));
     g->limited_s = is_little ? g->limited_s + dt : 0;
     g->workload.is_held = is_little; /* more sequences would not make up for it */
     if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
         g->usual_factor = g->factor;
-    if (g->usual_factor > 0 && !is_little)
-        g->usual_factor += fmin(dt / FACTOR_S, 1) * (g->factor - g->usual_factor);
+    if (g->usual_factor > 0 && !s->is_limited) /* work that has become another one becomes usual, in a day */
+        g->usual_factor += fmin(dt / (is_less ? USUAL_S : FACTOR_S), 1) * (g->factor - g->usual_factor);
 }
 
 /* The sensor nearest to its limit, or over it. */

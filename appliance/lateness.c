@@ -3,11 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-#define STEP_S 0.5
-#define MOVES_W                                                                                                                \
-    10.0 /* work that begins or ends; smaller changes of ours follow from what was measured, and say nothing about it */
-#define KEEPS     0.99   /* of what was learned, a second */
+#define STEP_S    0.5
+#define MOVES_W   10.0   /* work that begins or ends; smaller changes follow from what was measured */
+#define KEEPS     0.99   /* of what was learned, a second in which it does */
 #define ENOUGH_W2 2000.0 /* of changes: less says nothing */
+#define ENOUGH    4      /* one alone may be an accident */
 #define BETTER    1.15   /* than the guess before */
 
 void lateness_init(struct lateness *l)
@@ -49,6 +49,7 @@ void lateness_learn(struct lateness *l, double said_w)
         most = fmax(most, fabs(l->past[i] - l->past[i + 1]));
     if (most < MOVES_W)
         return;
+    l->n_moves += fabs(l->past[0] - l->past[1]) >= MOVES_W;
     int best = l->guess;
     for (int i = 0; i < LATENESS_GUESSES; i++) {
         const double own = seen(l, i, 0) - seen(l, i, 1);
@@ -57,7 +58,7 @@ void lateness_learn(struct lateness *l, double said_w)
         if (worth(l, i) > worth(l, best))
             best = i;
     }
-    if (l->square[0] > ENOUGH_W2 && worth(l, best) > BETTER * worth(l, l->guess))
+    if (l->n_moves >= ENOUGH && l->square[0] > ENOUGH_W2 && worth(l, best) > BETTER * worth(l, l->guess))
         l->guess = best;
 }
 

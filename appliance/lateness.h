@@ -18,6 +18,7 @@ struct lateness {
     double past[LATENESS_PAST]; /* of our own work, [0] the newest; in any unit that watts are proportional to */
     double said_w;              /* by the meter a second ago; NAN: nothing */
     double cross[LATENESS_GUESSES], square[LATENESS_GUESSES]; /* of changes, with what the meter said and with themselves */
+    int n_moves;                                              /* how often work began or ended */
     int guess;
 };
 

@@ -157,6 +157,7 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     w->ripple_w += RIPPLE_NEW * (fmin(fabs(e), 3 * sd) - w->ripple_w);
     w->var_other += OTHER_WALK_W * OTHER_WALK_W * dt;
     w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
+    bool is_learned = is_working_now;
     if (w->settle_s <= 0) {
         learn_split(w, e, h, var, is_surge);
         if (is_working_now && duty >= DUTY_LEAST && !isnan(speed))
@@ -164,7 +165,11 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     } else if (is_working_now && edge < CALM_EDGE * h &&
                w->since_s > lateness_s(&w->lateness)) /* what the meter says is of this rung */
         learn_rung(w, r, dt, watts, h, duty, speed);
-    if (is_working_now && duty >= DUTY_LEAST)
+    else { /* work in short bursts shows no rung alone: it does not wait for that for ever */
+        w->settle_s -= is_working_now ? dt : 0;
+        is_learned = false;
+    }
+    if (is_learned && duty >= DUTY_LEAST)
         r->seen_s += dt;
     return is_surge ? e : 0;
 }

@@ -32,7 +32,7 @@ static const char *const set_words[WORLD_SETS] = {
     "half: the same; only the accelerator's watts measured",
     "fault: slow and ripple, and the sensor fails for 1 to 15 minutes",
     "board: slow, and a second zone on the board with a limit of its own",
-    "looks: slow and ripple, and work that comes in bursts, every few seconds or all the time, and a meter that is late",
+    "looks: the same in bursts: looks every few seconds, or more than can be done; and a meter that is late",
 };
 
 /* What has to be reached, per set; 0: nothing is asked. */
@@ -60,7 +60,7 @@ static const struct target {
                      .changes = 6,
                      .reversals = 6,
                      .is_tripless = true},
-    [WORLD_LOOKS] = {.over_p99_k = 1.5, .within_share = 0.95, .above_s = 3, .share_mean = 0.85, .changes = 6},
+    [WORLD_LOOKS] = {.over_p99_k = 2.5, .above_s = 3, .share_mean = 0.85},
 };
 
 static bool miss(const char *what, double got, double wanted, bool is_least)

@@ -64,13 +64,17 @@ static void draw_air(struct rng *rng, struct world *w)
     w->sine_at = between(rng, 0, 6.283185307179586);
 }
 
-static void draw_busy(struct rng *rng, struct world *w)
+static void draw_loads(struct rng *rng, struct world *w)
 {
     for (double t = between(rng, 300, 1500); t < END_S && w->n_loads < WORLD_BURSTS;) {
         const double end = t + between(rng, 300, 1500);
         w->loads[w->n_loads++] = (struct world_span){t, end, between(rng, 0.8, 1.25)};
         t = end;
     }
+}
+
+static void draw_bursts(struct rng *rng, struct world *w)
+{
     for (double t = between(rng, 420, 1980); t < END_S && w->n_bursts < WORLD_BURSTS; t += between(rng, 420, 1980)) {
         w->bursts[w->n_bursts++] = (struct world_span){t, t + between(rng, 20, 120), between(rng, 8, BURST_MOST_W)};
     }
@@ -113,7 +117,7 @@ static bool is_worth(const struct world *w)
 {
     const struct plant_air calm = {.ambient_c = w->ambient_c, .vent = 1},
                            worst = {.ambient_c = w->ambient_c + w->warm.size + w->sine_k, .vent = w->vent.size};
-    const double surge = w->set == WORLD_FAST || w->set == WORLD_HALF ? BURST_MOST_W : 0;
+    const double surge = w->set == WORLD_FAST || w->set == WORLD_HALF || w->set == WORLD_LOOKS ? BURST_MOST_W : 0;
     const double full = steady_excess(&w->plant, &calm, w->plant.idle_w + w->work.watts[WORLD_BATCHES]);
     return full >= 3 && full <= 70 && steady_excess(&w->plant, &calm, w->plant.idle_w) <= -10 &&
            steady_excess(&w->plant, &worst, w->plant.idle_w + surge) <= -2;
@@ -136,9 +140,11 @@ void world_draw(struct world *w, uint64_t seed, enum world_set set)
     w->ripple = set == WORLD_SLOW || set == WORLD_BOARD ? 0 : between(&rng, 0, 0.15);
     w->ripple_s = between(&rng, 2, 8);
     if (set == WORLD_FAST || set == WORLD_HALF)
-        draw_busy(&rng, w);
+        draw_loads(&rng, w);
     if (set == WORLD_LOOKS)
         draw_looks(&rng, w);
+    if (set == WORLD_FAST || set == WORLD_HALF || set == WORLD_LOOKS)
+        draw_bursts(&rng, w);
     if (set == WORLD_FAULT) {
         w->fault = 1 + (enum world_fault)rng_below(&rng, FAULTS - 1);
         w->fault_at.from_s = between(&rng, 600, END_S - 1800);

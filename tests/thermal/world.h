@@ -26,7 +26,7 @@ enum world_set {
     WORLD_HALF,   /* the same, and only the accelerator's watts measured */
     WORLD_FAULT,  /* slow and ripple, and a sensor that fails for a while */
     WORLD_BOARD,  /* slow, and a second, hidden zone with a sensor and a limit of its own */
-    WORLD_LOOKS, /* slow and ripple, and work that comes in bursts after a rest, as looks of cameras do, and a meter that is late */
+    WORLD_LOOKS,  /* fast, but the work comes in bursts after a rest, as looks of cameras do; and the meter is late */
     WORLD_SETS
 };
 extern const char *const world_set_names[WORLD_SETS];
