@@ -66,6 +66,7 @@ struct source {
     struct sensors_sysfs *sysfs;
     struct sensors_nvml *nvml;
     int n_gpus;
+    bool is_late;                                                  /* nothing was known of it at the start */
     int place_of[SENSORS_NVML_GPUS], memory_of[SENSORS_NVML_GPUS]; /* of a GPU and of its memory; -1: none */
 
     pthread_mutex_t lock; /* of all below; never held while something is read */
@@ -289,6 +290,11 @@ static void nvml_round(struct source *s)
     struct err err = {0};
     const bool is_up = sensors_nvml_begin(s->nvml, clock_now_ns(), &err);
     double margin_k = NAN;
+    if (is_up && s->is_late) {
+        s->is_late = false;
+        log_warning("sensors: the GPU has come; where it throttles itself, and whether there are others, counts from the next "
+                    "start on");
+    }
     for (int g = 0; g < s->n_gpus; g++)
         if (s->place_of[g] >= 0)
             publish_c(s, s->place_of[g], is_up ? sensors_nvml_read(s->nvml, g, NULL) : NAN);
@@ -303,6 +309,7 @@ static void nvml_round(struct source *s)
 /* The driver is not loaded yet, or the GPU is gone at the moment: its place is kept, and it is blind until then. */
 static void nvml_await(struct source *s)
 {
+    s->is_late = true;
     s->n_gpus = s->n_meters = 1;
     s->place_of[0] = 0;
     s->memory_of[0] = -1;
@@ -561,11 +568,24 @@ static bool drop_awaited(struct sensors *s)
     return true;
 }
 
+/* What nothing tells of has a place only where it governs. Returns how many are left. */
+static int drop_unseen(struct slot *slots, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (slots[i].source != NOWHERE || slots[i].place.governs)
+            slots[kept++] = slots[i];
+        if (slots[i].source == NOWHERE && slots[i].place.governs)
+            log_warning("sensors: nothing tells how warm the GPU is: going on slowly, unless thermal.sensors names others");
+    }
+    return kept;
+}
+
 static int collect_places(struct sensors *s, const struct sensors_options *o, struct err *err)
 {
     struct slot slots[N_SOURCES * SOURCE_PLACES + 1];
     int n = 0, governing = 0;
-    const bool is_awaited = !drop_awaited(s) && o->is_gpu && o->n_wanted == 0 && count_gpus(s) == 0;
+    const bool is_unseen = !drop_awaited(s) && o->is_gpu && count_gpus(s) == 0;
     for (int k = 0; k < N_SOURCES; k++)
         for (int i = 0; s->sources[k] && i < s->sources[k]->n_places; i++) {
             const struct found *f = &s->sources[k]->places[i];
@@ -580,17 +600,16 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, st
             if (f->is_awaited)
                 log_warning("sensors: the GPU says nothing yet: going on slowly until it does");
         }
-    if (is_awaited) {
+    if (is_unseen) { /* nothing will ever tell of it, or only after another start */
         const struct found none = {.part = SENSORS_GPU, .trip_c = NAN, .critical_c = NAN};
         slots[n++] = (struct slot){
             .source = NOWHERE, .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true}};
-        log_warning(
-            "sensors: nothing tells how warm the GPU is: going on slowly, unless thermal.sensors names what is to govern");
     }
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
     const int rc = apply_wanted(o, slots, n, err);
     if (rc != 0)
         return rc;
+    n = drop_unseen(slots, n);
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
     for (int i = 0; i < n; i++)
         governing += slots[i].place.governs;

@@ -60,7 +60,8 @@ struct sensors_reading {
 struct sensors;
 
 /*
- * Where the engine computes on a GPU that says nothing, it has a place that is blind, until it says something; naming others in `wanted` does without.
+ * Where the engine computes on a GPU that says nothing, it has a place that is blind: until it says something, or for good where NVML is not there or hangs. Naming others in
+ * `wanted` does without it.
  *
  * Errors: ERR_INVAL (a wanted name of nothing that governs: the message lists what there is; a simulated box that cannot be read), ERR_NOMEM, ERR_IO (no thread). A machine without
  * any sensor is no error. A source that does not answer in time is as good as absent, and said in the log; so is a place that says nothing believable at the start.

@@ -346,6 +346,7 @@ static void test_wanted(void **state)
     o.nvml = HEAT_NO_NVML;
     o.wanted = (const char *const[]){"gpu"};
     o.n_wanted = 1;
+    o.is_gpu = false;
     assert_err(sensors_open(&o, &s, &err), ERR_INVAL, &err, "this machine tells none");
     assert_null(s);
 }

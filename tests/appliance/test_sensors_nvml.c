@@ -270,6 +270,10 @@ static void test_hang_at_the_start(void **state)
     s = heat_open((struct sensors_options){.sysfs = tree, .is_gpu = true, .wanted = board, .n_wanted = 1});
     assert_string_equal(heat_names(s), "acpitz/0!");
     sensors_close(s);
+    static const char *const gpu[] = {"gpu"}; /* it may be asked for by its name, too */
+    s = heat_open((struct sensors_options){.sysfs = tree, .is_gpu = true, .wanted = gpu, .n_wanted = 1});
+    assert_string_equal(heat_names(s), "gpu0!, acpitz/0");
+    sensors_close(s);
 }
 
 /* Left behind, but not for ever: it frees what it has. */
