@@ -18,7 +18,6 @@
 #define PERMIT_NS    (5 * CLOCK_S)
 #define PAUSE_NS     (100 * CLOCK_MS) /* before it is asked again whether the box has cooled */
 #define BREATH_NS    (10 * CLOCK_MS)  /* less rest is not worth a stop between two layers */
-#define PATIENCE_NS  (10 * CLOCK_S)   /* of a pass without a permit: the picture is old by then */
 
 /* One watched camera, as the engine thread sees it. */
 struct post {
@@ -49,7 +48,7 @@ struct worker {
     /* engine thread only */
     struct en_engine *engine;
     int64_t retry_ns, next_open_ns;
-    int step_batch; /* granted for the step at work */
+    bool is_step_told; /* the governor knows of the pass at work */
     /* under lock */
     pthread_mutex_t lock;
     struct roster *next;    /* waits to be taken over */
@@ -429,16 +428,15 @@ static void wait_for_work(struct worker *w, int64_t until_ns, bool for_frames)
         eventfd_read(w->frames_fd, &count);
 }
 
-/* The governor learns from what was really done. batch: of the step that begins now; 0: none does. */
-static void tell_load(struct worker *w, int batch)
+/* The governor learns from what was really done. is_working: and that the pass at work goes on now. */
+static void tell_load(struct worker *w, bool is_working)
 {
     struct en_progress progress = {0};
     if (!w->options.thermal)
         return;
     if (w->engine)
         en_get_progress(w->engine, &progress);
-    const int pending = w->engine ? en_pending(w->engine) : 0;
-    thermal_note_load(w->options.thermal, &progress, pending, batch < pending ? batch : pending);
+    thermal_note_load(w->options.thermal, &progress, w->engine ? en_pending(w->engine) : 0, is_working ? progress.running : 0);
 }
 
 static void get_permit(struct worker *w, struct en_permit *ret)
@@ -458,11 +456,24 @@ static bool is_overheated(struct worker *w)
     return now.grant.is_hard_trip;
 }
 
-/* Between two layers: rest as the permit says, wait where there is none, and give up a pass that has waited for long or that nobody wants any more. */
-static bool breathe(void *ctx)
+/* Nobody wants what runs any more: it would come too late, or there is another set of watches. */
+static bool is_unwanted(struct worker *w, int64_t now)
+{
+    bool is_late = true;
+    for (int i = 0; w->present && i < w->present->n; i++) {
+        const struct post *p = &w->present->posts[i];
+        is_late = is_late && !(p->job && now <= p->capture_ns + p->watch.deadline_ns);
+    }
+    pthread_mutex_lock(&w->lock);
+    const bool has_next = w->next != NULL;
+    pthread_mutex_unlock(&w->lock);
+    return is_late || has_next;
+}
+
+/* Between two layers: rest as the permit says, wait where there is none, and give the pass up where that is in vain. */
+static enum en_breath breathe(void *ctx)
 {
     struct worker *w = ctx;
-    const int64_t since_ns = clock_now_ns();
     bool has_waited = false;
     for (;;) {
         struct en_permit permit;
@@ -470,21 +481,22 @@ static bool breathe(void *ctx)
         const int64_t stop_ns = stop_time(w), now = clock_now_ns();
         get_permit(w, &permit);
         const bool may_run = permit.batch > 0 && permit.expires_ns > now;
-        const int64_t rest_ns = may_run ? en_rest_ns(w->engine, &permit) : PAUSE_NS;
+        const int64_t rest_ns = may_run ? en_rest_ns(w->engine, &permit) : CLOCK_S;
         if (stop_ns && now >= stop_ns)
-            return false;
-        if (may_run && rest_ns < BREATH_NS)
-            break;
-        if (!may_run && (now - since_ns > PATIENCE_NS || is_overheated(w)))
-            return false;
+            return EN_GIVE_UP;
+        if (may_run && rest_ns < BREATH_NS) {
+            if (has_waited || !w->is_step_told)
+                tell_load(w, true);
+            w->is_step_told = true;
+            return has_waited || permit.idle_permille == 0 ? EN_RESTED : EN_GO_ON;
+        }
+        if (rest_ns >= CLOCK_S && (is_unwanted(w, now) || (!may_run && is_overheated(w))))
+            return EN_GIVE_UP;
         if (!has_waited)
-            tell_load(w, 0);
+            tell_load(w, false);
         has_waited = true;
         wait_for_work(w, now + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
     }
-    if (has_waited)
-        tell_load(w, w->step_batch);
-    return true;
 }
 
 /* Take back all looks, as shed. */
@@ -512,19 +524,18 @@ static void run_step(struct worker *w)
     get_permit(w, &permit);
     const int64_t rest_ns = en_rest_ns(w->engine, &permit);
     if (permit.batch > 0 && rest_ns > 0) { /* a message may come meanwhile, and another permit */
-        tell_load(w, 0);
+        tell_load(w, false);
         wait_for_work(w, clock_now_ns() + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
         return;
     }
-    w->step_batch = permit.batch;
-    tell_load(w, permit.batch);
+    w->is_step_told = false; /* it begins: between its first layers it is known how many it works on */
     en_get_progress(w->engine, &before);
     const int rc = en_step(w->engine, &permit, &is_busy, &err);
     en_get_progress(w->engine, &after);
     pthread_mutex_lock(&w->lock);
     w->stats.busy_ns += after.busy_ns - before.busy_ns;
     pthread_mutex_unlock(&w->lock);
-    tell_load(w, 0);
+    tell_load(w, false);
     take_results(w);
     const bool is_refused = rc == ERR_STATE && (permit.batch < 1 || permit.expires_ns <= clock_now_ns());
     if (is_refused || rc == ERR_CANCELLED) { /* too hot: what is late was shed, the rest waits */
@@ -556,7 +567,7 @@ static void *worker_main(void *arg)
         if (w->engine && en_pending(w->engine) > 0)
             run_step(w);
         else {
-            tell_load(w, 0);
+            tell_load(w, false);
             wait_for_work(w, next, is_waiting);
         }
     }

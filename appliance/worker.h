@@ -52,7 +52,7 @@ struct worker_stats {
     uint64_t done_bytes, all_bytes;                /* WORKER_OPENING */
     char model[128], device[160], fingerprint[20]; /* "" before the engine was ever open */
     bool is_untrained;
-    int64_t heartbeat_ns; /* when the thread last went round, or the loading got on */
+    int64_t heartbeat_ns; /* when the thread last went round, the loading got on, or a pass came to its next layer */
     int64_t busy_ns;      /* time that the engine worked since the start; idle time for the sake of heat is not counted */
 };
 

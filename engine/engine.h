@@ -292,7 +292,7 @@ void en_cancel(struct en_engine *engine, uint64_t id);
  */
 struct en_permit {
     int32_t batch;         /* most sequences in the step */
-    int32_t idle_permille; /* idle time between two steps, in thousandths of busy plus idle time */
+    int32_t idle_permille; /* idle time after a step, or between its layers, in thousandths of busy plus idle time */
     int64_t expires_ns;    /* monotonic */
 };
 
@@ -303,15 +303,21 @@ struct en_permit {
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
 
-/*
- * Be asked between the layers of en_step's pass, on the engine's thread: `ask` may wait there, which counts as rest and not as work, and may call en_rest_ns and
- * en_get_progress. Where it returns false the pass is given up: ERR_CANCELLED from en_step; all jobs that run end as EN_FINISH_DEADLINE, those that wait stay. NULL: nobody is asked.
- */
-void en_set_breath(struct en_engine *engine, bool (*ask)(void *ctx), void *ctx);
+enum en_breath {
+    EN_GIVE_UP, /* the pass ends here */
+    EN_GO_ON,
+    EN_RESTED /* go on; what was worked so far has had its rest, or needs none */
+};
 
 /*
- * How long en_step would do nothing but sleep under this permit, all calls together; 0: it would work, or there is nothing to do. Within a pass (en_set_breath): how much of the rest
- * of what it has worked so far is left.
+ * Be asked between the layers of en_step's pass, on the engine's thread: `ask` may wait there, which counts as rest and not as work, and may call en_rest_ns and
+ * en_get_progress. A pass that is given up: ERR_CANCELLED from en_step, its jobs end as EN_FINISH_DEADLINE, the others stay. NULL: nobody is asked.
+ */
+void en_set_breath(struct en_engine *engine, enum en_breath (*ask)(void *ctx), void *ctx);
+
+/*
+ * How long en_step would do nothing but sleep under this permit, all calls together; 0: it would work, or there is nothing to do. Within a pass (en_set_breath): what is left
+ * of the rest for what it has worked since the last EN_RESTED.
  */
 int64_t en_rest_ns(const struct en_engine *engine, const struct en_permit *permit);
 
@@ -329,6 +335,7 @@ struct en_progress {
     uint64_t output_tokens, prompt_rows;
     int64_t busy_ns;
     int64_t sequence_ns; /* steps' time, each times its sequences: over busy_ns the mean batch */
+    int32_t running;     /* sequences of the pass at work; 0: none is */
 };
 void en_get_progress(const struct en_engine *engine, struct en_progress *ret_progress);
 

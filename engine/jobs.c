@@ -44,6 +44,7 @@ struct job {
     struct result_node *result; /* taken on submission: no job ends without one */
     struct en_timing timing;
     int64_t prefill_start_ns, decode_start_ns;
+    bool is_in_pass; /* the one at work, or the last one */
 };
 
 struct jobs {
@@ -57,8 +58,7 @@ struct jobs {
     struct result_node *first, **last;
     struct en_progress progress;
     int64_t last_end_ns, last_busy_ns; /* of the last step that worked; its end as if all its rest came after it */
-    int64_t since_ns;                  /* when the step at work began; 0: none is */
-    int32_t n_members;                 /* its sequences */
+    int32_t n_members;                 /* sequences of the step at work */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -317,14 +317,15 @@ void en_get_progress(const struct en_engine *e, struct en_progress *ret_progress
 {
     const struct jobs *js = e->jobs;
     *ret_progress = js->progress;
-    if (js->since_ns) {
-        const int64_t busy_ns = breath_busy_ns(&e->breath, js->since_ns);
+    if (e->breath.is_on) {
+        const int64_t busy_ns = breath_all(&e->breath).busy_ns;
         ret_progress->busy_ns += busy_ns;
         ret_progress->sequence_ns += busy_ns * js->n_members;
+        ret_progress->running = js->n_members;
     }
 }
 
-void en_set_breath(struct en_engine *e, bool (*ask)(void *ctx), void *ctx)
+void en_set_breath(struct en_engine *e, enum en_breath (*ask)(void *ctx), void *ctx)
 {
     e->breath = (struct breath){.ask = ask, .ctx = ctx};
     e->pass.breath = &e->breath;
@@ -461,6 +462,7 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
                 js->order[i] = NULL;
                 continue;
             }
+            j->is_in_pass = rows > 0;
             if (pass == 0)
                 n_decode += rows;
             else {
@@ -491,18 +493,18 @@ int64_t en_rest_ns(const struct en_engine *e, const struct en_permit *permit)
     const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
     if (share <= 0 || js->n == 0)
         return 0;
-    const bool is_within = js->since_ns != 0;
-    const int64_t busy = is_within ? breath_busy_ns(&e->breath, js->since_ns) : js->last_busy_ns,
-                  rested = is_within ? breath_rest_ns(&e->breath) : clock_now_ns() - js->last_end_ns;
-    const int64_t left = busy * share / (1000 - share) - rested;
+    const struct breath_span span =
+        e->breath.is_on ? breath_unsettled(&e->breath)
+                        : (struct breath_span){.busy_ns = js->last_busy_ns, .rest_ns = clock_now_ns() - js->last_end_ns};
+    const int64_t left = span.busy_ns * share / (1000 - share) - span.rest_ns;
     return left > 0 ? left : 0;
 }
 
-/* Jobs that run have lost what they had: the pass was given up. */
-static void drop_running(struct jobs *js)
+/* The pass was given up: what its jobs had is worth nothing. */
+static void drop_pass(struct jobs *js)
 {
     for (int32_t i = js->n - 1; i >= 0; i--)
-        if (js->list[i]->state != JOB_QUEUED)
+        if (js->list[i]->is_in_pass)
             finish(js, js->list[i], EN_FINISH_DEADLINE, NULL);
 }
 
@@ -517,6 +519,7 @@ static int work(struct jobs *js, int32_t n_running, int32_t limit, struct err *e
         return run_batch(js, n_running, limit, err);
     struct err why = {0};
     js->n_members = 1;
+    to_encode->is_in_pass = true;
     const int rc = encode_next(js, to_encode, &why);
     if (rc == 0)
         return 0;
@@ -550,20 +553,20 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     admit(js, limit, start);
     const int32_t n_running = sort_running(js);
     if (n_running > 0) {
-        js->since_ns = start;
-        e->breath.rested_ns = 0;
-        e->breath.is_on = true;
+        for (int32_t i = 0; i < n_running; i++)
+            js->order[i]->is_in_pass = false;
+        js->n_members = 0;
+        breath_begin(&e->breath);
         rc = work(js, n_running, limit, err);
-        e->breath.is_on = false;
-        js->since_ns = 0;
-        const int64_t end = clock_now_ns(), busy = end - start - e->breath.rested_ns;
-        js->progress.busy_ns += busy;
-        js->progress.sequence_ns += busy * js->n_members;
-        js->last_busy_ns = busy;
-        js->last_end_ns = end - e->breath.rested_ns;
+        const struct breath_span all = breath_all(&e->breath), left = breath_unsettled(&e->breath);
+        breath_end(&e->breath);
+        js->progress.busy_ns += all.busy_ns;
+        js->progress.sequence_ns += all.busy_ns * js->n_members;
+        js->last_busy_ns = left.busy_ns;
+        js->last_end_ns = clock_now_ns() - left.rest_ns;
     }
     if (rc == ERR_CANCELLED)
-        drop_running(js);
+        drop_pass(js);
     if (ret_busy)
         *ret_busy = js->n > 0;
     return rc;

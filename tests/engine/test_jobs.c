@@ -363,10 +363,11 @@ static void rests_come_in_parts_and_end_with_their_permit(void **state)
 struct asked {
     struct en_engine *engine;
     int n, gives_up_at;
-    int64_t sleep_ns, rest_ns;
+    int64_t sleep_ns, rest_ns, most_rest_ns;
+    enum en_breath answer;
 };
 
-static bool ask(void *ctx)
+static enum en_breath ask(void *ctx)
 {
     struct asked *a = ctx;
     struct en_progress before, after;
@@ -376,15 +377,16 @@ static bool ask(void *ctx)
     en_get_progress(a->engine, &after);
     assert_true(after.busy_ns == before.busy_ns); /* while it is thought about nothing is done */
     a->rest_ns = en_rest_ns(a->engine, &lazy);
-    return ++a->n != a->gives_up_at;
+    a->most_rest_ns = a->rest_ns > a->most_rest_ns ? a->rest_ns : a->most_rest_ns;
+    return ++a->n == a->gives_up_at ? EN_GIVE_UP : a->answer;
 }
 
-/* Between layers there is time to rest: it changes no answer, is no work, and is not asked for once more after the step. */
+/* Between layers there is time to rest: it changes no answer, and is no work. */
 static void a_pass_breathes(void **state)
 {
     struct en_engine *e = open_engine(512, 1);
     const struct en_job job = question(NULL, 12, true, 7);
-    struct asked a = {.engine = e, .sleep_ns = CLOCK_MS};
+    struct asked a = {.engine = e, .sleep_ns = CLOCK_MS, .answer = EN_GO_ON};
     struct en_progress before, after;
     struct en_result *quick = answer(e, &job);
     en_get_progress(e, &before);
@@ -396,17 +398,40 @@ static void a_pass_breathes(void **state)
     assert_string_equal(slow->text, quick->text);
     assert_true(a.n >= 2 * slow->timing.output_tokens); /* layers of each token, and of the picture */
     assert_true(wall >= after.busy_ns - before.busy_ns + a.n * a.sleep_ns);
-    a = (struct asked){.engine = e, .sleep_ns = 300 * CLOCK_MS, .gives_up_at = 2};
-    struct err err = {0};
-    const struct en_permit half = {.batch = 1, .idle_permille = 500, .expires_ns = INT64_MAX};
-    bool busy = false;
-    assert_ok(en_submit(e, &job, NULL, &err), &err);
-    assert_err(en_step(e, &half, &busy, &err), ERR_CANCELLED, &err, "given up");
-    assert_true(a.rest_ns > 0);
-    assert_int_equal(en_pending(e), 0);
-    assert_true(en_rest_ns(e, &half) == 0);
+    assert_int_equal(after.running, 0);
     en_result_free(quick);
     en_result_free(slow);
+    en_close(e);
+}
+
+/* What rested within the pass does not rest once more after it, and what is settled is not asked for again. */
+static void a_rest_is_taken_once(void **state)
+{
+    struct en_engine *e = open_engine(512, 1);
+    const struct en_job job = question(NULL, 12, true, 10);
+    const struct en_permit full = {.batch = 1, .expires_ns = INT64_MAX},
+                           lazy = {.batch = 1, .idle_permille = 999, .expires_ns = INT64_MAX};
+    struct asked a = {.engine = e, .answer = EN_GO_ON};
+    struct en_progress before, after;
+    struct err err = {0};
+    bool busy = false;
+    en_set_breath(e, ask, &a);
+    for (int i = 0; i < 2; i++) {
+        a = (struct asked){.engine = e, .answer = i ? EN_RESTED : EN_GO_ON};
+        assert_ok(en_submit(e, &job, NULL, &err), &err);
+        en_get_progress(e, &before);
+        assert_ok(en_step(e, &full, &busy, &err), &err); /* the picture */
+        en_get_progress(e, &after);
+        const int64_t worked = after.busy_ns - before.busy_ns, left = en_rest_ns(e, &lazy);
+        assert_true(busy && a.n >= 2);
+        if (i == 0)
+            assert_true(a.most_rest_ns > 0 && left > 999 * worked - worked - CLOCK_S); /* all of it */
+        else
+            assert_true(left < 999 * worked - worked / 100); /* of its end only */
+        while (step(e))
+            ;
+        en_result_free(en_take_result(e));
+    }
     en_close(e);
 }
 
@@ -418,7 +443,7 @@ static void a_pass_is_given_up_anywhere(void **state)
     struct en_result *first = answer(e, &with), *second = answer(e, &without);
     int n_given_up = 0;
     for (int at = 1; n_given_up < at; at++) {
-        struct asked a = {.engine = e, .gives_up_at = at};
+        struct asked a = {.engine = e, .gives_up_at = at, .answer = EN_GO_ON};
         struct err err = {0};
         bool busy = true;
         int rc = 0;
@@ -466,6 +491,7 @@ int main(void)
         cmocka_unit_test(idle_time_is_kept_and_not_counted),
         cmocka_unit_test(rests_come_in_parts_and_end_with_their_permit),
         cmocka_unit_test(a_pass_breathes),
+        cmocka_unit_test(a_rest_is_taken_once),
         cmocka_unit_test(a_pass_is_given_up_anywhere),
     };
     return cmocka_run_group_tests(tests, write_models, NULL);
