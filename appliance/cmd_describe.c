@@ -120,7 +120,7 @@ int cmd_describe(int argc, char **argv)
     struct en_options engine_options = {.sessions = 1, .max_pixels = max_pixels, .pictures = words.n};
     if ((status = model_args_apply(self, &model, &engine_options)) != 0)
         goto out;
-    int64_t largest = 65536;
+    int64_t largest = 262144; /* smaller pictures are enlarged where the model wants it */
     for (int i = 0; i < words.n; i++) {
         if ((rc = en_picture_read(words.items[i], &pictures[i], &err)) != 0)
             goto out;

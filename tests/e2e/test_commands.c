@@ -202,8 +202,13 @@ static void bench_rows_have_bytes_and_bandwidth(void **state)
 
 static void describe_tells_answer_scores_and_timings(void **state)
 {
-    char schema[340];
+    char schema[340], wide[340];
     snprintf(schema, sizeof schema, "%s/schema.json", folder);
+    snprintf(wide, sizeof wide, "%s/wide.pgm", folder);
+    FILE *grey = fopen(wide, "wb");
+    assert_non_null(grey);
+    fprintf(grey, "P5 160 90 255\n%14400s", "");
+    assert_int_equal(fclose(grey), 0);
     test_write_text(schema,
                     "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
                     "\"fire\":{\"type\":\"boolean\"}},\"required\":[\"people\",\"fire\"]}");
@@ -219,6 +224,15 @@ static void describe_tells_answer_scores_and_timings(void **state)
     assert_true(sum > 0.9999 && sum < 1.0001);
     assert_true(json_is_true(json_object_get(root, "untrained")));
     assert_true(json_real_value(json_object_get(json_object_get(root, "latency_ms"), "total")) > 0);
+    json_decref(root);
+    free(text);
+
+    /* a small picture is enlarged to what the model was trained on */
+    text = output(PROGRAM_ARGS("describe", "-m", "config/model/heron.gguf", "-v", "config/model/mmproj-heron.gguf",
+                               "--max-tokens", "4", "--prompt", "Is it night?", "--json", wide),
+                  "");
+    root = json_of(text);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "tokens"), "image")), 144);
     json_decref(root);
     free(text);
 
