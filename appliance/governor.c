@@ -145,7 +145,7 @@ static void restart(struct governor *g)
         observer_restart(&g->observers[i]);
         plausible_init(&g->readings[i]);
     }
-    workload_learn(&g->workload, 0, NAN, 0, 0, NAN);
+    lateness_learn(&g->workload.lateness, NAN);
     g->doubtful_ticks = DOUBTFUL;
 }
 
@@ -325,34 +325,6 @@ static void remember(struct governor *g, double dt)
     g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? g->poor_s + dt : 0;
 }
 
-static bool is_cool_enough(const struct governor *g)
-{
-    for (int i = 0; i < g->options.n_sensors; i++)
-        if (g->observers[i].is_started && observer_now_c(&g->observers[i]) > g->options.limits_c[i] - COOL_K)
-            return false;
-    return true;
-}
-
-/* Slow states that no flag tells of: the brick gives less, the firmware holds the clock. They look like work that draws little. */
-static void watch_supply(struct governor *g, const struct governor_sight *s, double dt)
-{
-    g->workload.is_held = false;
-    if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
-        return;
-    /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
-    const double now = (g->now_w - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
-                       g->workload.factor;
-    g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
-    const bool is_less = g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor;
-    const bool is_little = s->is_limited || (is_less && is_cool_enough(g));
-    g->limited_s = is_little ? g->limited_s + dt : 0;
-    g->workload.is_held = is_little; /* more sequences would not make up for it */
-    if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
-        g->usual_factor = g->factor;
-    if (g->usual_factor > 0 && !s->is_limited) /* work that has become another one becomes usual, in a day */
-        g->usual_factor += fmin(dt / (is_less ? USUAL_S : FACTOR_S), 1) * (g->factor - g->usual_factor);
-}
-
 /* The sensor nearest to its limit, or over it. */
 static void find_hottest(const struct governor *g, struct governor_grant *ret)
 {
@@ -372,6 +344,28 @@ static void find_hottest(const struct governor *g, struct governor_grant *ret)
             ret->headroom_k = room;
         }
     }
+}
+
+/* Slow states that no flag tells of: the brick gives less, the firmware holds the clock. They look like work that draws little. */
+static void watch_supply(struct governor *g, const struct governor_sight *s, double dt)
+{
+    g->workload.is_held = false;
+    if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
+        return;
+    /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
+    const double now = (g->now_w - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
+                       g->workload.factor;
+    g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
+    const bool is_less = g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor;
+    struct governor_grant now_hottest;
+    find_hottest(g, &now_hottest);
+    const bool is_little = s->is_limited || (is_less && now_hottest.headroom_k >= COOL_K);
+    g->limited_s = is_little ? g->limited_s + dt : 0;
+    g->workload.is_held = is_little; /* more sequences would not make up for it */
+    if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
+        g->usual_factor = g->factor;
+    if (g->usual_factor > 0 && !s->is_limited) /* work that has become another one becomes usual, in a day */
+        g->usual_factor += fmin(dt / (is_less ? USUAL_S : FACTOR_S), 1) * (g->factor - g->usual_factor);
 }
 
 /* Words for what is going on; they do not flicker at the border between two. may: watts that all sensors allow. */

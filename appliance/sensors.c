@@ -314,12 +314,12 @@ static void nvml_await(struct source *s)
     s->place_of[0] = 0;
     s->memory_of[0] = -1;
     add_found(s, "gpu0", SENSORS_GPU)->is_awaited = true;
-    snprintf(s->meter_name, sizeof s->meter_name, "NVML (GPU)");
 }
 
 static bool nvml_begin(struct source *s)
 {
     struct err err = {0};
+    snprintf(s->meter_name, sizeof s->meter_name, "NVML (GPU)");
     const int rc = sensors_nvml_open(s->path, s->period_ns, s->timeout_ns, &s->nvml, &err);
     if (rc == ERR_NOT_FOUND)
         return false;
@@ -359,7 +359,6 @@ static bool nvml_begin(struct source *s)
         snprintf(name, sizeof name, "gpu%d/memory", g);
         add_found(s, name, SENSORS_OTHER)->trip_c = sensors_nvml_memory_trip(s->nvml, g);
     }
-    snprintf(s->meter_name, sizeof s->meter_name, "NVML (GPU)");
     nvml_round(s);
     return true;
 }

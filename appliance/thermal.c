@@ -134,14 +134,6 @@ static void tell_service(struct thermal *t, const struct governor_grant *g)
     t->raised_k = g->raised_k;
 }
 
-/* Time that goes on while the box sleeps, unlike the clock that permits are in. */
-static int64_t awake_and_asleep_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * CLOCK_S + now.tv_nsec;
-}
-
 /* ---- the second -------------------------------------------------------------------------------------------------------------------- */
 
 /* What the engine did since the last tick; of a running step the part that is over. Its totals begin anew when it is opened anew. */
@@ -196,8 +188,9 @@ static void remember(struct thermal *t, int64_t now)
 static void tick(struct thermal *t)
 {
     const int64_t now = clock_now_ns();
-    struct governor_sight s = {
-        .now_ns = (int64_t)((double)(awake_and_asleep_ns() - t->opened_ns) * t->speed), .watts = NAN, .device_margin_k = NAN};
+    struct governor_sight s = {.now_ns = (int64_t)((double)(clock_awake_and_asleep_ns() - t->opened_ns) * t->speed),
+                               .watts = NAN,
+                               .device_margin_k = NAN};
     struct sensors_reading r = {.watts = NAN, .device_margin_k = NAN};
     take_load(t, now, &s);
     if (t->sensors) {
@@ -358,7 +351,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
         rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
     if (rc == 0 && options->has_sensors)
         rc = sensors_open(&options->sensors, &t->sensors, err);
-    t->opened_ns = awake_and_asleep_ns();
+    t->opened_ns = clock_awake_and_asleep_ns();
     t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
     if (options->period_ns <= 0)
         t->period_ns = (int64_t)((double)PERIOD_NS / t->speed);

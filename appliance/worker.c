@@ -428,6 +428,12 @@ static void wait_for_work(struct worker *w, int64_t until_ns, bool for_frames)
         eventfd_read(w->frames_fd, &count);
 }
 
+/* A part of a rest: a message may come meanwhile, and another permit. */
+static void rest_a_while(struct worker *w, int64_t rest_ns)
+{
+    wait_for_work(w, clock_now_ns() + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
+}
+
 /* The governor learns from what was really done. is_working: and that the pass at work goes on now. */
 static void tell_load(struct worker *w, bool is_working)
 {
@@ -495,7 +501,7 @@ static enum en_breath breathe(void *ctx)
         if (!has_waited)
             tell_load(w, false);
         has_waited = true;
-        wait_for_work(w, now + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
+        rest_a_while(w, rest_ns);
     }
 }
 
@@ -523,9 +529,9 @@ static void run_step(struct worker *w)
     struct en_permit permit;
     get_permit(w, &permit);
     const int64_t rest_ns = en_rest_ns(w->engine, &permit);
-    if (permit.batch > 0 && rest_ns > 0) { /* a message may come meanwhile, and another permit */
+    if (permit.batch > 0 && rest_ns > 0) {
         tell_load(w, false);
-        wait_for_work(w, clock_now_ns() + (rest_ns < PAUSE_NS ? rest_ns : PAUSE_NS), false);
+        rest_a_while(w, rest_ns);
         return;
     }
     w->is_step_told = false; /* it begins: between its first layers it is known how many it works on */
@@ -541,7 +547,7 @@ static void run_step(struct worker *w)
     if (is_refused || rc == ERR_CANCELLED) { /* too hot: what is late was shed, the rest waits */
         if (is_overheated(w))
             drop_looks(w);
-        wait_for_work(w, clock_now_ns() + PAUSE_NS, false);
+        rest_a_while(w, PAUSE_NS);
     } else if (rc != 0)
         engine_lost(w, &err);
 }

@@ -99,11 +99,9 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
 }
 
 /* The rung is new: what differs from the table is its own. h: what it should have drawn by the table. */
-static void learn_rung(struct workload *w, struct workload_rung *r, double dt, double watts, double h, double duty,
-                       double speed)
+static void learn_rung(const struct workload *w, struct workload_rung *r, double watts, double h, double duty, double speed)
 {
     const double share = fmax(1 / (1 + r->seen_s), 0.05);
-    w->settle_s -= dt;
     if (duty < DUTY_LEAST)
         return;
     r->watts *= 1 + share * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
@@ -157,19 +155,18 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     w->ripple_w += RIPPLE_NEW * (fmin(fabs(e), 3 * sd) - w->ripple_w);
     w->var_other += OTHER_WALK_W * OTHER_WALK_W * dt;
     w->var_factor += FACTOR_WALK * FACTOR_WALK * dt;
-    bool is_learned = is_working_now;
-    if (w->settle_s <= 0) {
+    const bool is_settling = w->settle_s > 0;
+    /* what the meter says is of this rung */
+    const bool is_alone = is_working_now && edge < CALM_EDGE * h && w->since_s > lateness_s(&w->lateness);
+    if (!is_settling) {
         learn_split(w, e, h, var, is_surge);
         if (is_working_now && duty >= DUTY_LEAST && !isnan(speed))
             w->speed_factor += 0.25 * (speed / (duty * r->speed) - w->speed_factor);
-    } else if (is_working_now && edge < CALM_EDGE * h &&
-               w->since_s > lateness_s(&w->lateness)) /* what the meter says is of this rung */
-        learn_rung(w, r, dt, watts, h, duty, speed);
-    else { /* work in short bursts shows no rung alone: it does not wait for that for ever */
-        w->settle_s -= is_working_now ? dt : 0;
-        is_learned = false;
-    }
-    if (is_learned && duty >= DUTY_LEAST)
+    } else if (is_alone)
+        learn_rung(w, r, watts, h, duty, speed);
+    if (is_settling && is_working_now) /* work in short bursts shows no rung alone: it does not wait for that for ever */
+        w->settle_s -= dt;
+    if ((is_settling ? is_alone : is_working_now) && duty >= DUTY_LEAST)
         r->seen_s += dt;
     return is_surge ? e : 0;
 }

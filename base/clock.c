@@ -22,6 +22,11 @@ int64_t clock_system_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+int64_t clock_awake_and_asleep_ns(void)
+{
+    return read_clock(CLOCK_BOOTTIME);
+}
+
 int64_t clock_now_ns(void)
 {
     return installed.now_ns ? installed.now_ns(installed.ctx) : clock_system_ns();

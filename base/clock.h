@@ -40,6 +40,9 @@ void clock_sleep_until_ns(int64_t mono_ns);
 /* The system's monotonic nanoseconds, also where a clock is installed: for waits, which nobody can pretend. */
 int64_t clock_system_ns(void);
 
+/* The system's nanoseconds that go on while the machine sleeps, unlike all the others. */
+int64_t clock_awake_and_asleep_ns(void);
+
 /* A condition variable whose waits end by the system's monotonic clock. */
 void clock_cond_init(pthread_cond_t *cond);
 

@@ -31,6 +31,14 @@ static struct governor_options one_sensor(void)
     return (struct governor_options){.n_sensors = 1, .limits_c = {68}, .batch_max = 8, .meter = GOVERNOR_METER_TOTAL};
 }
 
+static struct governor_options two_sensors(double second_limit_c)
+{
+    struct governor_options options = one_sensor();
+    options.n_sensors = 2;
+    options.limits_c[1] = second_limit_c;
+    return options;
+}
+
 /* What the governor sees a second later; c: what the sensor says, or INFINITY for the truth. */
 static struct governor_sight box_look(struct box *b, double c)
 {
@@ -213,9 +221,7 @@ static void test_silence_ends_no_trip(void **state)
     for (int kind = 0; kind < 3; kind++)
         for (int hard = 0; hard < 2; hard++) {
             struct box b;
-            struct governor_options options = one_sensor();
-            options.n_sensors = kind == 1 ? 2 : 1;
-            options.limits_c[1] = 90;
+            const struct governor_options options = kind == 1 ? two_sensors(90) : one_sensor();
             box_open(&b, &options);
             for (int i = 0; i < 600; i++)
                 box_tick_two(&b, INFINITY, 30 + i % 2);
@@ -398,9 +404,7 @@ static void test_a_weak_supply_is_told(void **state)
 static void test_a_constant_zone_blinds_nobody(void **state)
 {
     struct box b;
-    struct governor_options options = one_sensor();
-    options.n_sensors = 2;
-    options.limits_c[1] = 80;
+    const struct governor_options options = two_sensors(80);
     box_open(&b, &options);
     int n_blind = 0;
     for (int i = 0; i < 7200; i++) {
@@ -415,9 +419,7 @@ static void test_a_constant_zone_blinds_nobody(void **state)
 static void test_foreign_heat_does_not_stop_us_for_ever(void **state)
 {
     struct box b;
-    struct governor_options options = one_sensor();
-    options.n_sensors = 2;
-    options.limits_c[1] = 68;
+    const struct governor_options options = two_sensors(68);
     box_open(&b, &options);
     int n_work = 0;
     for (int i = 0; i < 7200; i++) {

@@ -6,34 +6,21 @@
 
 #include "appliance/lateness.h"
 #include "base/rng.h"
-
-#define STEPS_PER_S 10
+#include "tests/support/late_meter.h"
 
 /* Work in a rhythm, seen second by second; the meter says means of the second that ended late_s ago, and 30 W of others'. */
-struct meter {
-    double past[64];
-    int k;
-};
-
-static double mean(const struct meter *m, int late)
-{
-    double sum = 0;
-    for (int i = 1; i <= STEPS_PER_S; i++)
-        sum += m->past[(m->k - late - i + 64) % 64];
-    return sum / STEPS_PER_S;
-}
-
 static double found_after(double late_s, double period_s, double share, int seconds, uint64_t seed)
 {
     struct lateness l;
-    struct meter m = {0};
+    struct late_meter m;
     struct rng rng = {.seed = seed};
     lateness_init(&l);
+    late_meter_init(&m, 0);
     for (int s = 0; s < seconds; s++) {
-        for (int i = 0; i < STEPS_PER_S; i++, m.k++)
-            m.past[m.k % 64] = fmod((double)m.k / STEPS_PER_S, period_s) < share * period_s ? 80 : 0;
-        lateness_push(&l, mean(&m, 0));
-        lateness_learn(&l, 30 + 1.2 * mean(&m, (int)(late_s * STEPS_PER_S)) + 3 * (rng_unit(&rng) - 0.5));
+        for (int i = 0; i < LATE_METER_PER_S; i++)
+            late_meter_push(&m, fmod((double)m.n / LATE_METER_PER_S, period_s) < share * period_s ? 80 : 0);
+        lateness_push(&l, late_meter_read(&m, 0));
+        lateness_learn(&l, 30 + 1.2 * late_meter_read(&m, late_s) + 3 * (rng_unit(&rng) - 0.5));
     }
     return lateness_s(&l);
 }

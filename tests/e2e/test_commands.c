@@ -200,15 +200,21 @@ static void bench_rows_have_bytes_and_bandwidth(void **state)
     refused(PROGRAM_ARGS("bench", "-m", box_model(), "--image", "64x64"), "", 64, "--image needs a vision file");
 }
 
+/* A picture of one dark grey. */
+static void write_grey(const char *path, int width_px, int height_px)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fprintf(f, "P5 %d %d 255\n%*s", width_px, height_px, width_px * height_px, "");
+    assert_int_equal(fclose(f), 0);
+}
+
 static void describe_tells_answer_scores_and_timings(void **state)
 {
     char schema[340], wide[340];
     snprintf(schema, sizeof schema, "%s/schema.json", folder);
     snprintf(wide, sizeof wide, "%s/wide.pgm", folder);
-    FILE *grey = fopen(wide, "wb");
-    assert_non_null(grey);
-    fprintf(grey, "P5 160 90 255\n%14400s", "");
-    assert_int_equal(fclose(grey), 0);
+    write_grey(wide, 160, 90);
     test_write_text(schema,
                     "{\"type\":\"object\",\"properties\":{\"people\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},"
                     "\"fire\":{\"type\":\"boolean\"}},\"required\":[\"people\",\"fire\"]}");
@@ -239,10 +245,7 @@ static void describe_tells_answer_scores_and_timings(void **state)
     /* a picture of an impossible shape is named */
     char thin[340];
     snprintf(thin, sizeof thin, "%s/thin.pgm", folder);
-    FILE *f = fopen(thin, "wb");
-    assert_non_null(f);
-    fprintf(f, "P5 1 300 255\n%300s", "");
-    assert_int_equal(fclose(f), 0);
+    write_grey(thin, 1, 300);
     refused(PROGRAM_ARGS("describe", "-m", box_model(), "-v", box_vision(), picture, thin), "", 64,
             "thin.pgm: picture of 1 x 300");
 }

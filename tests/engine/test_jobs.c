@@ -363,7 +363,7 @@ static void rests_come_in_parts_and_end_with_their_permit(void **state)
 struct asked {
     struct en_engine *engine;
     int n, gives_up_at;
-    int64_t sleep_ns, rest_ns, most_rest_ns;
+    int64_t sleep_ns, most_rest_ns;
     enum en_breath answer;
 };
 
@@ -376,8 +376,8 @@ static enum en_breath ask(void *ctx)
     clock_sleep_until_ns(clock_now_ns() + a->sleep_ns);
     en_get_progress(a->engine, &after);
     assert_true(after.busy_ns == before.busy_ns); /* while it is thought about nothing is done */
-    a->rest_ns = en_rest_ns(a->engine, &lazy);
-    a->most_rest_ns = a->rest_ns > a->most_rest_ns ? a->rest_ns : a->most_rest_ns;
+    const int64_t rest_ns = en_rest_ns(a->engine, &lazy);
+    a->most_rest_ns = rest_ns > a->most_rest_ns ? rest_ns : a->most_rest_ns;
     return ++a->n == a->gives_up_at ? EN_GIVE_UP : a->answer;
 }
 

@@ -3,11 +3,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define STEPS_PER_S 10
+#include "tests/support/late_meter.h"
+
+#define STEPS_PER_S LATE_METER_PER_S
 #define STEPS       (WORLD_HOURS * 3600 * STEPS_PER_S)
 #define CALM_S      600  /* the start is not judged for its steadiness */
 #define METER_NOISE 0.03 /* at most, of watts and of tokens */
-#define METER_STEPS 32   /* that are kept for a meter that is late */
 
 /* Points of the concave hull of speed over watts, from nothing to everything. */
 struct hull {
@@ -83,26 +84,6 @@ static bool turns_note(struct turns *t, double x, double size)
     return false;
 }
 
-/* The watts of the last steps, as the meter will say them. */
-struct meter {
-    double past_w[METER_STEPS];
-};
-
-static void meter_note(struct meter *m, int k, double watts)
-{
-    m->past_w[k % METER_STEPS] = watts;
-}
-
-/* Mean of the second that ended late_s before step k. */
-static double meter_read(const struct meter *m, int k, double late_s)
-{
-    const int late = (int)(late_s * STEPS_PER_S);
-    double sum = 0;
-    for (int i = 1; i <= STEPS_PER_S; i++)
-        sum += m->past_w[(k - late - i + METER_STEPS) % METER_STEPS];
-    return sum / STEPS_PER_S;
-}
-
 /* Sums over a trial. */
 struct account {
     struct turns turns;
@@ -157,9 +138,8 @@ void trial_run(const struct trial *trial, struct figures *ret)
 
     struct act act = {.batch = 1};
     struct sight sight = {.n_sensors = world->plant.n_spots, .is_total = world->set != WORLD_HALF};
-    struct meter meter;
-    for (int i = 0; i < METER_STEPS; i++)
-        meter_note(&meter, i, plant.total_w); /* before the first step */
+    struct late_meter meter;
+    late_meter_init(&meter, plant.total_w);
     struct account account = {.turns = {.low = INFINITY, .high = -INFINITY}};
     *ret = (struct figures){
         .seed = world->seed, .over_k = -INFINITY, .best = trial->best, .back_s = trial->twin_w ? INFINITY : NAN};
@@ -170,7 +150,7 @@ void trial_run(const struct trial *trial, struct figures *ret)
             sight.t_s = t;
             for (int i = 0; i < sight.n_sensors; i++)
                 sight.has[i] = world_read(world, &plant, i, t, &noise, &held[i], &sight.c[i]);
-            sight.watts = (k ? meter_read(&meter, k, world->meter_late_s) : plant.total_w) *
+            sight.watts = (k ? late_meter_read(&meter, world->meter_late_s) : plant.total_w) *
                           (1 + METER_NOISE * (2 * rng_unit(&noise) - 1));
             sight.speed = speeds / STEPS_PER_S * (1 + METER_NOISE * (2 * rng_unit(&noise) - 1));
             sight.batch = act.batch;
@@ -186,7 +166,7 @@ void trial_run(const struct trial *trial, struct figures *ret)
         const double share = plant_step(&plant, &air, act.duty * world->work.watts[act.batch] * load);
         const double speed = load > 0 ? share * act.duty * world->work.speed[act.batch] : 0;
         worked += load > 0;
-        meter_note(&meter, k, plant.total_w - (sight.is_total ? 0 : air.background_w));
+        late_meter_push(&meter, plant.total_w - (sight.is_total ? 0 : air.background_w));
         account.done += speed;
         speeds += speed;
         account_step(&account, trial, &plant, &act, k, ret);

@@ -41,8 +41,9 @@ struct figures {
     double speed, best;                    /* mean tokens a second; the oracle's */
     double changes_per_h, reversals_per_h; /* of the batch; of the power, after ten minutes */
     double probe_reversals_per_h;          /* while it was looked whether a sensor lives, and in the minute after */
-    double trips,
-        back_s; /* back_s: from the end of a fault until the power is 95 % of what it would be without; INFINITY: not before the end; NAN: no fault */
+    double trips;
+    double
+        back_s; /* from the end of a fault until the power is 95 % of what it would be without; INFINITY: never; NAN: no fault */
     double below_k; /* mean distance to the limit while there is work to hold back */
 };
 

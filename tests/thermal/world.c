@@ -112,12 +112,17 @@ static double steady_excess(const struct plant_params *p, const struct plant_air
     return most;
 }
 
+static bool has_bursts(enum world_set set)
+{
+    return set == WORLD_FAST || set == WORLD_HALF || set == WORLD_LOOKS;
+}
+
 /* Worth governing: too hot at full work, cool enough doing nothing, the worst hour of the room and of other programs included. */
 static bool is_worth(const struct world *w)
 {
     const struct plant_air calm = {.ambient_c = w->ambient_c, .vent = 1},
                            worst = {.ambient_c = w->ambient_c + w->warm.size + w->sine_k, .vent = w->vent.size};
-    const double surge = w->set == WORLD_FAST || w->set == WORLD_HALF || w->set == WORLD_LOOKS ? BURST_MOST_W : 0;
+    const double surge = has_bursts(w->set) ? BURST_MOST_W : 0;
     const double full = steady_excess(&w->plant, &calm, w->plant.idle_w + w->work.watts[WORLD_BATCHES]);
     return full >= 3 && full <= 70 && steady_excess(&w->plant, &calm, w->plant.idle_w) <= -10 &&
            steady_excess(&w->plant, &worst, w->plant.idle_w + surge) <= -2;
@@ -143,7 +148,7 @@ void world_draw(struct world *w, uint64_t seed, enum world_set set)
         draw_loads(&rng, w);
     if (set == WORLD_LOOKS)
         draw_looks(&rng, w);
-    if (set == WORLD_FAST || set == WORLD_HALF || set == WORLD_LOOKS)
+    if (has_bursts(set))
         draw_bursts(&rng, w);
     if (set == WORLD_FAULT) {
         w->fault = 1 + (enum world_fault)rng_below(&rng, FAULTS - 1);
