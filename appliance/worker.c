@@ -490,7 +490,7 @@ static enum en_breath breathe(void *ctx)
         const int64_t rest_ns = may_run ? en_rest_ns(w->engine, &permit) : CLOCK_S;
         if (stop_ns && now >= stop_ns)
             return EN_GIVE_UP;
-        if (may_run && rest_ns < BREATH_NS) {
+        if (may_run && (rest_ns == 0 || (!has_waited && rest_ns < BREATH_NS))) {
             if (has_waited || !w->is_step_told)
                 tell_load(w, true);
             w->is_step_told = true;

@@ -298,7 +298,7 @@ struct en_permit {
 
 /*
  * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens. Where the permit asks for
- * more idle time since the step before it only sleeps, a tenth of a second at most. *ret_busy says whether there is more to
+ * more idle time since the steps before it only sleeps, a tenth of a second at most; less than a hundredth is owed until there is more. *ret_busy says whether there is more to
  * do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_CANCELLED (en_set_breath), ERR_DEVICE.
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);

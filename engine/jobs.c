@@ -17,7 +17,6 @@
 #include "engine/scheduler.h"
 
 #define IDLE_MAX_NS (100 * CLOCK_MS) /* longest sleep at a time: permits change */
-#define IDLE_MOST   999              /* thousandths */
 
 enum job_state { JOB_QUEUED, JOB_VISION, JOB_PREFILL, JOB_DECODE };
 
@@ -57,8 +56,7 @@ struct jobs {
     uint64_t last_id;
     struct result_node *first, **last;
     struct en_progress progress;
-    int64_t last_end_ns, last_busy_ns; /* of the last step that worked; its end as if all its rest came after it */
-    int32_t n_members;                 /* sequences of the step at work */
+    int32_t n_members; /* sequences of the step at work */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -489,15 +487,10 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
 
 int64_t en_rest_ns(const struct en_engine *e, const struct en_permit *permit)
 {
-    const struct jobs *js = e->jobs;
-    const int32_t share = permit->idle_permille < IDLE_MOST ? permit->idle_permille : IDLE_MOST;
-    if (share <= 0 || js->n == 0)
+    if (e->jobs->n == 0)
         return 0;
-    const struct breath_span span =
-        e->breath.is_on ? breath_unsettled(&e->breath)
-                        : (struct breath_span){.busy_ns = js->last_busy_ns, .rest_ns = clock_now_ns() - js->last_end_ns};
-    const int64_t left = span.busy_ns * share / (1000 - share) - span.rest_ns;
-    return left > 0 ? left : 0;
+    const int64_t left = breath_rest_ns(&e->breath, permit->idle_permille);
+    return e->breath.is_on || left >= BREATH_LEAST_NS ? left : 0;
 }
 
 /* The pass was given up: what its jobs had is worth nothing. */
@@ -556,14 +549,12 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
         for (int32_t i = 0; i < n_running; i++)
             js->order[i]->is_in_pass = false;
         js->n_members = 0;
-        breath_begin(&e->breath);
+        breath_begin(&e->breath, permit->idle_permille);
         rc = work(js, n_running, limit, err);
-        const struct breath_span all = breath_all(&e->breath), left = breath_unsettled(&e->breath);
+        const int64_t busy_ns = breath_all(&e->breath).busy_ns;
         breath_end(&e->breath);
-        js->progress.busy_ns += all.busy_ns;
-        js->progress.sequence_ns += all.busy_ns * js->n_members;
-        js->last_busy_ns = left.busy_ns;
-        js->last_end_ns = clock_now_ns() - left.rest_ns;
+        js->progress.busy_ns += busy_ns;
+        js->progress.sequence_ns += busy_ns * js->n_members;
     }
     if (rc == ERR_CANCELLED)
         drop_pass(js);
