@@ -520,10 +520,10 @@ static uint64_t rss_bytes(void)
     return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-/* Share of the time that the engine worked since the statistics were last published. */
+/* Share of the time that the engine worked since the statistics were last published: a pass counts when it ends, and may have begun before. */
 static double busy_share(const struct report *r, int64_t now)
 {
-    return now > r->stats_ns ? (double)(r->engine.busy_ns - r->stats_busy_ns) / (double)(now - r->stats_ns) : 0;
+    return now > r->stats_ns ? fmin((double)(r->engine.busy_ns - r->stats_busy_ns) / (double)(now - r->stats_ns), 1) : 0;
 }
 
 /* cameras: [CONFIG_CAMERAS_MAX], filled here. Scenes are borrowed: the lock is held by whoever wants them. */

@@ -1,6 +1,7 @@
 /* The governor in the running daemon: a simulated box gets warm from the engine's own work, and P/thermal tells the story. */
 #include "tests/support/test.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -109,6 +110,26 @@ static void test_too_hot_to_work(void **state)
     box_judge(s, topics);
 }
 
+/* Whatever waits for the box to cool does not keep it from another configuration, nor from its end. */
+static void test_changed_and_stopped_while_too_hot(void **state)
+{
+#define HOT "thermal: { sensors: 'simulated:spark?speed=100&limit=50&warm=300-600000:30' }\n"
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, HOT CALM, NULL);
+    subscriber_await(s, 0, "heron/yard/scene", NULL);
+    await_level(s, "paused");
+    box_configure(&r->box, &r->broker, NULL,
+                  HOT "cameras: { gate: { source: 'synth:yard?seed=2&size=320x180&fps=5', watch: { every: 1s } } }\n");
+    const size_t mark = subscriber_mark(s);
+    program_signal(&r->box.daemon, SIGHUP);
+    subscriber_await(s, mark, "heron/yard/status/capture", "");
+    subscriber_await(s, mark, "heron/gate/status/capture", "online");
+    assert_int_equal(subscriber_count(s, mark, "heron/gate/scene"), 0);
+    assert_true(is_level(subscriber_last(s, "heron/thermal"), "paused"));
+    assert_int_equal(box_stop(&r->box), 0);
+}
+
 static void test_no_limit_is_said(void **state)
 {
     struct box_rig *r = *state;
@@ -139,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_box_stays_under_its_limit, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_too_hot_to_work, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_changed_and_stopped_while_too_hot, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_no_limit_is_said, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_a_sensor_that_is_not_there, box_set_up, box_tear_down),
     };
