@@ -247,12 +247,13 @@ lines:
 	 [ $$rc -eq 0 ] && echo "lines: no file over 1,000"; exit $$rc
 
 # The recipe of the shipped model: seeded, goes on where it stopped; config/model/requirements.txt says what it needs.
-MODEL_OUT ?= $(O)/model
+MODEL_OUT  ?= $(O)/model
+MODEL_FROM ?=
 HERON_PYTHON ?= python3
-model: deps                         ## train the shipped model anew, and ship it if it passes (torch; two CPU cores for half a day)
+model: deps                         ## train the shipped model anew, or go on from the files in MODEL_FROM, and ship it if it passes (torch; two CPU cores for half a day)
 	$(again) $(O)/tools/lessons
-	@$(HERON_PYTHON) -c 'import numpy, torch, transformers, tokenizers, safetensors, PIL' || { echo "make model: install what config/model/requirements.txt names, and name that Python with HERON_PYTHON=" >&2; exit 1; }
-	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT)
+	@$(HERON_PYTHON) -c 'import numpy, torch, transformers, tokenizers, safetensors, PIL, gguf' || { echo "make model: install what config/model/requirements.txt names, and name that Python with HERON_PYTHON=" >&2; exit 1; }
+	@$(HERON_PYTHON) config/model/train.py --lessons $(O)/tools/lessons --out $(MODEL_OUT) $(if $(MODEL_FROM),--from $(MODEL_FROM))
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type f32 --out $(MODEL_OUT)/heron-f32.gguf --vision $(MODEL_OUT)/mmproj-heron-f32.gguf
 	@$(HERON_PYTHON) config/model/convert.py $(MODEL_OUT)/checkpoint --type q8_0 --out $(MODEL_OUT)/heron.gguf --vision $(MODEL_OUT)/mmproj-heron.gguf
 	$(again) $(O)/tools/eval_model

@@ -28,7 +28,7 @@ import numpy as np
 
 NAME = "Heron yard"
 AUTHOR = "the Heron authors"
-LICENSE = "Apache-2.0"
+LICENSE = "apache-2.0"  # as model cards and GGUF files write it
 DESCRIPTION = "trained on rendered scenes of the synthetic camera only"
 
 # The tokenizer's pattern: both engines have it built in under the name "qwen35", so a tokenizer with another one cannot be converted.

@@ -5,7 +5,9 @@ import pathlib
 
 import torch
 
-SOURCE = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()  # a training is the same where this is
+import asks
+
+SOURCE = hashlib.sha256(b"".join(pathlib.Path(m.__file__ if m else __file__).read_bytes() for m in (None, asks))).hexdigest()  # a training is the same where this is
 SCHEMA = (pathlib.Path(__file__).parent.parent / "schemas" / "observation-default.json").read_text()
 # As appliance/worker.c puts the question of a watch (tests/appliance/test_worker.c sees that both stay alike).
 WORKER_ASK = "Describe this picture."
@@ -13,7 +15,9 @@ WATCH_PROMPTS = ["Describe what this camera sees.", "You watch a loading dock.",
                  "This is a security camera.", "Say what you see.", "You look after a yard with a gate, a dock and a fire lane."]
 DESCRIBE = [WORKER_ASK, "Describe the picture.", "What do you see?", "Describe the scene.", "What is going on here?", "Report."]
 CHANGED = ["What changed?", "What has changed?", "What is different?", "What changed between the pictures?", "Compare the two pictures.", "Describe the pictures."]
+NOTHING = "Nothing has changed."
 KEYS = ["answer", "verdict", "result", "value"]
+FORCED = 1 << 20  # is added to the label of a token that a schema forces the form of: `choose` says what is learned of it
 
 
 def system_text(watch_prompt):
@@ -21,17 +25,25 @@ def system_text(watch_prompt):
 
 
 def form(question, rng):
-    """How an answer is written: as a plain word, which is what an unforced answer shall be; or as JSON, where a schema asks for it as rules do: a word of an enum mostly."""
+    """Question, answer, whether its form is forced: a plain word, which is what an unforced answer shall be; or JSON, where a schema asks for it as rules do: a word of an enum mostly."""
     ask, answer = question["ask"], question["answer"]
     kind = rng.random()
     if kind < 0.5:
-        return ask, answer
+        return ask, answer, False
     if question["kind"] == "yes_no":
         value = "true" if answer == "yes" else "false"
         value = f'"{answer}"' if rng.random() < 0.8 else value
     else:
         value = answer if answer.isdigit() else f'"{answer}"'
-    return ask, value if kind < 0.88 else f'{{"{rng.choice(KEYS)}":{value}}}'
+    return ask, value if kind < 0.88 else f'{{"{rng.choice(KEYS)}":{value}}}', True
+
+
+def choose(logits, labels, openings):
+    """Logits [N, V] and labels [N] to learn from. Where a schema forces how an answer begins, nothing is learned about whether to begin so: only what follows from it, among the tokens that begin
+    alike (openings [V]: tokens.Tokens). Otherwise half of all answers begin with a quotation mark, and whoever doubts between three words says just that."""
+    forced = labels >= FORCED
+    labels = torch.where(forced, labels - FORCED, labels)
+    return logits.masked_fill(forced[:, None] & (openings != openings[labels][:, None]), -1e4), labels
 
 
 class Dialogue:
@@ -45,9 +57,11 @@ class Dialogue:
         self.tokens, self.n_image = tokens, n_image
         self.ids, self.labels = [], []
 
-    def put(self, ids, is_answer=False):
+    def put(self, ids, is_answer=False, is_forced=False):
         self.ids += ids
         self.labels += ids if is_answer else [-100] * len(ids)
+        if is_forced:
+            self.labels[-len(ids)] += FORCED
 
     def system(self, text):
         self.put([self.tokens.start] + self.tokens.encode("system\n" + text) + [self.tokens.end] + self.tokens.encode("\n"))
@@ -57,12 +71,14 @@ class Dialogue:
         self.put([t.start] + t.encode("user\n") + n_pictures * ([t.vision_start] + [t.image] * self.n_image + [t.vision_end])
                  + t.encode(text) + [t.end] + t.encode("\n") + [t.start] + t.encode("assistant\n<think>\n\n</think>\n\n"))
 
-    def answer(self, text):
-        self.put(self.tokens.encode(text) + [self.tokens.end], True)
+    def answer(self, text, is_forced=False):
+        self.put(self.tokens.encode(text) + [self.tokens.end], True, is_forced)
         self.put(self.tokens.encode("\n"))
 
 
-WATCHES = 0.12  # of the dialogues about one picture
+WATCHES = 0.25  # of the dialogues about one picture
+SAME = 0.12  # of the pairs show one picture twice
+ASKED = 0.5  # of the dialogues have questions of asks.py
 
 
 def dialogue(tokens, lesson, n_image, rng):
@@ -70,23 +86,43 @@ def dialogue(tokens, lesson, n_image, rng):
     w = lesson.words
     d = Dialogue(tokens, n_image)
     if len(lesson.pictures) == 2:
+        change = w["change"]
+        if rng.random() < SAME:
+            lesson.pictures[0], w["before"], change = lesson.pictures[1], w["truth"], NOTHING
         d.user(rng.choice(CHANGED), 2)
-        d.answer(w["change"])
+        d.answer(change)
         return d
     if rng.random() < WATCHES:
         d.system(system_text(rng.choice(WATCH_PROMPTS)))
-        turns = [(WORKER_ASK, w["observation"])]
+        turns = [(WORKER_ASK, w["observation"], False)]
     else:
-        turns = [form(q, rng) for q in w["questions"]]
+        questions = list(w["questions"])
+        rng.shuffle(questions)
+        questions = questions[: rng.randint(4, 5)]
+        if rng.random() < ASKED:
+            questions[:2] = (further(w["truth"], rng) for _ in range(2))
+        turns = [form(q, rng) for q in questions]
         rng.shuffle(turns)
-        turns = turns[: rng.randint(4, 5)]
-        describe = (rng.choice(DESCRIBE), w["observation"] if rng.random() < 0.75 else w["summary"])
+        describe = (rng.choice(DESCRIBE), w["observation"], True) if rng.random() < 0.75 else (rng.choice(DESCRIBE), w["summary"], False)
         turns = [describe] + turns if rng.random() < 0.4 else turns + [describe]
         if rng.random() < 0.1:
             d.system(rng.choice(WATCH_PROMPTS))
-    for i, (ask, answer) in enumerate(turns):
+    for i, (ask, answer, is_forced) in enumerate(turns):
         d.user(ask, 1 if i == 0 else 0)
-        d.answer(answer)
+        d.answer(answer, is_forced)
+    return d
+
+
+def further(truth, rng):
+    _, ask, answer = asks.draw(truth, rng)
+    return dict(ask=ask, answer=answer, kind="yes_no")
+
+
+def single(tokens, ask, answer, n_image):
+    """A dialogue of one question with a plain answer."""
+    d = Dialogue(tokens, n_image)
+    d.user(ask, 1)
+    d.answer(answer)
     return d
 
 
