@@ -88,18 +88,18 @@ def both(truth, rng):
     return rng.choice((f"Is there {a} and {b}?", f"Are there both {a} and {b}?", f"Do you see {a} and {b}?")), bool(counts[a] and counts[b])
 
 
-def absent(truth, rng, nouns):
+def absent(rng, nouns):
     noun = rng.choice(nouns)
     a = "an" if noun[0] in "aeiou" else "a"
     place = rng.choice(("", "", " in the yard", " at the gate", " in the picture"))
     return rng.choice((f"Is there {a} {noun}{place}?", f"Do you see {a} {noun}{place}?", f"Is {a} {noun}{place or ' there'}?", f"Is there any {noun}{place}?")), False
 
 
-KINDS = dict(at_place=0.4, nobody=0.15, posed=0.1, both=0.15, absent=0.2)
+SHARES = {at_place: 0.4, nobody: 0.15, posed: 0.1, both: 0.15, absent: 0.2}
 
 
 def draw(truth, rng, is_held_out=False):
-    """topic, ask, answer: "yes" or "no"."""
-    topic = rng.choices(list(KINDS), list(KINDS.values()))[0]
-    ask, is_so = absent(truth, rng, HELD_BACK if is_held_out else ABSENT) if topic == "absent" else globals()[topic](truth, rng)
-    return topic, ask, "yes" if is_so else "no"
+    """A question, and its answer: "yes" or "no"."""
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    ask, is_so = absent(rng, HELD_BACK if is_held_out else ABSENT) if kind is absent else kind(truth, rng)
+    return ask, "yes" if is_so else "no"

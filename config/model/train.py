@@ -334,9 +334,10 @@ class Recipe:
         plan = self.begin(stage)
         tower, text = model.model.visual, model.model.language_model
         plans = dict(text=plan, tower=dict(plan, **plan["tower"]), heads=dict(plan, **plan["heads"]))
-        parts = dict(text=text, tower=tower, heads=heads)
-        optimizers = {f"{name}_optimizer": Optimizer(named(part, name), plans[name]) for name, part in parts.items()}
-        done, at = self.resume(stage, dict(model=model, heads=heads, **optimizers))
+        learners = dict(text=text, tower=tower, heads=heads)
+        optimizers = {f"{name}_optimizer": Optimizer(named(part, name), plans[name]) for name, part in learners.items()}
+        parts = dict(model=model, heads=heads, **optimizers)
+        done, at = self.resume(stage, parts)
         trunk = self.trunk(model)
         openings = torch.tensor(self.tokens.openings, device=self.device)
         weights = torch.tensor([plan["numbers"] if x else 1.0 for x in self.tokens.is_number], device=self.device)
@@ -379,14 +380,14 @@ class Recipe:
 
         feed, held = self.dialogues(stage, at)
         further = list(self.further(plan["batch"]))
-        done, _ = self.train(stage, feed, dict(model=model, heads=heads, **optimizers), done, plan["lessons"], ("said", "saw"), learn, judge)
+        done, _ = self.train(stage, feed, parts, done, plan["lessons"], ("said", "saw"), learn, judge)
         return done >= plan["lessons"]
 
     def further(self, n):
         """Held-out pictures with a question of asks.py each: pictures, ids, labels, positions."""
         rng = random.Random(2)
         for of in split(list(lessons.stream(self.renderer, HELD_OUT, 4096, SIZE, 16 * n)), n):
-            said = [texts.single(self.tokens, *asks.draw(x.words["truth"], rng, True)[1:], N_IMAGE) for x in of]
+            said = [texts.single(self.tokens, *asks.draw(x.words["truth"], rng, True), N_IMAGE) for x in of]
             yield self.tensors(said, of)
 
     def dialogues(self, stage, at):
