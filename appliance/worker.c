@@ -17,7 +17,6 @@
 #define ROUND_MS     500 /* longest sleep: heartbeats are fresher than a second while nothing happens */
 #define PERMIT_NS    (5 * CLOCK_S)
 #define PAUSE_NS     (100 * CLOCK_MS) /* before it is asked again whether the box has cooled */
-#define BREATH_NS    (10 * CLOCK_MS)  /* less rest is not worth a stop between two layers */
 
 /* One watched camera, as the engine thread sees it. */
 struct post {
@@ -490,7 +489,7 @@ static enum en_breath breathe(void *ctx)
         const int64_t rest_ns = may_run ? en_rest_ns(w->engine, &permit) : CLOCK_S;
         if (stop_ns && now >= stop_ns)
             return EN_GIVE_UP;
-        if (may_run && (rest_ns == 0 || (!has_waited && rest_ns < BREATH_NS))) {
+        if (may_run && (rest_ns == 0 || (!has_waited && rest_ns < EN_REST_LEAST_NS))) {
             if (has_waited || !w->is_step_told)
                 tell_load(w, true);
             w->is_step_told = true;

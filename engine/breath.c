@@ -1,5 +1,7 @@
 #include "engine/breath.h"
 
+#include "base/clock.h"
+
 #define IDLE_MOST 999 /* permille: the work of one step may be followed by 999 times as long a rest */
 
 /* The work that has not had its rest yet, and what it had. */
@@ -32,7 +34,7 @@ void breath_begin(struct breath *b, int32_t idle_permille)
     const int64_t left = left_ns(before, idle_permille);
     b->owed = before;
     if (left <= 0)
-        b->owed = (struct breath_span){.rest_ns = idle_permille <= 0 ? 0 : -left < BREATH_LEAST_NS ? -left : BREATH_LEAST_NS};
+        b->owed = (struct breath_span){.rest_ns = idle_permille <= 0 ? 0 : -left < EN_REST_LEAST_NS ? -left : EN_REST_LEAST_NS};
     b->is_on = true;
     b->since_ns = clock_now_ns();
     b->rested_ns = b->asked_ns = 0;

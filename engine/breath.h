@@ -15,10 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/clock.h"
 #include "engine/engine.h"
-
-#define BREATH_LEAST_NS (10 * CLOCK_MS) /* less rest is not worth a stop */
 
 /* Work, and the rest that it had. */
 struct breath_span {

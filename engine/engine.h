@@ -296,10 +296,12 @@ struct en_permit {
     int64_t expires_ns;    /* monotonic */
 };
 
+#define EN_REST_LEAST_NS INT64_C(10000000) /* less rest is not worth a stop */
+
 /*
  * One pass: sheds what is late, then one vision encoding, or one ragged batch of prefill rows and decode tokens. Where the permit asks for
- * more idle time since the steps before it only sleeps, a tenth of a second at most; less than a hundredth is owed until there is more. *ret_busy says whether there is more to
- * do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_CANCELLED (en_set_breath), ERR_DEVICE.
+ * more idle time since the steps before it only sleeps, a tenth of a second at most; less than EN_REST_LEAST_NS is owed until there is more. *ret_busy says whether there is more
+ * to do. Errors: ERR_STATE (no permit; nothing was submitted), ERR_CANCELLED (en_set_breath), ERR_DEVICE.
  */
 int en_step(struct en_engine *engine, const struct en_permit *permit, bool *ret_busy, struct err *err);
 
@@ -334,8 +336,9 @@ int32_t en_pending(const struct en_engine *engine);
 struct en_progress {
     uint64_t output_tokens, prompt_rows;
     int64_t busy_ns;
-    int64_t sequence_ns; /* steps' time, each times its sequences: over busy_ns the mean batch */
-    int32_t running;     /* sequences of the pass at work; 0: none is */
+    int64_t
+        sequence_ns; /* steps' time, each times the sequences under way, whether they decode or wait for a picture of one: over busy_ns the mean batch */
+    int32_t running; /* sequences under way during the pass at work; 0: none is at work */
 };
 void en_get_progress(const struct en_engine *engine, struct en_progress *ret_progress);
 

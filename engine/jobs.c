@@ -56,7 +56,7 @@ struct jobs {
     uint64_t last_id;
     struct result_node *first, **last;
     struct en_progress progress;
-    int32_t n_members; /* sequences of the step at work */
+    int32_t n_members; /* sequences under way, of which the step at work is */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -468,7 +468,6 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
                 j->plan.prompt_rows -= rows;
             }
         }
-    js->n_members = b->n_members;
     int rc = batch_run(b, err);
     for (int32_t at = 0; rc == 0 && at < b->n_rows; at += e->pass.max_logits) {
         const int32_t n = b->n_rows - at < e->pass.max_logits ? b->n_rows - at : e->pass.max_logits;
@@ -490,7 +489,7 @@ int64_t en_rest_ns(const struct en_engine *e, const struct en_permit *permit)
     if (e->jobs->n == 0)
         return 0;
     const int64_t left = breath_rest_ns(&e->breath, permit->idle_permille);
-    return e->breath.is_on || left >= BREATH_LEAST_NS ? left : 0;
+    return e->breath.is_on || left >= EN_REST_LEAST_NS ? left : 0;
 }
 
 /* The pass was given up: what its jobs had is worth nothing. */
@@ -511,7 +510,6 @@ static int work(struct jobs *js, int32_t n_running, int32_t limit, struct err *e
     if (!to_encode)
         return run_batch(js, n_running, limit, err);
     struct err why = {0};
-    js->n_members = 1;
     to_encode->is_in_pass = true;
     const int rc = encode_next(js, to_encode, &why);
     if (rc == 0)
@@ -548,7 +546,7 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     if (n_running > 0) {
         for (int32_t i = 0; i < n_running; i++)
             js->order[i]->is_in_pass = false;
-        js->n_members = 0;
+        js->n_members = n_running < limit ? n_running : limit;
         breath_begin(&e->breath, permit->idle_permille);
         rc = work(js, n_running, limit, err);
         const int64_t busy_ns = breath_all(&e->breath).busy_ns;

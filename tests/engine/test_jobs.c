@@ -301,8 +301,6 @@ static void pictures_wait_for_places(void **state)
     en_schema_unref(schema);
 }
 
-#define LEAST_NS (10 * CLOCK_MS) /* of a rest between two steps */
-
 /* What a permit holds back changes no answer; the rest behind each step is as long as it says, and no work is counted in it. */
 static void idle_time_is_kept_and_not_counted(void **state)
 {
@@ -330,7 +328,7 @@ static void idle_time_is_kept_and_not_counted(void **state)
     en_get_progress(e, &after);
     assert_true(after.prompt_rows == 2 * before.prompt_rows && after.output_tokens == 2 * before.output_tokens);
     /* never less, however slow the machine is: but nobody waits behind the last step, and a little is owed to the end */
-    assert_true(wall >= 5 * (last.busy_ns - before.busy_ns) - LEAST_NS);
+    assert_true(wall >= 5 * (last.busy_ns - before.busy_ns) - EN_REST_LEAST_NS);
     en_result_free(quick);
     en_result_free(slow);
     en_close(e);
@@ -381,7 +379,7 @@ static void short_rests_come_together(void **state)
         assert_ok(en_submit(e, &job, NULL, &err), &err);
         for (; busy; n_steps++) {
             const int64_t rest_ns = en_rest_ns(e, &keen);
-            assert_true(is_resting || rest_ns == 0 || rest_ns >= LEAST_NS);
+            assert_true(is_resting || rest_ns == 0 || rest_ns >= EN_REST_LEAST_NS);
             n_rests += !is_resting && rest_ns > 0;
             is_resting = rest_ns > 0;
             en_get_progress(e, &before);
@@ -392,8 +390,8 @@ static void short_rests_come_together(void **state)
         en_result_free(en_take_result(e));
     }
     const int64_t busy_ns = after.busy_ns - first.busy_ns, idle_ns = clock_now_ns() - start - busy_ns;
-    assert_true(n_steps > 400 && n_rests <= busy_ns / 4 / LEAST_NS + 1);
-    assert_true(idle_ns >= (busy_ns - last_ns) / 4 - LEAST_NS);
+    assert_true(n_steps > 400 && n_rests <= busy_ns / 4 / EN_REST_LEAST_NS + 1);
+    assert_true(idle_ns >= (busy_ns - last_ns) / 4 - EN_REST_LEAST_NS);
     en_close(e);
 }
 
