@@ -384,13 +384,14 @@ static int open_mqtt(struct daemon *d, struct err *err)
 
 static int open_thermal(struct daemon *d, struct err *err)
 {
-    char ring[PATH_MAX], found[600];
+    char ring[PATH_MAX], found[600], work[PATH_MAX + 64];
     char *memory = boot_text_read(d->boot, "thermal.json");
     struct thermal_options options;
     thermal_plan(d->started, d->engine.device, &options);
     options.batch_max = d->engine.batch;
     options.memory = memory;
-    options.model = d->engine.model_path ? d->engine.model_path : d->engine.synthetic;
+    snprintf(work, sizeof work, "%s %s", d->engine.device, d->engine.model_path ? d->engine.model_path : d->engine.synthetic);
+    options.model = work;
     if (boot_path(d->boot)[0] && snprintf(ring, sizeof ring, "%s/thermal.log", boot_path(d->boot)) < (int)sizeof ring)
         options.ring = ring;
     const int rc = thermal_open(&options, &d->thermal, err);

@@ -24,12 +24,12 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define MARGIN_NONE_K   1.0 /* more, without any meter */
 
 /* Blind */
-#define HOLD_S       3.5
+#define HOLD_S       2.5 /* and a second more, for which the newest reading counts as fresh */
 #define LOST_S       30.0
 #define HOLD_SHARE   0.55
 #define LOST_SHARE   0.33
 #define FALL_SHARE_S 0.4
-#define DOUBTFUL     2
+#define DOUBTFUL     2    /* good readings after a suspend until a sensor is believed */
 #define ANSWER_LEAST 0.04 /* K/W: what answers less may stand still by itself */
 #define METER_DOUBT  0.02
 
@@ -49,25 +49,29 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define HARD_K         8.0
 #define DEVICE_LEAST_K 2.0 /* limits are lowered to stay 5 K below what the device acts at */
 #define HARD_RESUME_K  10.0
+#define DRAWN_FADES_S  30.0
 #define CUT_SHARE      0.8
 #define CUT_AGAIN_S    10.0 /* it still does */
 #define GONE_S         600.0
 #define FOREIGN_S      120.0
-#define FOREIGN_SHARE  0.5
+#define FOREIGN_SHARE  0.5 /* of what our rest would cool a place by */
+#define FOREIGN_COOL_K 1.0
 #define CUT_S          300.0
 
 /* Long memory */
-#define SUSTAINED_S 120.0
-#define USUAL_S     86400.0
-#define POOR_SHARE  0.75
-#define POOR_S      600.0
-#define POOR_FADES  2.0
+#define SUSTAINED_S  120.0
+#define USUAL_S      86400.0
+#define POOR_SHARE   0.75
+#define POOR_S       600.0
+#define POOR_FADES   2.0
+#define SAME_LIMIT_K 0.5
 
 /* Levels; the second of each pair leaves it */
 #define WARM_K          3.0
 #define WARM_LEAVE_K    4.0
-#define HELD_BACK       0.99 /* of the largest batch's watts */
+#define HELD_BACK       0.99 /* of the watts that the work there is would draw */
 #define HELD_BACK_LEAVE 1.08
+#define WANTED_FADES_S  60.0
 
 /* The supply */
 #define BUSY_DUTY     0.9
@@ -76,6 +80,15 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define COOL_K        5.0 /* under every limit: what is nearer may be slow because of heat */
 #define FACTOR_S      3600.0
 #define FACTOR_NEW_S  20.0
+
+/* Under other limits the box sustains another power. */
+static bool has_same_limits(const struct governor_options *options, const struct governor_memory *known)
+{
+    for (int i = 0; i < options->n_sensors; i++)
+        if (fabs(known->limits_c[i] - options->limits_c[i]) > SAME_LIMIT_K)
+            return false;
+    return true;
+}
 
 void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known)
 {
@@ -93,10 +106,11 @@ void governor_init(struct governor *g, const struct governor_options *options, c
     workload_init(&g->workload, options->batch_max, options->watts, options->speed);
     if (known)
         workload_recall(&g->workload, &known->workload);
-    g->sustainable_w = g->usual_w = known ? known->sustainable_w : 0;
+    g->sustainable_w = g->usual_w = known && has_same_limits(options, known) ? known->sustainable_w : 0;
     g->usual_s = g->usual_w > 0 ? USUAL_S : 0;
     g->usual_factor = known ? known->factor : 0;
-    g->capped_w = INFINITY;
+    g->capped_w = g->rest_w = INFINITY;
+    g->wanted = options->batch_max;
     for (int i = 0; i < 3; i++)
         g->trips_s[i] = -INFINITY;
 }
@@ -114,11 +128,19 @@ static double doubt_k(const struct governor *g, int i)
     return METER_DOUBT * g->observers[i].body.r_k_w * g->now_w;
 }
 
+/* How much work there is; it comes and goes from second to second. */
+static void note_demand(struct governor *g, const struct governor_sight *s, double dt)
+{
+    if (s->demand > 0)
+        g->wanted = fmax(s->demand, g->wanted + fmin(dt / WANTED_FADES_S, 1) * (s->demand - g->wanted));
+}
+
 static void look(struct governor *g, const struct governor_sight *s, double dt)
 {
     const bool is_clean = is_measured(s) && !s->is_throttled && !s->is_limited && !g->is_tripped;
     const double watts = workload_note(&g->workload, dt, is_measured(s) ? s->watts : NAN, s->batch, s->duty);
     g->now_w = isnan(watts) ? workload_watts(&g->workload, s->batch, s->duty) : watts;
+    g->drawn_w = fmax(g->now_w - workload_watts(&g->workload, 0, 0), g->drawn_w * (1 - fmin(dt / DRAWN_FADES_S, 1)));
     const enum observer_work work = !is_clean ? OBSERVER_UNCLEAR : s->batch > 0 && s->duty > 0 ? OBSERVER_WORK : OBSERVER_REST;
     for (int i = 0; i < g->options.n_sensors; i++) {
         struct observer *o = &g->observers[i];
@@ -136,6 +158,9 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
     const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty, s->speed);
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
+    if (is_measured(s) && lateness_is_clear(&g->workload.lateness)) /* a start is busy with itself */
+        g->rest_w = fmin(g->rest_w, workload_watts(&g->workload, 0, 0));
+    note_demand(g, s, dt);
 }
 
 /* After a suspend or a stopped clock nothing of the past counts. */
@@ -144,9 +169,9 @@ static void restart(struct governor *g)
     for (int i = 0; i < g->options.n_sensors; i++) {
         observer_restart(&g->observers[i]);
         plausible_init(&g->readings[i]);
+        g->doubtful[i] = DOUBTFUL;
     }
     lateness_learn(&g->workload.lateness, NAN);
-    g->doubtful_ticks = DOUBTFUL;
 }
 
 /* ---- how many watts ------------------------------------------------------------------------------------------------------------ */
@@ -159,34 +184,51 @@ static double floor_w(const struct governor *g, double share)
     return other + share * fmax(full - other, 0);
 }
 
+/* No sensor answers to our watts: there is nothing to see by. */
+static bool is_senseless(const struct governor *g)
+{
+    int n_deaf = 0;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        n_deaf += g->observers[i].is_deaf;
+    return n_deaf == g->options.n_sensors;
+}
+
 /* The share of the sustainable watts that a sensor leaves when it cannot be believed; 1: it can. */
 static double trust(const struct governor *g, int i)
 {
     const struct plausible *p = &g->readings[i];
-    if (p->is_frozen || p->age_s > LOST_S)
+    if (p->is_frozen || p->age_s > LOST_S || is_senseless(g))
         return LOST_SHARE;
-    return p->age_s > HOLD_S || g->doubtful_ticks > 0 ? HOLD_SHARE : 1;
+    return p->age_s > HOLD_S || g->doubtful[i] > 0 ? HOLD_SHARE : 1;
+}
+
+/* More rest of ours would not cool it. */
+static bool is_of_others(const struct governor *g, int i)
+{
+    return g->observers[i].is_deaf || g->is_foreign[i];
 }
 
 /* The least that any sensor allows. careful: that is a floor, and says nothing of what the box sustains. */
 static double allowed(const struct governor *g, int *ret_blind, bool *ret_careful)
 {
-    double least = INFINITY;
+    double least = INFINITY, least_share = 1;
     *ret_blind = -1;
     *ret_careful = g->options.n_sensors == 0;
     for (int i = 0; i < g->options.n_sensors; i++) {
         double w = observer_allowed_w(&g->observers[i]);
         const double share = trust(g, i);
-        if (g->observers[i].is_deaf) /* more rest would not cool it: never less than the floor for its sake */
+        if (is_of_others(g, i)) /* never less than the floor for its sake */
             w = fmax(w, floor_w(g, LOST_SHARE));
         if (share < 1) {
-            *ret_blind = i;
+            if (share < least_share)
+                *ret_blind = i;
+            least_share = fmin(least_share, share);
             const double least_w = floor_w(g, share);
             w = fmin(w, fmax(least_w, g->budget_w - FALL_SHARE_S * fmax(g->budget_w - least_w, 0)));
             w = fmin(w, g->budget_w); /* never more while blind */
         }
         if (w < least)
-            *ret_careful = g->observers[i].is_deaf;
+            *ret_careful = is_of_others(g, i);
         least = fmin(least, w);
     }
     if (g->options.n_sensors == 0 && !g->options.is_unguarded)
@@ -202,11 +244,11 @@ static void trip(struct governor *g)
     g->is_foreign_judged = false;
     g->tripped_s = 0;
     g->before_trip_w = g->budget_w;
+    g->before_trip_own_w = g->drawn_w;
     for (int i = 0; i < g->options.n_sensors; i++)
         g->trip_c[i] = g->readings[i].good_c;
-    const double oldest = g->trips_s[g->n_trips % 3];
     g->trips_s[g->n_trips++ % 3] = g->clock_s;
-    if (g->clock_s - oldest > TRIPS_S)
+    if (g->clock_s - g->trips_s[g->n_trips % 3] > TRIPS_S) /* the one before the last one */
         return;
     for (int i = 0; i < g->options.n_sensors; i++) /* three in ten minutes: the limit was approached too boldly */
         g->observers[i].raised_k = fmin(g->observers[i].raised_k + TRIP_RAISE_K, 3);
@@ -214,22 +256,36 @@ static void trip(struct governor *g)
         g->trips_s[i] = -INFINITY;
 }
 
-/* A sensor that stopped everything lets go by a fresh and cool reading of its own, and by nothing else. */
+/* A fresh reading, so far below the limit that a stop may end. */
+static bool is_below(const struct governor *g, int i)
+{
+    const struct plausible *p = &g->readings[i];
+    const double resume_k = g->is_hard ? (g->options.resume_k[i] > 0 ? g->options.resume_k[i] : HARD_RESUME_K) : RESUME_K;
+    return p->has_any && p->age_s == 0 && p->good_c <= g->options.limits_c[i] - resume_k;
+}
+
+/* A sensor that stopped everything lets go by a fresh and cool reading of its own. A stop far above the limit ends by nothing else. */
 static bool is_cool(struct governor *g)
 {
-    bool is_any = false;
+    bool is_any = g->is_margin_over;
     for (int i = 0; i < g->options.n_sensors; i++) {
         if (!g->is_over[i])
             continue;
-        const struct plausible *p = &g->readings[i];
-        const double resume_k = g->is_hard ? (g->options.resume_k[i] > 0 ? g->options.resume_k[i] : HARD_RESUME_K) : RESUME_K;
-        if (p->has_any && p->age_s == 0 && p->good_c <= g->options.limits_c[i] - resume_k)
-            g->is_over[i] = false;
-        else if ((p->age_s > GONE_S && g->tripped_s > GONE_S) || (g->observers[i].is_deaf && !g->is_hard))
+        const bool is_gone = g->readings[i].age_s > GONE_S && g->tripped_s > GONE_S;
+        if (is_below(g, i) || (!g->is_hard && (is_gone || is_of_others(g, i))))
             g->is_over[i] = false; /* gone for good, or warmed by others: from here on the careful floor */
         is_any = is_any || g->is_over[i];
     }
     return !is_any;
+}
+
+/* The device's own margin stopped everything until it is large again; where it is not told any more, until all that tell something are cool. */
+static void watch_margin(struct governor *g, double margin_k)
+{
+    bool is_over = isnan(margin_k) ? g->options.n_sensors == 0 : margin_k < DEVICE_LEAST_K + HARD_RESUME_K;
+    for (int i = 0; isnan(margin_k) && i < g->options.n_sensors; i++)
+        is_over = is_over || !is_below(g, i);
+    g->is_margin_over = margin_k < DEVICE_LEAST_K || (g->is_margin_over && is_over);
 }
 
 /* Everything stands still and a place stays as warm as it was: somebody else warms it, and our rest helps nobody. */
@@ -239,21 +295,23 @@ static void find_foreign_heat(struct governor *g)
         return;
     g->is_foreign_judged = true;
     for (int i = 0; i < g->options.n_sensors; i++) {
-        struct observer *o = &g->observers[i];
-        const double own_w = g->before_trip_w - workload_watts(&g->workload, 0, 0),
+        const double ours_k = g->observers[i].body.r_k_w * g->before_trip_own_w,
                      fallen_k = g->trip_c[i] - g->readings[i].good_c;
-        if (g->is_over[i] && g->readings[i].age_s == 0 && fallen_k < FOREIGN_SHARE * o->body.r_k_w * own_w)
-            o->is_deaf = true;
+        if (g->is_over[i] && g->readings[i].age_s == 0 && fallen_k < fmax(FOREIGN_SHARE * ours_k, FOREIGN_COOL_K))
+            g->is_foreign[i] = true;
     }
 }
 
 static void watch_limits(struct governor *g, const struct governor_sight *s, double dt)
 {
+    watch_margin(g, s->device_margin_k);
     bool is_hard = s->device_margin_k < DEVICE_LEAST_K, is_soft = is_hard;
     for (int i = 0; i < g->options.n_sensors; i++) {
         const struct plausible *p = &g->readings[i];
         const double over = p->has_any && p->age_s == 0 ? p->good_c - g->options.limits_c[i] : -INFINITY;
-        const bool trips = over >= HARD_K || (over >= TRIP_K && !g->observers[i].is_deaf);
+        if (p->age_s == 0 && over <= -RESUME_K)
+            g->is_foreign[i] = false;
+        const bool trips = over >= HARD_K || (over >= TRIP_K && !is_of_others(g, i));
         g->is_over[i] = g->is_over[i] || trips;
         is_soft = is_soft || trips;
         is_hard = is_hard || over >= HARD_K;
@@ -271,8 +329,9 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
     }
     g->cap_s -= dt;
     if (s->is_throttled && g->cap_s <= CUT_S - CUT_AGAIN_S) { /* of what is drawn: a budget that nobody uses is no brake */
+        const double drawn_w = workload_watts(&g->workload, 0, 0) + g->drawn_w;
         g->cap_s = CUT_S;
-        g->capped_w = CUT_SHARE * fmin(g->budget_w, g->now_w);
+        g->capped_w = fmax(CUT_SHARE * fmin(g->budget_w, drawn_w), floor_w(g, LOST_SHARE));
     }
     if (g->cap_s <= 0)
         g->capped_w = INFINITY;
@@ -353,8 +412,8 @@ static void watch_supply(struct governor *g, const struct governor_sight *s, dou
     if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
         return;
     /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
-    const double now = (g->now_w - g->rest_w) / fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) *
-                       g->workload.factor;
+    const double now = fmax(g->now_w - g->rest_w, 0) /
+                       fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) * g->workload.factor;
     g->factor = g->factor > 0 ? g->factor + fmin(dt / FACTOR_NEW_S, 1) * (now - g->factor) : now;
     const bool is_less = g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor;
     struct governor_grant now_hottest;
@@ -371,8 +430,10 @@ static void watch_supply(struct governor *g, const struct governor_sight *s, dou
 /* Words for what is going on; they do not flicker at the border between two. may: watts that all sensors allow. */
 static void describe(struct governor *g, double may, struct governor_grant *ret)
 {
+    const int batch = (int)fmin(ceil(g->wanted), g->options.batch_max);
+    const double wanted_w = workload_watts(&g->workload, batch, 1);
     find_hottest(g, ret);
-    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * workload_most_w(&g->workload);
+    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * wanted_w;
     g->is_warm = ret->headroom_k < (g->is_warm ? WARM_LEAVE_K : WARM_K);
     ret->level = g->is_tripped     ? GOVERNOR_PAUSED
                  : ret->blind >= 0 ? GOVERNOR_BLIND
@@ -385,8 +446,12 @@ static void describe(struct governor *g, double may, struct governor_grant *ret)
     ret->is_hard_trip = g->is_hard;
     ret->needs_service = g->poor_s >= POOR_S;
     ret->is_limited = g->limited_s >= LIMITED_S;
-    for (int i = 0; i < g->options.n_sensors; i++)
+    ret->foreign = -1;
+    for (int i = g->options.n_sensors - 1; i >= 0; i--) {
         ret->raised_k = fmax(ret->raised_k, g->observers[i].raised_k);
+        if (g->is_foreign[i])
+            ret->foreign = i;
+    }
 }
 
 /* Watts a second that the budget may rise by: less while the box is not known. */
@@ -455,10 +520,10 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
 
     const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
     const double may = fmin(allowed(g, &ret->blind, &g->is_careful), g->capped_w);
-    g->doubtful_ticks -= g->doubtful_ticks > 0;
+    for (int i = 0; i < g->options.n_sensors; i++)
+        g->doubtful[i] -= g->doubtful[i] > 0 && g->readings[i].age_s == 0;
     if (!g->is_running && g->clock_s > REST_S) {
         g->is_running = true;
-        g->rest_w = other;
         g->budget_w = other + START_SHARE * (most - other);
         if (ret->blind >= 0)
             g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
@@ -484,11 +549,12 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
     for (int i = 0; i < g->options.n_sensors; i++) {
         const struct observer *o = &g->observers[i];
         n_learned += o->is_learned;
+        ret->limits_c[i] = g->options.limits_c[i];
         if (o->is_known)
             ret->bodies[i] = o->body;
     }
     ret->sustainable_w = g->usual_w;
-    ret->factor = g->usual_factor;
+    ret->factor = fmax(g->usual_factor, 0);
     workload_remember(&g->workload, &ret->workload);
     return n_learned;
 }

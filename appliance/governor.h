@@ -47,6 +47,7 @@ struct governor_options {
 /* What is kept per machine, so that the next start knows it. */
 struct governor_memory {
     struct observer_body bodies[GOVERNOR_SENSORS];
+    double limits_c[GOVERNOR_SENSORS]; /* under which sustainable_w was learned; 0: that one was not there */
     double sustainable_w;
     double factor; /* usual watts of this work over the table's; 0: not known */
     struct workload_memory workload;
@@ -76,6 +77,7 @@ struct governor_grant {
     double sustainable_w; /* learned; 0: not yet */
     bool is_probe, is_trip, is_hard_trip;
     int blind;          /* sensor that cannot be believed, or -1 */
+    int foreign;        /* sensor that is over its limit because of what others do, or -1 */
     bool needs_service; /* sustainable watts fell by a quarter: vents, room, fan */
     bool is_limited;    /* cool, busy, and drawing far less than usual: held back by the power supply or the firmware */
     double raised_k;    /* by which the margins are larger after trips in a row */
@@ -90,13 +92,15 @@ struct governor {
     int64_t last_ns;
     double now_w; /* drawn in the last second, as far as can be told */
     double budget_w, capped_w, cap_s;
+    double drawn_w, wanted; /* of our own watts: lately drawn, at most; sequences that there are to run, at most */
     double sustainable_w, usual_w, usual_s, poor_s, rest_w, factor, usual_factor, limited_s;
-    int batch;          /* of the last permit that allowed something */
-    int doubtful_ticks; /* left, after a suspend */
+    int batch;                      /* of the last permit that allowed something */
+    int doubtful[GOVERNOR_SENSORS]; /* good readings that are still wanted, after a suspend */
     bool is_tripped, is_hard, is_held_back, is_warm, is_careful;
-    bool is_over[GOVERNOR_SENSORS], is_foreign_judged; /* which stopped everything */
+    bool is_over[GOVERNOR_SENSORS], is_margin_over, is_foreign_judged; /* which stopped everything */
+    bool is_foreign[GOVERNOR_SENSORS];                                 /* over its limit, and not because of us */
     double trip_c[GOVERNOR_SENSORS];
-    double tripped_s, before_trip_w, trips_s[3];
+    double tripped_s, before_trip_w, before_trip_own_w, trips_s[3];
     double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;
     int n_trips;
 };

@@ -35,8 +35,8 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define DEAF_TIMES   2
 #define LEARN_J      320.0 /* away from rest: less says nothing */
 
-#define ALPHA            0.25 /* at SD_USUAL */
-#define BETA             0.015
+#define ALPHA            0.32 /* at SD_USUAL */
+#define BETA             0.01
 #define ALPHA_MAX        0.5
 #define BETA_MAX         0.1
 #define SD_USUAL_K       0.35

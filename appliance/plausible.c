@@ -11,10 +11,10 @@
 #define DOWN_S        20.0
 #define STILL_S       12.0
 #define STILL_STEPS   1.4
-#define LONG_FADES_S  900.0
-#define SUSPECT_TIMES 2.0
+#define LONG_FADES_S  300.0
+#define SUSPECT_TIMES 1.2
 #define SUSPECT_S     10.0
-#define LONG_FIRST_S  80.0 /* assumed before it is known */
+#define LONG_FIRST_S  50.0 /* assumed before it is known */
 
 void plausible_init(struct plausible *p)
 {

@@ -452,7 +452,9 @@ static void note_of_heat(const struct report *r, struct payload_status *s)
     else if (!r->thermal.has_sensors)
         add_reason(s, "thermal: no sensor was found: at most a third of the power is used (thermal.sensors: none, if the box "
                       "needs no limit)");
-    if (r->thermal.ring_lost > 0)
+    if (r->thermal.foreign)
+        add_reason(s, "thermal: something else warms sensor %s over its limit", r->thermal.foreign);
+    if (r->thermal.is_ring_losing)
         add_reason(s, "thermal: seconds were lost that could not be written to thermal.log");
 }
 

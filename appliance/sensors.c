@@ -21,7 +21,7 @@
 #define BELIEVED_LEAST_C 5.0
 #define BELIEVED_MOST_C  120.0
 #define WATTS_MOST       2000.0 /* of one GPU or processor package */
-#define FRESH_PERIODS    2
+#define FRESH_PERIODS    1.5
 #define START_TIMEOUTS   10 /* timeouts for the first answer: a GPU that nobody uses takes seconds to wake up */
 #define SCAN_PERIODS     5  /* between two looks through all of sysfs */
 #define TRIES            3  /* at the start: a sensor may say nothing before its first conversion */
@@ -174,7 +174,7 @@ static void publish_c(struct source *s, int i, double c)
 {
     pthread_mutex_lock(&s->lock);
     s->c[i] = c;
-    s->c_ns[i] = clock_now_ns();
+    s->c_ns[i] = clock_awake_and_asleep_ns();
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -205,7 +205,7 @@ static void sysfs_watts(struct source *s)
     for (int i = 0; i < s->n_meters; i++) {
         struct sensors_sysfs_rail rail;
         const bool is_read = sensors_sysfs_read_rail(s->sysfs, i, &rail);
-        const int64_t now_ns = clock_now_ns();
+        const int64_t now_ns = clock_awake_and_asleep_ns();
         pthread_mutex_lock(&s->lock);
         if (!is_read)
             meter_miss(&s->meters[i]);
@@ -269,7 +269,7 @@ static double nvml_figures(struct source *s, int gpu)
 {
     struct sensors_nvml_figures f;
     sensors_nvml_read_figures(s->nvml, gpu, &f);
-    const int64_t now_ns = clock_now_ns();
+    const int64_t now_ns = clock_awake_and_asleep_ns();
     pthread_mutex_lock(&s->lock);
     if (isnan(f.power))
         meter_miss(&s->meters[gpu]);
@@ -302,7 +302,7 @@ static void nvml_round(struct source *s)
         margin_k = fmin(margin_k, nvml_figures(s, g)); /* fmin takes the one that is there */
     pthread_mutex_lock(&s->lock);
     s->margin_k = margin_k;
-    s->margin_ns = clock_now_ns();
+    s->margin_ns = clock_awake_and_asleep_ns();
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -766,6 +766,11 @@ const char *sensors_meter_name(const struct sensors *s)
     return s->meter_name;
 }
 
+bool sensors_is_simulated(const struct sensors *s)
+{
+    return s->is_simulated;
+}
+
 double sensors_speed(const struct sensors *s)
 {
     return s->is_simulated ? s->box.speed : 1;
@@ -790,7 +795,7 @@ static bool says_of_ours(const struct sensors *s, int k)
 static void take_source(struct sensors *s, int k, int64_t now_ns, struct sensors_reading *ret, double *sum)
 {
     struct source *source = s->sources[k];
-    const int64_t fresh_ns = FRESH_PERIODS * s->period_ns;
+    const int64_t fresh_ns = (int64_t)(FRESH_PERIODS * (double)s->period_ns);
     double watts = 0;
     pthread_mutex_lock(&source->lock);
     for (int i = 0; i < s->n; i++)

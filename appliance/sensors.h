@@ -80,11 +80,12 @@ const char *sensors_meter_name(const struct sensors *sensors);
 
 /* Seconds of the box in a second of the clock: 1, but for a simulated one that was told otherwise. */
 double sensors_speed(const struct sensors *sensors);
+bool sensors_is_simulated(const struct sensors *sensors);
 
 /* What the engine did since the last call: a simulated box warms up by it; real ones need not be told. */
 void sensors_note_load(struct sensors *sensors, int batch, double duty);
 
-/* Never waits. */
+/* Never waits. now_ns: clock_awake_and_asleep_ns, so that what was read before a suspend is old behind it. */
 void sensors_read(struct sensors *sensors, int64_t now_ns, struct sensors_reading *ret);
 
 #endif

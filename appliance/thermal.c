@@ -7,21 +7,17 @@
 #include <string.h>
 #include <time.h>
 
+#include "appliance/load.h"
 #include "appliance/machine.h"
 #include "appliance/ring.h"
 #include "appliance/thermal_memory.h"
 #include "base/clock.h"
 #include "base/log.h"
 
-#define PERIOD_NS   (1 * CLOCK_S)
-#define REMEMBER_NS (3600 * CLOCK_S) /* between two writes of what was learned */
-
-/* What the engine did: totals, which only grow. */
-struct load {
-    struct en_progress progress;
-    int32_t pending, running; /* running: sequences of the step that is at work */
-    int64_t running_since_ns;
-};
+#define PERIOD_NS     (1 * CLOCK_S)
+#define REMEMBER_NS   (3600 * CLOCK_S) /* between two writes of what was learned */
+#define LOSING_NS     (600 * CLOCK_S)  /* after the last second that the ring file lost */
+#define OTHER_LEAVE_K 3.0
 
 struct thermal {
     /* immutable after opening */
@@ -34,18 +30,21 @@ struct thermal {
     pthread_t thread;
     /* thermal thread only */
     struct governor governor;
-    struct en_progress last;
-    int64_t last_ns, remembered_ns;
-    int n_learned; /* as last kept */
-    bool needed_service, was_limited;
+    struct load load;
+    int64_t remembered_ns;
+    int n_learned;                                          /* as last kept */
+    bool needed_service, was_limited, is_over[SENSORS_MAX]; /* as last told */
+    int foreign;
     double raised_k;
+    uint64_t lost;
+    int64_t lost_ns;
     enum governor_level said;
     bool said_hard;
     /* under lock */
     pthread_mutex_t lock;
     pthread_cond_t stop;
     bool is_stopping;
-    struct load load;
+    struct load_told told;
     struct thermal_stats stats;
     int64_t heartbeat_ns;
     char *memory; /* not yet taken */
@@ -53,13 +52,18 @@ struct thermal {
 
 /* ---- words ------------------------------------------------------------------------------------------------------------------------ */
 
-/* A name without blanks, which part the columns. */
-static void add_place(const struct sensors_place *place, double c, char *out, size_t cap)
+/* A name without blanks, which part the columns; a column that does not fit is left out. Returns its length. */
+static size_t add_place(const struct sensors_place *place, double c, char *out, size_t cap)
 {
-    const size_t n = (size_t)snprintf(out, cap, " %s=%.1f", place->name, c);
-    for (size_t i = 1; i < n && i < cap; i++)
-        if (out[i] == ' ')
-            out[i] = '_';
+    char column[SENSORS_NAME_MAX + 32];
+    const size_t n = (size_t)snprintf(column, sizeof column, " %s=%.1f", place->name, c);
+    if (n >= cap)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if (column[i] == ' ')
+            column[i] = '_';
+    memcpy(out, column, n + 1);
+    return n;
 }
 
 /* A line of the ring file. */
@@ -75,11 +79,9 @@ static void describe_second(const struct thermal *t, const struct sensors_readin
                           g->permit.batch, g->permit.idle_permille / 10, s->batch, s->duty, g->budget_w);
     if (!isnan(r->watts) && n < cap)
         n += (size_t)snprintf(out + n, cap - n, " watts=%.1f", r->watts);
-    for (int i = 0; t->sensors && i < sensors_count(t->sensors) && n < cap; i++)
-        if (!isnan(r->c[i])) {
-            add_place(sensors_place(t->sensors, i), r->c[i], out + n, cap - n);
-            n += strlen(out + n);
-        }
+    for (int i = 0; t->sensors && i < sensors_count(t->sensors); i++)
+        if (!isnan(r->c[i]))
+            n += add_place(sensors_place(t->sensors, i), r->c[i], out + n, n < cap ? cap - n : 0);
 }
 
 void thermal_describe(const struct thermal *t, char *out, size_t cap)
@@ -132,32 +134,54 @@ static void tell_service(struct thermal *t, const struct governor_grant *g)
     if (g->raised_k > t->raised_k)
         log_warning("three stops because of heat in ten minutes: margins are %.0f K larger from now on", g->raised_k);
     t->raised_k = g->raised_k;
+    if (g->foreign != t->foreign && g->foreign >= 0)
+        log_warning("sensor \"%s\" is over its limit and rest does not cool it: something else warms it, going on slowly",
+                    sensors_place(t->sensors, g->foreign)->name);
+    else if (g->foreign != t->foreign)
+        log_notice("sensor \"%s\" is below its limit again", sensors_place(t->sensors, t->foreign)->name);
+    t->foreign = g->foreign;
+}
+
+/* Those that do not govern: nothing is done about them, but it is said. */
+static void tell_others(struct thermal *t, const struct sensors_reading *r)
+{
+    for (int i = sensors_governing(t->sensors); i < sensors_count(t->sensors); i++) {
+        const struct sensors_place *place = sensors_place(t->sensors, i);
+        const bool is_over = r->c[i] > place->limit_c - (t->is_over[i] ? OTHER_LEAVE_K : 0); /* not where either is unknown */
+        if (is_over && !t->is_over[i])
+            log_warning("sensor \"%s\" c=%.1f limit_c=%.0f: too hot by its own chip's word; it does not govern", place->name,
+                        r->c[i], place->limit_c);
+        t->is_over[i] = is_over;
+    }
+}
+
+/* Seconds that the ring file lost: it is told when that begins, and for a while. */
+static void watch_ring(struct thermal *t, int64_t now, struct thermal_stats *next)
+{
+    char why[200];
+    const uint64_t lost = ring_lost(t->ring, why, sizeof why);
+    if (lost > t->lost) {
+        if (!next->is_ring_losing)
+            log_warning("thermal.log lost %llu seconds: %s", (unsigned long long)(lost - t->lost), why);
+        t->lost_ns = now;
+    }
+    t->lost = lost;
+    next->is_ring_losing = t->lost_ns && now - t->lost_ns < LOSING_NS;
 }
 
 /* ---- the second -------------------------------------------------------------------------------------------------------------------- */
 
-/* What the engine did since the last tick; of a running step the part that is over. Its totals begin anew when it is opened anew. */
 static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
 {
+    struct load_second second;
     pthread_mutex_lock(&t->lock);
-    struct load load = t->load;
+    const struct load_told told = t->told;
     pthread_mutex_unlock(&t->lock);
-    if (load.running > 0) {
-        load.progress.busy_ns += now - load.running_since_ns;
-        load.progress.sequence_ns += (now - load.running_since_ns) * load.running;
-    }
-    const struct en_progress *a = &t->last, *b = &load.progress;
-    /* at its end a step says a little less than was guessed: that is no new engine */
-    const bool is_new = b->output_tokens < a->output_tokens || b->busy_ns < a->busy_ns - CLOCK_S;
-    const double busy = fmax((double)(b->busy_ns - (is_new ? 0 : a->busy_ns)), 0);
-    const double sequences = fmax((double)(b->sequence_ns - (is_new ? 0 : a->sequence_ns)), 0);
-    const double tokens = (double)(b->output_tokens - (is_new ? 0 : a->output_tokens)), passed = (double)(now - t->last_ns);
-    s->duty = t->last_ns && passed > 0 ? fmin(busy / passed, 1) : 0;
-    s->batch = busy > 0 ? (int)fmax(sequences / busy + 0.5, 1) : 0;
-    s->speed = tokens > 0 && passed > 0 ? tokens / passed * 1e9 : NAN;
-    s->demand = load.pending;
-    t->last = load.progress;
-    t->last_ns = now;
+    load_take(&t->load, &told, now, &second);
+    s->batch = second.batch;
+    s->duty = second.duty;
+    s->speed = second.speed;
+    s->demand = told.pending;
 }
 
 static struct thermal_memory_key memory_key(const struct thermal *t)
@@ -195,7 +219,7 @@ static void tick(struct thermal *t)
     take_load(t, now, &s);
     if (t->sensors) {
         sensors_note_load(t->sensors, s.batch, s.duty);
-        sensors_read(t->sensors, now, &r);
+        sensors_read(t->sensors, clock_awake_and_asleep_ns(), &r);
         memcpy(s.c, r.c, sizeof s.c);
         s.watts = r.watts;
         s.device_margin_k = r.device_margin_k;
@@ -210,13 +234,14 @@ static void tick(struct thermal *t)
         next.since_wall_ns = clock_wall_ns();
     next.hottest = next.grant.hottest >= 0 ? sensors_place(t->sensors, next.grant.hottest)->name : NULL;
     next.blind = next.grant.blind >= 0 ? sensors_place(t->sensors, next.grant.blind)->name : NULL;
+    next.foreign = next.grant.foreign >= 0 ? sensors_place(t->sensors, next.grant.foreign)->name : NULL;
     next.watts = s.watts;
     next.trips += next.grant.is_trip && !before.is_trip;
     if (t->ring) {
         char line[RING_LINE];
         describe_second(t, &r, &s, &next, line, sizeof line);
         ring_push(t->ring, line);
-        next.ring_lost = ring_lost(t->ring, NULL, 0);
+        watch_ring(t, now, &next);
     }
     pthread_mutex_lock(&t->lock);
     t->stats = next;
@@ -224,8 +249,10 @@ static void tick(struct thermal *t)
     pthread_mutex_unlock(&t->lock);
     tell_level(t, &next);
     tell_service(t, &next.grant);
-    if (t->sensors)
+    if (t->sensors) {
+        tell_others(t, &r);
         remember(t, now);
+    }
 }
 
 static void *thermal_main(void *arg)
@@ -275,7 +302,7 @@ void thermal_get(struct thermal *t, struct thermal_stats *ret_stats)
 void thermal_note_load(struct thermal *t, const struct en_progress *progress, int32_t pending, int32_t running)
 {
     pthread_mutex_lock(&t->lock);
-    t->load = (struct load){*progress, pending, running, clock_now_ns()};
+    t->told = (struct load_told){*progress, pending, running, clock_now_ns()};
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -308,7 +335,8 @@ static void begin_governor(struct thermal *t, const struct thermal_options *opti
     for (int i = 0; i < g.n_sensors; i++) {
         const struct sensors_place *place = sensors_place(t->sensors, i);
         g.limits_c[i] = place->limit_c;
-        if (options->resume_c > 0 && place->part == (options->sensors.is_gpu ? SENSORS_GPU : SENSORS_CPU))
+        if (options->resume_c > 0 && (place->part == (options->sensors.is_gpu ? SENSORS_GPU : SENSORS_CPU) ||
+                                      (sensors_is_simulated(t->sensors) && i == 0))) /* its box computes on the first place */
             g.resume_k[i] = fmax(place->limit_c - options->resume_c, 1);
         names[i] = place->name;
     }
@@ -363,7 +391,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
         t->stats.has_sensors = t->governor.options.n_sensors > 0;
         t->stats.watts = NAN;
         t->heartbeat_ns = clock_now_ns();
-        t->stats.grant.hottest = t->stats.grant.blind = -1;
+        t->stats.grant.hottest = t->stats.grant.blind = t->stats.grant.foreign = t->foreign = -1;
         if (pthread_create(&t->thread, NULL, thermal_main, t) != 0)
             rc = err_set(err, ERR_IO, "cannot start the thermal thread");
         else

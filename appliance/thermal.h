@@ -39,11 +39,12 @@ struct thermal_stats {
     int64_t since_wall_ns; /* of the level */
     const char *hottest;   /* name of grant.hottest; NULL: no sensor governs */
     const char *blind;     /* name of a sensor that cannot be believed; NULL: none */
+    const char *foreign;   /* name of a sensor that something else warms over its limit; NULL: none */
     double watts;          /* measured; NAN: no meter */
     bool is_unguarded;     /* the operator wants it without limits */
     bool has_sensors;      /* some sensor governs */
     uint64_t trips;
-    uint64_t ring_lost;
+    bool is_ring_losing; /* in the last ten minutes */
 };
 
 /* The options of a configuration, for an engine on this device ("cpu", "cuda:0"); texts are the configuration's. Batch, memory, ring and period are left to the caller. */

@@ -29,12 +29,13 @@ static double *figure_of(struct observer_body *body, const struct figure *f)
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
                            const struct thermal_memory_key *key)
 {
-    json_t *places = json_object(), *rungs = json_array();
+    json_t *places = json_object(), *limits = json_object(), *rungs = json_array();
     json_t *root = json_pack("{s:s, s:s, s:s, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
                              "sustainable_w", memory->sustainable_w, "factor", memory->factor);
-    bool is_bad = !root || !places;
+    bool is_bad = !root || !places || !limits;
     for (int i = 0; i < n && !is_bad; i++) {
         struct observer_body body = memory->bodies[i];
+        is_bad = json_object_set_new(limits, names[i], json_real(memory->limits_c[i])) != 0;
         if (body.r_k_w <= 0)
             continue;
         json_t *place = json_object();
@@ -46,9 +47,11 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
         const struct workload_rung *r = &memory->workload.rungs[i];
         is_bad |= json_array_append_new(rungs, json_pack("[i, f, f, f]", r->batch, r->watts, r->speed, r->seen_s)) != 0;
     }
-    is_bad |= json_object_set(root, "places", places) != 0 || json_object_set(root, "rungs", rungs) != 0;
+    is_bad |= json_object_set(root, "places", places) != 0 || json_object_set(root, "limits", limits) != 0 ||
+              json_object_set(root, "rungs", rungs) != 0;
     char *text = is_bad ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(places);
+    json_decref(limits);
     json_decref(rungs);
     json_decref(root);
     return text;
@@ -113,6 +116,7 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
     }
     for (int i = 0; i < n && rc == 0; i++) {
         const json_t *place = json_object_get(json_object_get(root, "places"), names[i]);
+        memory.limits_c[i] = json_number_value(json_object_get(json_object_get(root, "limits"), names[i]));
         if (place)
             rc = read_body(place, names[i], &memory.bodies[i], err);
     }

@@ -1,5 +1,5 @@
 /*
- * thermal_memory - what was learned of a machine's heat, as JSON: {"machine": id, "sustainable_w": 81.2, "factor": 1.04, "places": {"gpu0": {"r": 0.14, "tau": 3, "delay": 1, "sink": 420}}}.
+ * thermal_memory - what was learned of a machine's heat, as JSON: {"machine": id, "sustainable_w": 81.2, "factor": 1.04, "limits": {"gpu0": 68}, "places": {"gpu0": {"r": 0.14, "tau": 3, "delay": 1, "sink": 420}}}.
  *
  * "rungs": [[batch, watts, tokens a second, seconds], ...] are of one model: with another they, sustainable_w and factor are left out. "meter" tells what the watts were measured by:
  * with another nothing counts.

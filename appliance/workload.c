@@ -56,6 +56,7 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
         if (is_last)
             break;
     }
+    memcpy(w->table, w->rungs, sizeof w->table);
     lateness_init(&w->lateness);
     w->factor = w->speed_factor = 1;
     w->hope_speed = speed ? HOPE_SPEED : HOPE_SPEED_BLIND;
@@ -74,14 +75,38 @@ static int find(const struct workload *w, int batch)
     return found;
 }
 
+/* What is between two rungs that were tried, or beyond them, differs from the table as they do. */
+static void spread(struct workload *w)
+{
+    int below = -1;
+    for (int k = 0; k < w->n_rungs; k++) {
+        if (w->rungs[k].seen_s > 0) {
+            below = k;
+            continue;
+        }
+        int above = k;
+        while (above < w->n_rungs && w->rungs[above].seen_s <= 0)
+            above++;
+        if (below < 0 && above == w->n_rungs)
+            return;
+        const int lo = below >= 0 ? below : above, hi = above < w->n_rungs ? above : below;
+        const double part = hi > lo ? (double)(k - lo) / (hi - lo) : 0;
+        const struct workload_rung *a = &w->rungs[lo], *b = &w->rungs[hi], *t = w->table;
+        w->rungs[k].watts = t[k].watts * pow(a->watts / t[lo].watts, 1 - part) * pow(b->watts / t[hi].watts, part);
+        w->rungs[k].speed = t[k].speed * pow(a->speed / t[lo].speed, 1 - part) * pow(b->speed / t[hi].speed, part);
+    }
+}
+
 void workload_recall(struct workload *w, const struct workload_memory *memory)
 {
-    for (int i = 0; i < memory->n_rungs; i++)
-        for (int k = 0; k < w->n_rungs; k++)
-            if (w->rungs[k].batch == memory->rungs[i].batch) {
-                w->rungs[k] = memory->rungs[i];
-                w->var_factor = FACTOR_START_VAR;
-            }
+    for (int i = 0; i < memory->n_rungs; i++) {
+        struct workload_rung *r = &w->rungs[find(w, memory->rungs[i].batch)];
+        if (r->batch == memory->rungs[i].batch) {
+            *r = memory->rungs[i];
+            w->var_factor = FACTOR_START_VAR;
+        }
+    }
+    spread(w);
 }
 
 void workload_remember(const struct workload *w, struct workload_memory *ret)
@@ -162,8 +187,10 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
         learn_split(w, e, h, var, is_surge);
         if (is_working_now && duty >= DUTY_LEAST && !isnan(speed))
             w->speed_factor += 0.25 * (speed / (duty * r->speed) - w->speed_factor);
-    } else if (is_alone)
+    } else if (is_alone) {
         learn_rung(w, r, watts, h, duty, speed);
+        spread(w);
+    }
     if (is_settling && is_working_now) /* work in short bursts shows no rung alone: it does not wait for that for ever */
         w->settle_s -= dt;
     if ((is_settling ? is_alone : is_working_now) && duty >= DUTY_LEAST)

@@ -28,7 +28,7 @@ struct workload_rung {
 };
 
 struct workload {
-    struct workload_rung rungs[WORKLOAD_RUNGS];
+    struct workload_rung rungs[WORKLOAD_RUNGS], table[WORKLOAD_RUNGS]; /* as learned; as told at the start */
     int n_rungs;
     double other_w, factor;              /* what others draw; this work's watts over the table's */
     double var_other, covar, var_factor; /* of the two */

@@ -457,6 +457,292 @@ static void test_learns_after_a_long_rest(void **state)
     }
 }
 
+/* It says that it throttles in a second in which nothing of ours ran, and goes on saying so: less work, and never none. */
+static void test_throttled_in_an_idle_second(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    const double before = b.grant.budget_w;
+    for (int i = 0; i < 3; i++) {
+        struct governor_sight s = box_look(&b, INFINITY);
+        if (i > 0)
+            s.batch = s.duty = 0;
+        box_live(&b, &s, true);
+    }
+    struct governor_sight s = box_look(&b, INFINITY);
+    s.batch = s.duty = 0;
+    s.is_throttled = true;
+    box_live(&b, &s, false);
+    assert_true(b.grant.permit.batch > 0);
+    assert_true(b.grant.budget_w < 0.9 * before && b.grant.budget_w - 20 > 0.6 * (before - 20));
+    for (int i = 0; i < 600; i++) { /* somebody else's work keeps it hot */
+        s = box_look(&b, INFINITY);
+        s.is_throttled = true;
+        box_live(&b, &s, false);
+        assert_true(b.grant.permit.batch > 0);
+    }
+    assert_true(b.grant.budget_w - 20 < 0.4 * (before - 20) && b.grant.budget_w - 20 > 0.25 * (before - 20));
+}
+
+/* The margins grow with the third trip in ten minutes, and not before. */
+static void test_three_trips_raise_the_margin(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 600);
+    for (int n = 1; n <= 3; n++) {
+        b.sink_c = 72 - 0.15 * b.last_w;
+        box_run(&b, 2);
+        assert_true(b.grant.is_trip);
+        assert_true(b.grant.raised_k == (n == 3 ? 1 : 0));
+        b.sink_c = 40;
+        box_run(&b, 60);
+        assert_false(b.grant.is_trip);
+    }
+    box_run(&b, 900); /* and again from none */
+    for (int n = 1; n <= 2; n++) {
+        b.sink_c = 72 - 0.15 * b.last_w;
+        box_run(&b, 2);
+        assert_true(b.grant.is_trip);
+        b.sink_c = 40;
+        box_run(&b, 60);
+    }
+    assert_true(b.grant.raised_k == 1);
+}
+
+/* A sensor that says the same from the first second on, and nothing else to see by: as careful as without any sensor. */
+static void test_frozen_from_the_start(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    int n_blind = 0;
+    for (int i = 0; i < 3600; i++) {
+        struct governor_sight s = box_look(&b, 45);
+        const bool is_resting = i % 120 < 30; /* steps to learn from */
+        if (is_resting)
+            s.batch = s.duty = 0;
+        box_live(&b, &s, is_resting);
+        n_blind += i >= 1800 && b.grant.level == GOVERNOR_BLIND;
+    }
+    assert_int_equal(n_blind, 1800);
+    const double other = workload_watts(&b.governor.workload, 0, 0);
+    assert_true(b.grant.budget_w - other < 0.34 * (workload_most_w(&b.governor.workload) - other));
+    assert_true(b.grant.permit.batch > 0);
+}
+
+/* Whoever else warmed the place has gone: it governs as before, and stops us where it must. */
+static void test_foreign_heat_that_goes_is_forgotten(void **state)
+{
+    struct box b;
+    const struct governor_options options = two_sensors(68);
+    box_open(&b, &options);
+    bool is_told = false;
+    for (int i = 0; i < 3600; i++) {
+        const double foreign_k = fmin(34.5, fmax(0, 0.05 * (i - 600)));
+        box_tick_two(&b, INFINITY, floor(35.5 + 0.12 * b.last_w + foreign_k));
+        is_told = is_told || b.grant.foreign == 1;
+        assert_int_not_equal(b.grant.foreign, 0);
+    }
+    assert_true(is_told && b.grant.permit.batch > 0 && b.grant.duty < 0.6);
+    for (int i = 0; i < 900; i++)
+        box_tick_two(&b, INFINITY, floor(35.5 + 0.12 * b.last_w));
+    assert_int_equal(b.grant.foreign, -1);
+    assert_true(b.grant.duty > 0.6);
+    for (int i = 0; i < 4; i++)
+        box_tick_two(&b, INFINITY, 72);
+    assert_true(b.grant.is_trip);
+}
+
+/* The box hardly works, and is over its limit for a while because the room is: that is said of nobody else. */
+static void test_a_fan_that_comes_back_is_no_foreign_heat(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    int seconds = 0;
+    for (int i = 0; i < 900 && (i < 310 || b.grant.is_trip); i++) {
+        struct governor_sight s = box_look(&b, INFINITY);
+        s.duty = 0.1 * b.grant.duty; /* of what may be done */
+        governor_tick(&b.governor, &s, &b.grant);
+        b.last_w = 20 + (b.grant.permit.batch > 0 ? 0.1 * b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0);
+        if (i < 300)
+            b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
+        else
+            b.sink_c = 69 - 0.02 * seconds++; /* and it cools, slowly */
+        assert_false(b.grant.is_hard_trip);
+        assert_int_equal(b.grant.foreign, -1);
+    }
+    assert_in_range(seconds, 120, 400);
+}
+
+/* A trip by the device's own margin ends when that is large again, not after a few seconds, and not because it says nothing. */
+static void test_the_devices_margin_comes_back(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 300);
+    for (int i = 0; i < 300; i++) {
+        struct governor_sight s = box_look(&b, 62);
+        s.device_margin_k = i == 0 ? 1 : i < 200 ? 3 : i < 280 ? NAN : 14;
+        box_live(&b, &s, false);
+        assert_true(b.grant.is_hard_trip == (i < 280));
+    }
+}
+
+/* Of a hard trip nothing but a cool reading lets go, however long nothing is said. */
+static void test_silence_ends_no_hard_trip(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 600);
+    b.sink_c += 14;
+    box_run(&b, 4);
+    assert_true(b.grant.is_hard_trip);
+    for (int i = 0; i < 3600; i++) {
+        box_tick(&b, NAN);
+        assert_true(b.grant.is_hard_trip);
+    }
+    b.sink_c = 30;
+    box_run(&b, 20);
+    assert_false(b.grant.is_trip);
+}
+
+/* Two sensors cannot be believed, one of them for a moment only: the one that is lost counts. */
+static void test_pauses_for_the_one_that_is_lost(void **state)
+{
+    struct box b;
+    struct governor_options options = two_sensors(80);
+    options.pauses_blind = true;
+    box_open(&b, &options);
+    for (int i = 0; i < 600; i++)
+        box_tick_two(&b, INFINITY, 40 + i % 2);
+    for (int i = 0; i < 300; i++) {
+        box_tick_two(&b, NAN, i % 20 < 10 ? NAN : 40 + i % 2);
+        if (i > 60) {
+            assert_true(b.grant.duty == 0);
+            assert_int_equal(b.grant.blind, 0);
+        }
+    }
+}
+
+/* What was read before a suspend is not the first good reading after it: silence is none. */
+static void test_silence_after_a_suspend(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    box_run(&b, 1200);
+    b.now_ns += 3600 * S;
+    box_tick(&b, INFINITY);
+    for (int i = 0; i < 3; i++) {
+        box_tick(&b, NAN);
+        assert_int_equal(b.grant.level, GOVERNOR_BLIND);
+    }
+    box_run(&b, 3);
+    assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
+}
+
+/* One camera on a box that could do more for eight: nothing is held back, and so it is told. */
+static void test_little_work_is_not_throttled(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    box_open(&b, &options);
+    for (int i = 0; i < 7200; i++) {
+        struct governor_sight s = box_look(&b, INFINITY);
+        s.demand = i < 5400 ? 1 : 8;
+        s.batch = s.batch < s.demand ? s.batch : s.demand;
+        governor_tick(&b.governor, &s, &b.grant);
+        const int batch = b.grant.permit.batch < s.demand ? b.grant.permit.batch : s.demand;
+        b.last_w = 20 + b.grant.duty * (30 + 10 * batch);
+        b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
+        if (i > 600 && i < 5400) {
+            assert_true(b.grant.permit.idle_permille == 0 || b.grant.is_probe);
+            assert_true(b.grant.level == GOVERNOR_NOMINAL || b.grant.level == GOVERNOR_WARM);
+        }
+    }
+    assert_int_equal(b.grant.level, GOVERNOR_THROTTLED);
+}
+
+/* The box was busy with its start when it was looked at for the first time: that is no weak supply, now or at the next start. */
+static void test_a_busy_start_is_no_weak_supply(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    struct governor_memory memory;
+    for (int run = 0; run < 2; run++) {
+        box_open(&b, &options);
+        if (run == 1)
+            governor_init(&b.governor, &options, &memory);
+        for (int i = 0; i < 3600; i++) {
+            struct governor_sight s = box_look(&b, INFINITY);
+            const bool is_resting = i % 300 < 8;
+            if (i < 8)
+                s.watts = 95; /* the model is being loaded */
+            if (is_resting)
+                s.batch = s.duty = 0;
+            box_live(&b, &s, is_resting);
+            assert_false(b.grant.is_limited);
+        }
+        governor_get_memory(&b.governor, &memory);
+        assert_true(memory.factor > 0.5 && memory.factor < 2);
+    }
+}
+
+/* A start that remembers chooses as the run before it did, though not every batch was tried then. */
+static void test_a_restart_knows_its_work(void **state)
+{
+    for (int fast = 0; fast < 2; fast++) {
+        struct box b;
+        const struct governor_options options = one_sensor();
+        struct governor_memory memory;
+        double worked[2] = {0};
+        box_open(&b, &options);
+        for (int run = 0; run < 2; run++) {
+            if (run == 1) {
+                governor_get_memory(&b.governor, &memory);
+                memory.workload.rungs[0] = (struct workload_rung){1, 64, fast ? 300 : 0.3, 120}; /* nothing else was tried */
+                memory.workload.n_rungs = 1;
+                governor_init(&b.governor, &options, &memory);
+            }
+            for (int i = 0; i < 7200; i++) {
+                struct governor_sight s = box_look(&b, INFINITY);
+                const double speed = (fast ? 300 : 0.3) * sqrt(s.batch) * s.duty; /* watts are cheap, and so are sequences */
+                s.speed = s.batch > 0 ? speed : NAN;
+                box_live(&b, &s, false);
+                worked[run] += i >= 3600 && s.batch > 0 ? speed : 0;
+            }
+        }
+        assert_true(worked[1] > 0.97 * worked[0]);
+    }
+}
+
+/* A lower limit is no reason to look after the vents. */
+static void test_another_limit_calls_for_no_service(void **state)
+{
+    struct box b;
+    struct governor_options options = one_sensor();
+    struct governor_memory memory;
+    for (int run = 0; run < 2; run++) {
+        box_open(&b, &options);
+        if (run == 1)
+            governor_init(&b.governor, &options, &memory);
+        for (int i = 0; i < 7200; i++) {
+            box_tick(&b, INFINITY);
+            assert_false(b.grant.needs_service);
+        }
+        governor_get_memory(&b.governor, &memory);
+        options.limits_c[0] = 55;
+    }
+}
+
 /* The largest batch that the engine has can be granted, whatever its number. */
 static void test_every_batch_has_its_rung(void **state)
 {
@@ -564,7 +850,7 @@ static void test_believable_traces(void **state)
                     drift[i] = most_k * (rng_unit(&rng) - 0.5);
                 c[i] = fmin(fmax(c[i] + drift[i], options.limits_c[i] - 40), options.limits_c[i] + 20) + 0.1 * rng_unit(&rng);
                 s.c[i] = c[i];
-                const bool is_deaf = g.observers[i].is_deaf;
+                const bool is_deaf = g.observers[i].is_deaf || g.is_foreign[i];
                 is_over = is_over || c[i] >= options.limits_c[i] + (is_deaf ? 8 : 2.5);
                 is_warm = is_warm || (!is_deaf && c[i] > options.limits_c[i] - 2 && last[i] > options.limits_c[i] - 2);
             }
@@ -604,6 +890,19 @@ int main(void)
         cmocka_unit_test(test_a_constant_zone_blinds_nobody),
         cmocka_unit_test(test_foreign_heat_does_not_stop_us_for_ever),
         cmocka_unit_test(test_learns_after_a_long_rest),
+        cmocka_unit_test(test_throttled_in_an_idle_second),
+        cmocka_unit_test(test_three_trips_raise_the_margin),
+        cmocka_unit_test(test_frozen_from_the_start),
+        cmocka_unit_test(test_foreign_heat_that_goes_is_forgotten),
+        cmocka_unit_test(test_a_fan_that_comes_back_is_no_foreign_heat),
+        cmocka_unit_test(test_the_devices_margin_comes_back),
+        cmocka_unit_test(test_silence_ends_no_hard_trip),
+        cmocka_unit_test(test_pauses_for_the_one_that_is_lost),
+        cmocka_unit_test(test_silence_after_a_suspend),
+        cmocka_unit_test(test_little_work_is_not_throttled),
+        cmocka_unit_test(test_a_busy_start_is_no_weak_supply),
+        cmocka_unit_test(test_a_restart_knows_its_work),
+        cmocka_unit_test(test_another_limit_calls_for_no_service),
         cmocka_unit_test(test_every_batch_has_its_rung),
         cmocka_unit_test(test_fuzzed_traces),
         cmocka_unit_test(test_believable_traces),

@@ -40,7 +40,7 @@ static void test_spark(void **state)
     assert_int_equal(sensors_place(s, 11)->part, SENSORS_OTHER);
     assert_int_equal(sensors_meter(s), GOVERNOR_METER_DEVICE);
     assert_string_equal(sensors_meter_name(s), "NVML (GPU)");
-    sensors_read(s, clock_now_ns(), &r); /* everything is known at once */
+    sensors_read(s, clock_awake_and_asleep_ns(), &r); /* everything is known at once */
     assert_true(heat_is(r.watts, 4.5));
     HEAT_WAIT(s, r,
               heat_is(heat_c(s, &r, "gpu0"), 45) && heat_is(heat_c(s, &r, "acpitz/6"), 39.5) &&
@@ -90,7 +90,7 @@ static void test_spark_energy(void **state)
                    "power1_input=1900000000 power1_label=sys_total");
     struct sensors *s = heat_open_tree(tree, true);
     assert_string_equal(sensors_meter_name(s), "spark_hwmon pkg (energy)");
-    sensors_read(s, clock_now_ns(), &r);
+    sensors_read(s, clock_awake_and_asleep_ns(), &r);
     assert_true(isnan(r.watts)); /* nothing was counted yet: that is no zero */
     heat_lay(tree, "hwmon2 energy1_input=100000");
     HEAT_WAIT(s, r, !isnan(r.watts));
@@ -208,7 +208,7 @@ static void test_rapl_unreadable(void **state)
     struct sensors *s = heat_open_tree(tree, false);
     assert_int_equal(sensors_meter(s), GOVERNOR_METER_NONE);
     assert_string_equal(sensors_meter_name(s), "none");
-    sensors_read(s, clock_now_ns(), &r);
+    sensors_read(s, clock_awake_and_asleep_ns(), &r);
     assert_true(isnan(r.watts));
     sensors_close(s);
 }
@@ -296,7 +296,7 @@ static void test_nothing(void **state)
     assert_int_equal(sensors_count(s), 0);
     assert_int_equal(sensors_governing(s), 0);
     assert_int_equal(sensors_meter(s), GOVERNOR_METER_NONE);
-    sensors_read(s, clock_now_ns(), &r);
+    sensors_read(s, clock_awake_and_asleep_ns(), &r);
     assert_true(isnan(r.c[0]) && isnan(r.watts) && isnan(r.device_margin_k) && !r.is_throttled && !r.is_limited);
     sensors_close(s);
     sensors_close(NULL);

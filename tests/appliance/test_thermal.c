@@ -103,6 +103,7 @@ static void test_memory_there_and_back(void **state)
 {
     static const char *const names[] = {"gpu0", "acpitz/3", "coretemp/Package id 0"};
     const struct governor_memory memory = {.bodies = {{0.14, 3, 1, 420}, {0}, {0.2, 1.5, 0, 150}},
+                                           .limits_c = {68, 80, 84.5},
                                            .sustainable_w = 81.25,
                                            .factor = 1.25,
                                            .workload = {.rungs = {{1, 70, 18.5, 120}, {4, 82.5, 26, 60}}, .n_rungs = 2}};
@@ -116,6 +117,7 @@ static void test_memory_there_and_back(void **state)
     static const char *const later[] = {"acpitz/3", "coretemp/Package id 0", "gpu1"};
     assert_ok(thermal_memory_read(text, later, 3, &key, &back, &err), &err);
     assert_true(back.bodies[0].r_k_w == 0 && back.bodies[1].tau_s == 1.5 && back.bodies[2].r_k_w == 0);
+    assert_true(back.limits_c[0] == 80 && back.limits_c[1] == 84.5 && back.limits_c[2] == 0);
     /* another model: the places stay, the work is learned anew; another machine or meter: nothing counts */
     const struct thermal_memory_key model = {"abc", "other.gguf", "NVML (GPU)"}, machine = {"xyz", "a.gguf", "NVML (GPU)"},
                                     meter = {"abc", "a.gguf", "RAPL package"};

@@ -53,7 +53,7 @@ bool heat_is(double a, double b);
     do {                                                                                                                       \
         const int64_t heat_until_ns = clock_now_ns() + HEAT_PATIENCE_NS;                                                       \
         for (;;) {                                                                                                             \
-            sensors_read((sensors), clock_now_ns(), &(reading));                                                               \
+            sensors_read((sensors), clock_awake_and_asleep_ns(), &(reading));                                                  \
             if (condition)                                                                                                     \
                 break;                                                                                                         \
             if (clock_now_ns() > heat_until_ns)                                                                                \
