@@ -31,8 +31,10 @@
 #define SOURCE_PLACES (SENSORS_SYSFS_PLACES > 2 * SENSORS_NVML_GPUS ? SENSORS_SYSFS_PLACES : 2 * SENSORS_NVML_GPUS)
 #define SOURCE_METERS (SENSORS_SYSFS_RAILS > SENSORS_NVML_GPUS ? SENSORS_SYSFS_RAILS : SENSORS_NVML_GPUS)
 
-enum source_kind { SOURCE_SYSFS, SOURCE_NVML, N_SOURCES };
-static const char *const source_names[N_SOURCES] = {"sysfs", "NVML"};
+/* What does not govern has a thread of its own: a drive or a modem that hangs must blind nobody. */
+enum source_kind { SOURCE_SYSFS, SOURCE_NVML, SOURCE_OTHERS, N_SOURCES };
+static const char *const source_names[N_SOURCES] = {"sysfs", "NVML", "drives and modules in sysfs"};
+static const char *const thread_names[N_SOURCES] = {"heron-sysfs", "heron-nvml", "heron-others"};
 
 /* A counter or power reading on its way to mean watts. */
 struct meter {
@@ -64,6 +66,7 @@ struct source {
 
     /* the thread's */
     struct sensors_sysfs *sysfs;
+    int sysfs_of[SOURCE_PLACES]; /* number of a place there */
     struct sensors_nvml *nvml;
     int n_gpus;
     bool is_late;                                                  /* nothing was known of it at the start */
@@ -220,16 +223,15 @@ static void sysfs_watts(struct source *s)
 static void sysfs_round(struct source *s)
 {
     sensors_sysfs_refresh(s->sysfs, clock_now_ns());
-    int i = 0;
-    for (; i < s->n_places && s->places[i].part != SENSORS_OTHER; i++)
-        publish_c(s, i, sensors_sysfs_read(s->sysfs, i));
+    for (int i = 0; i < s->n_places; i++)
+        publish_c(s, i, sensors_sysfs_read(s->sysfs, s->sysfs_of[i]));
+    if (s->kind == SOURCE_OTHERS)
+        return;
     sysfs_watts(s);
     const bool is_limited = sensors_sysfs_is_limited(s->sysfs);
     pthread_mutex_lock(&s->lock);
     s->is_limited = s->is_limited || is_limited;
     pthread_mutex_unlock(&s->lock);
-    for (; i < s->n_places; i++) /* those that do not govern last: a drive or a modem may take its time */
-        publish_c(s, i, sensors_sysfs_read(s->sysfs, i));
 }
 
 /* Returns whether there is something to read every period. */
@@ -243,13 +245,18 @@ static bool sysfs_begin(struct source *s)
     sensors_sysfs_find(s->sysfs);
     for (int i = 0; i < sensors_sysfs_count(s->sysfs); i++) {
         const struct sensors_sysfs_place *p = sensors_sysfs_place(s->sysfs, i);
+        if ((p->part == SENSORS_OTHER) != (s->kind == SOURCE_OTHERS))
+            continue;
+        s->sysfs_of[s->n_places] = i;
         struct found *f = add_found(s, p->name, p->part);
         f->trip_c = p->trip_c;
         f->critical_c = p->critical_c;
     }
-    s->scope = sensors_sysfs_scope(s->sysfs);
-    s->n_meters = sensors_sysfs_rails(s->sysfs);
-    snprintf(s->meter_name, sizeof s->meter_name, "%s", sensors_sysfs_meter_name(s->sysfs));
+    if (s->kind != SOURCE_OTHERS) {
+        s->scope = sensors_sysfs_scope(s->sysfs);
+        s->n_meters = sensors_sysfs_rails(s->sysfs);
+        snprintf(s->meter_name, sizeof s->meter_name, "%s", sensors_sysfs_meter_name(s->sysfs));
+    }
     sysfs_round(s);
     for (int try = 1;; try++) {
         bool is_missing = false;
@@ -373,7 +380,7 @@ static void source_free(struct source *s)
 static void *source_main(void *arg)
 {
     struct source *s = arg;
-    const bool is_sysfs = s->kind == SOURCE_SYSFS;
+    const bool is_sysfs = s->kind != SOURCE_NVML;
     const bool is_worth = is_sysfs ? sysfs_begin(s) : nvml_begin(s);
     int64_t next_ns = clock_now_ns();
     pthread_mutex_lock(&s->lock);
@@ -422,7 +429,7 @@ static int source_open(enum source_kind kind, const char *path, bool is_needed, 
         source_free(s);
         return err_set(err, ERR_IO, "cannot start the thread that reads %s", source_names[kind]);
     }
-    pthread_setname_np(s->thread, kind == SOURCE_SYSFS ? "heron-sysfs" : "heron-nvml");
+    pthread_setname_np(s->thread, thread_names[kind]);
     *ret_source = s;
     return 0;
 }
@@ -681,7 +688,8 @@ static void read_simulated(struct sensors *s, int64_t now_ns, struct sensors_rea
 
 static int open_sources(struct sensors *s, const struct sensors_options *o, int64_t timeout_ns, struct err *err)
 {
-    const char *const paths[N_SOURCES] = {o->sysfs ? o->sysfs : "/sys", o->nvml ? o->nvml : "libnvidia-ml.so.1"};
+    const char *const sysfs = o->sysfs ? o->sysfs : "/sys", *const nvml = o->nvml ? o->nvml : "libnvidia-ml.so.1";
+    const char *const paths[N_SOURCES] = {sysfs, nvml, sysfs};
     const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * timeout_ns;
     for (int k = 0; k < N_SOURCES; k++) {
         const int rc = source_open((enum source_kind)k, paths[k], o->is_gpu, s->period_ns, timeout_ns, &s->sources[k], err);

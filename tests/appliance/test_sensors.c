@@ -385,6 +385,25 @@ static void test_more_than_there_is_room_for(void **state)
     sensors_close(s);
 }
 
+/* A drive's temperature that hangs in its driver: whatever governs is read as before. */
+static void test_a_drive_that_hangs_blinds_nobody(void **state)
+{
+    const char *tree = spark_tree();
+    struct sensors_reading r;
+    struct sensors *s = heat_open_tree(tree, false);
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "nvme/Composite"), 41.85) && heat_is(heat_c(s, &r, "acpitz/3"), 39.2));
+    heat_hang(tree, "hwmon1/temp1_input");
+    HEAT_WAIT(s, r, isnan(heat_c(s, &r, "nvme/Composite")));
+    for (int i = 0; i < 3; i++) {
+        heat_lay(tree, "zone3 temp=%d", 50000 + 1000 * i);
+        HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/3"), 50 + i));
+        assert_true(isnan(heat_c(s, &r, "nvme/Composite")));
+    }
+    heat_let_go(tree, "hwmon1/temp1_input", "43000\n");
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "nvme/Composite"), 43));
+    sensors_close(s);
+}
+
 /* ---- numbers that change ------------------------------------------------------------------------------------------------------------ */
 
 static void test_renumbered(void **state)
@@ -543,6 +562,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_spark),
+        cmocka_unit_test(test_a_drive_that_hangs_blinds_nobody),
         cmocka_unit_test(test_spark_hwmon),
         cmocka_unit_test(test_spark_energy),
         cmocka_unit_test(test_jetson),

@@ -1,6 +1,7 @@
 #include "tests/support/heat_rig.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,23 @@ void heat_lay(const char *tree, const char *format, ...)
 void heat_move(const char *tree, const char *from, const char *to)
 {
     assert_int_equal(rename(path_in(tree, from), path_in(tree, to)), 0);
+}
+
+void heat_hang(const char *tree, const char *name)
+{
+    const char *path = path_in(tree, name);
+    char pipe[1100];
+    snprintf(pipe, sizeof pipe, "%s.pipe", path);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(rename(pipe, path), 0);
+}
+
+void heat_let_go(const char *tree, const char *name, const char *text)
+{
+    const int fd = open(path_in(tree, name), O_RDWR | O_CLOEXEC); /* never waits for the other end */
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    heat_put(tree, name, text);
+    close(fd);
 }
 
 void heat_say(const char *lines)

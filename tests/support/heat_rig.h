@@ -31,6 +31,10 @@ void heat_put(const char *tree, const char *name, const char *text);
 void heat_link(const char *tree, const char *name, const char *target);
 void heat_move(const char *tree, const char *from, const char *to);
 
+/* Whoever reads this file from now on hangs, as in a driver, until it is put anew and the old reader is let go. */
+void heat_hang(const char *tree, const char *name);
+void heat_let_go(const char *tree, const char *name, const char *text);
+
 /* Open; what is not set is short, or not there. Fails the test on an error. */
 struct sensors *heat_open(struct sensors_options options);
 struct sensors *heat_open_tree(const char *tree, bool is_gpu);
