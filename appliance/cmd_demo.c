@@ -38,6 +38,8 @@ const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [--seed N] [
 #define PREFIX        "heron"
 #define CONNECT_NS    (10 * CLOCK_S) /* for the broker to answer */
 #define STOP_NS       (25 * CLOCK_S) /* for the daemon to end: it drains for 15 s */
+#define TMP_MAX_BYTES 40             /* of TMPDIR: the folder's name goes into paths of fixed length */
+#define KEEPALIVE_S   3600           /* to a broker of our own: who is stopped with Ctrl-Z cannot say that he lives */
 #define LOG_BYTES_MAX 8192           /* of what the daemon wrote meanwhile, shown at the end */
 
 struct demo {
@@ -402,7 +404,8 @@ static bool step(struct demo *d, int64_t until_ns)
     bool is_quit = false;
     for (char key; !d->is_hung_up && (key = demo_terminal_key()) != 0;)
         is_quit = is_quit || key == 'q' || key == 'Q';
-    return heed_signals(d) && !is_quit;
+    /* where lines go nobody reads them any more, such as `| head` */
+    return heed_signals(d) && !is_quit && (!d->is_line_mode || (fflush(stdout) == 0 && !ferror(stdout)));
 }
 
 /* The last line that the broker has written. */
@@ -424,7 +427,7 @@ static int connect_link(struct demo *d)
     const struct mqtt_link_options options = {
         .host = "127.0.0.1",
         .port = (int)d->port,
-        .keepalive_s = 30,
+        .keepalive_s = KEEPALIVE_S,
         .on_up = on_up,
         .on_down = on_down,
         .on_message = on_message,
@@ -565,6 +568,11 @@ int cmd_demo(int argc, char **argv)
     snprintf(d->yard, sizeof d->yard, "synth:yard?seed=%lld&size=640x360&fps=5", (long long)(d->seed >= 0 ? d->seed : 7));
     if (!d->source)
         d->source = d->yard;
+    if (status == 0 && d->args.isa)
+        status = cli_fail(&cmd_demo_command, EX_USAGE,
+                          "--isa is not for the daemon that runs here: heron describe and heron bench take it");
+    if (status == 0 && d->args.vision && !d->args.model)
+        status = cli_fail(&cmd_demo_command, EX_USAGE, "-v names the vision file that belongs to the model of -m");
     if (status == 0)
         status = model_args_apply(&cmd_demo_command, &d->args, &options);
     if (status == 0 && !options.vision_path)
@@ -574,7 +582,7 @@ int cmd_demo(int argc, char **argv)
         return status;
     }
     const char *tmp = getenv("TMPDIR");
-    snprintf(d->folder, sizeof d->folder, "%.40s/heron-demo-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    snprintf(d->folder, sizeof d->folder, "%s/heron-demo-XXXXXX", tmp && tmp[0] && strlen(tmp) <= TMP_MAX_BYTES ? tmp : "/tmp");
     if (!mkdtemp(d->folder)) {
         status = cli_fail(&cmd_demo_command, EX_CANTCREAT, "cannot make a folder %s: %s", d->folder, strerror(errno));
         free(d);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -266,9 +267,64 @@ static void test_nothing_to_observe(void **state)
     assert_tidy();
 }
 
+/* Nobody reads its lines any more: it ends by itself. */
+static void test_nobody_reads(void **state)
+{
+    struct program p = {0};
+    char command[2000];
+    if (!broker_is_there())
+        skip_because("mosquitto is not installed");
+    snprintf(command, sizeof command, "'%s' demo --every 300 -m '%s' -v '%s' | head -n 1", program_heron(), box_model(),
+             box_vision());
+    program_start(&p, "/bin/sh", PROGRAM_ARGS("-c", command), NULL, (const char *const[]){tmpdir, NULL});
+    assert_int_equal(program_await(&p, 2 * BOX_PATIENCE_MS), 0);
+    program_release(&p);
+    assert_tidy();
+}
+
+/* A folder for temporary files with a name as long as some systems have it. */
+static void test_a_long_tmpdir(void **state)
+{
+    struct program p = {0};
+    char set[500], none[400];
+    const int n = snprintf(set, sizeof set, "TMPDIR=%s/", test_temp_dir());
+    memset(set + n, 'a', 80);
+    set[n + 80] = 0;
+    assert_int_equal(mkdir(strchr(set, '=') + 1, 0700), 0);
+    snprintf(none, sizeof none, "%s/none.gguf", folder);
+    if (!broker_is_there())
+        skip_because("mosquitto is not installed");
+    program_start(&p, program_heron(), PROGRAM_ARGS("demo", "--seconds", "3", "-m", none, "-v", box_vision()), NULL,
+                  (const char *const[]){set, NULL});
+    assert_true(program_await(&p, BOX_PATIENCE_MS) > 0);
+    char *err = program_text(&p, true);
+    if (!test_contains(err, "none.gguf") || test_contains(err, "folder"))
+        fail_msg("%s", err);
+    free(err);
+    program_release(&p);
+}
+
+/* What would be ignored is refused. */
+static void test_options_that_mean_nothing(void **state)
+{
+    static const char *const cases[][2] = {{"-v", "x.gguf"}, {"--isa", "avx2"}};
+    for (size_t i = 0; i < 2; i++) {
+        struct program p;
+        start_demo(&p, PROGRAM_ARGS("demo", "--seconds", "3", cases[i][0], cases[i][1]));
+        assert_int_equal(program_await(&p, BOX_PATIENCE_MS), 64);
+        char *err = program_text(&p, true);
+        assert_true(test_contains(err, cases[i][0]));
+        free(err);
+        program_release(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_reads),
+        cmocka_unit_test(test_a_long_tmpdir),
+        cmocka_unit_test(test_options_that_mean_nothing),
         cmocka_unit_test(test_ends_by_itself),
         cmocka_unit_test(test_tally),
         cmocka_unit_test(test_seed),
