@@ -138,6 +138,17 @@ static bool is_close(enum scene_colour a, enum scene_colour b, enum scene_light 
     return false;
 }
 
+/* Of a palette those colours that no thing of these types has, or could be taken for having. */
+static unsigned absent_colours(const struct scene_truth *truth, unsigned types, unsigned palette)
+{
+    for (int i = 0; i < truth->n_things; i++)
+        for (int colour = 0; (types & BIT(truth->thing[i].type)) && colour < SCENE_N_COLOURS; colour++)
+            if (colour == (int)truth->thing[i].colour ||
+                is_close((enum scene_colour)colour, truth->thing[i].colour, truth->light))
+                palette &= ~BIT(colour);
+    return palette;
+}
+
 /*
  * "Is there a % car?" A colour that is there in three of five scenes that have such a thing, because there are scenes that have none; otherwise one that neither is
  * there nor is close to one that is. `palette`: colours that are asked for; `likes`: things whose colour would mislead.
@@ -145,20 +156,13 @@ static bool is_close(enum scene_colour a, enum scene_colour b, enum scene_light 
 static bool reply_colour(const struct scene_truth *truth, struct rng *rng, unsigned types, unsigned likes, unsigned palette,
                          struct reply *ret)
 {
-    unsigned there = 0, absent = palette;
-    for (int i = 0; i < truth->n_things; i++) {
-        const struct scene_thing *thing = &truth->thing[i];
-        if (types & BIT(thing->type))
-            there |= BIT(thing->colour);
-        if (!((types | likes) & BIT(thing->type)))
-            continue;
-        for (int colour = 0; colour < SCENE_N_COLOURS; colour++)
-            if (colour == (int)thing->colour || is_close((enum scene_colour)colour, thing->colour, truth->light))
-                absent &= ~BIT(colour);
-    }
+    unsigned there = 0;
+    for (int i = 0; i < truth->n_things; i++)
+        if (types & BIT(truth->thing[i].type))
+            there |= BIT(truth->thing[i].colour);
     there &= palette;
     ret->is_yes = there && rng_below(rng, 5) < 3;
-    const unsigned from = ret->is_yes ? there : absent;
+    const unsigned from = ret->is_yes ? there : absent_colours(truth, types | likes, palette);
     if (!from)
         return false;
     int skip = (int)rng_below(rng, (uint64_t)__builtin_popcount(from)), colour = 0;
@@ -170,6 +174,11 @@ static bool reply_colour(const struct scene_truth *truth, struct rng *rng, unsig
 
 #define CLOTHES (BIT(SCENE_RED) | BIT(SCENE_BLUE) | BIT(SCENE_GREEN) | BIT(SCENE_YELLOW) | BIT(SCENE_WHITE) | BIT(SCENE_BLACK))
 #define PAINTS  (BIT(SCENE_RED) | BIT(SCENE_BLUE) | BIT(SCENE_GREEN) | BIT(SCENE_GREY) | BIT(SCENE_WHITE) | BIT(SCENE_BLACK))
+
+unsigned scene_words_absent_colours(const struct scene_truth *truth, enum scene_class who)
+{
+    return who == SCENE_CLASS_PEOPLE ? absent_colours(truth, PERSON, CLOTHES) : absent_colours(truth, VEHICLES, PAINTS);
+}
 
 static bool reply_car_colour(const struct scene_truth *truth, struct rng *rng, struct reply *ret)
 {

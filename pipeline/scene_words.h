@@ -53,6 +53,9 @@ const char *scene_words_topic_name(int topic);
  */
 bool scene_words_question(const struct scene_truth *truth, int topic, uint64_t seed, struct scene_question *ret_question);
 
+/* Colours that people, or vehicles, can be asked for and that none in the picture has or could be taken for having in this light: a bit for each enum scene_colour. */
+unsigned scene_words_absent_colours(const struct scene_truth *truth, enum scene_class who);
+
 /*
  * What changed from `before` to `after`, two frames of one scene, at most SCENE_SUMMARY_MAX characters: "A person in blue has come. A red car has left." or "Nothing has
  * changed." Told are hazards that have begun or ended, who and what has come or left, gate and dock opened or closed; not moving about, light and weather.

@@ -48,7 +48,7 @@ enum row { ROW_ALL, ROW_DAY, ROW_DUSK, ROW_NIGHT, ROW_CLEAR, ROW_RAIN, ROW_FOG, 
 static const char *const row_names[N_ROWS] = {"all", "day", "dusk", "night", "clear", "rain", "fog"};
 static const char *const column_names[TALLY_COLUMNS] = {"people", "vehicles", "animals", "hazard", "summary"};
 
-/* Parts of one: what --require asks of all scenes together. */
+/* Parts of one: what --require asks of all scenes together, and of those by day, by night and in rain. */
 static const struct {
     double observation[TALLY_COLUMNS], yes_no, area;
 } limits = {{0.95, 0.95, 0.93, 0.98, 0}, 0.97, 0.99};
@@ -422,26 +422,36 @@ static void print_rest(const struct eval *e)
            e->options.batch, (double)e->steps_ns / 1e6 / e->n_jobs);
 }
 
-/* What falls short of the limits; true: nothing does. */
-static bool is_enough(const struct eval *e)
+/* What of a row falls short of the limits; true: nothing does. */
+static bool is_row_enough(const struct eval *e, enum row row)
 {
     bool is = true;
     int n;
-    const int n_right = count_right(e->verdicts, e->n_verdicts, ROW_ALL, &n);
-    const double area = tally_area(e->verdicts, e->n_verdicts, ROW_ALL, TALLY_ANY);
+    const int n_right = count_right(e->verdicts, e->n_verdicts, row, &n);
+    const double area = tally_area(e->verdicts, e->n_verdicts, row, TALLY_ANY);
     for (int c = 0; c < TALLY_COLUMNS; c++)
-        if (e->n_right[ROW_ALL][c] < limits.observation[c] * e->n[ROW_ALL]) {
-            printf("required: %s %.1f %%\n", column_names[c], 100 * limits.observation[c]);
+        if (e->n_right[row][c] < limits.observation[c] * e->n[row]) {
+            printf("required: %s %.1f %% (%s)\n", column_names[c], 100 * limits.observation[c], row_names[row]);
             is = false;
         }
     if (n == 0 || n_right < limits.yes_no * n) {
-        printf("required: yes/no %.1f %%\n", 100 * limits.yes_no);
+        printf("required: yes/no %.1f %% (%s)\n", 100 * limits.yes_no, row_names[row]);
         is = false;
     }
     if (area < limits.area) {
-        printf("required: AUC %.4f\n", limits.area);
+        printf("required: AUC %.4f (%s)\n", limits.area, row_names[row]);
         is = false;
     }
+    return is;
+}
+
+static bool is_enough(const struct eval *e)
+{
+    static const enum row rows[] = {ROW_ALL, ROW_DAY, ROW_NIGHT, ROW_RAIN};
+    bool is = true;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (e->n[rows[i]] > 0 || rows[i] == ROW_ALL)
+            is = is_row_enough(e, rows[i]) && is;
     return is;
 }
 

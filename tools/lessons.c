@@ -110,11 +110,24 @@ static int take(struct painter *p, struct scene *scene, int width_px, int height
     return image_resizer_run(p->resizer, &view, p->lessons->width_px, p->lessons->height_px, out, err);
 }
 
+static json_t *colours_json(unsigned colours)
+{
+    json_t *list = json_array();
+    for (int c = 0; c < SCENE_N_COLOURS; c++)
+        if (colours >> c & 1)
+            json_array_append_new(list, json_string(scene_colour_name((enum scene_colour)c)));
+    return list;
+}
+
+/* As printed, and which colours can be asked for that nobody wears and that no vehicle has. */
 static json_t *truth_json(const struct scene_truth *truth)
 {
     char text[TEXT_MAX];
     scene_truth_print(truth, text, sizeof text);
-    return json_loads(text, 0, NULL);
+    json_t *root = json_loads(text, 0, NULL);
+    json_object_set_new(root, "not_worn", colours_json(scene_words_absent_colours(truth, SCENE_CLASS_PEOPLE)));
+    json_object_set_new(root, "not_painted", colours_json(scene_words_absent_colours(truth, SCENE_CLASS_VEHICLES)));
+    return root;
 }
 
 /* ---- the survey --------------------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 import hashlib
 import pathlib
 
+import numpy as np
 import torch
 
 import asks
@@ -81,6 +82,12 @@ SAME = 0.12  # of the pairs show one picture twice
 ASKED = 0.5  # of the dialogues have questions of asks.py
 
 
+def noisy(picture, rng):
+    """As a camera would bring the same scene again."""
+    noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 4), picture.shape)
+    return np.clip(picture + noise, 0, 255).round().astype(np.uint8)
+
+
 def dialogue(tokens, lesson, n_image, rng):
     """One dialogue about a lesson's last picture, or about what changed: as the daemon asks, system text and all, or several turns."""
     w = lesson.words
@@ -88,7 +95,8 @@ def dialogue(tokens, lesson, n_image, rng):
     if len(lesson.pictures) == 2:
         change = w["change"]
         if rng.random() < SAME:
-            lesson.pictures[0], w["before"], change = lesson.pictures[1], w["truth"], NOTHING
+            again = lesson.pictures[1] if rng.random() < 0.3 else noisy(lesson.pictures[1], rng)
+            lesson.pictures[0], w["before"], change = again, w["truth"], NOTHING
         d.user(rng.choice(CHANGED), 2)
         d.answer(change)
         return d

@@ -319,7 +319,7 @@ class Recipe:
         return self.talk("speak", model, heads)
 
     def polish_stage(self, model):
-        """As `speak`, with more crowds, more pairs, and a tower that is asked what it sees in earnest; the heads are made anew where only files are there to begin with."""
+        """As `speak`, with more pairs, numbers that count for more, and a tower that is asked what it sees in earnest; the heads are made anew where only files are there to begin with."""
         heads = self.heads()
         if self.args.origin:
             restore.restore(model, None, *self.origin_files())
