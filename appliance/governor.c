@@ -220,9 +220,10 @@ static double allowed(const struct governor *g, int *ret_blind, bool *ret_carefu
         if (is_of_others(g, i)) /* never less than the floor for its sake */
             w = fmax(w, floor_w(g, LOST_SHARE));
         if (share < 1) {
-            if (share < least_share)
+            if (share < least_share) {
+                least_share = share;
                 *ret_blind = i;
-            least_share = fmin(least_share, share);
+            }
             const double least_w = floor_w(g, share);
             w = fmin(w, fmax(least_w, g->budget_w - FALL_SHARE_S * fmax(g->budget_w - least_w, 0)));
             w = fmin(w, g->budget_w); /* never more while blind */
@@ -554,7 +555,7 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
             ret->bodies[i] = o->body;
     }
     ret->sustainable_w = g->usual_w;
-    ret->factor = fmax(g->usual_factor, 0);
+    ret->factor = g->usual_factor;
     workload_remember(&g->workload, &ret->workload);
     return n_learned;
 }

@@ -66,7 +66,6 @@ struct source {
 
     /* the thread's */
     struct sensors_sysfs *sysfs;
-    int sysfs_of[SOURCE_PLACES]; /* number of a place there */
     struct sensors_nvml *nvml;
     int n_gpus;
     bool is_late;                                                  /* nothing was known of it at the start */
@@ -224,7 +223,7 @@ static void sysfs_round(struct source *s)
 {
     sensors_sysfs_refresh(s->sysfs, clock_now_ns());
     for (int i = 0; i < s->n_places; i++)
-        publish_c(s, i, sensors_sysfs_read(s->sysfs, s->sysfs_of[i]));
+        publish_c(s, i, sensors_sysfs_read(s->sysfs, i));
     if (s->kind == SOURCE_OTHERS)
         return;
     sysfs_watts(s);
@@ -242,21 +241,16 @@ static bool sysfs_begin(struct source *s)
         snprintf(s->why, sizeof s->why, "%.*s", TEXT_MAX - 1, err.text);
         return false;
     }
-    sensors_sysfs_find(s->sysfs);
+    sensors_sysfs_find(s->sysfs, s->kind == SOURCE_OTHERS);
     for (int i = 0; i < sensors_sysfs_count(s->sysfs); i++) {
         const struct sensors_sysfs_place *p = sensors_sysfs_place(s->sysfs, i);
-        if ((p->part == SENSORS_OTHER) != (s->kind == SOURCE_OTHERS))
-            continue;
-        s->sysfs_of[s->n_places] = i;
         struct found *f = add_found(s, p->name, p->part);
         f->trip_c = p->trip_c;
         f->critical_c = p->critical_c;
     }
-    if (s->kind != SOURCE_OTHERS) {
-        s->scope = sensors_sysfs_scope(s->sysfs);
-        s->n_meters = sensors_sysfs_rails(s->sysfs);
-        snprintf(s->meter_name, sizeof s->meter_name, "%s", sensors_sysfs_meter_name(s->sysfs));
-    }
+    s->scope = sensors_sysfs_scope(s->sysfs);
+    s->n_meters = sensors_sysfs_rails(s->sysfs);
+    snprintf(s->meter_name, sizeof s->meter_name, "%s", sensors_sysfs_meter_name(s->sysfs));
     sysfs_round(s);
     for (int try = 1;; try++) {
         bool is_missing = false;

@@ -514,11 +514,10 @@ static bool has_driver(const struct sensors_sysfs *s, const char *driver)
     return false;
 }
 
-static void take_places(struct sensors_sysfs *s)
+static void take_places(struct sensors_sysfs *s, const enum sensors_part *order, size_t n_parts)
 {
-    static const enum sensors_part order[] = {SENSORS_GPU, SENSORS_CPU, SENSORS_BOARD, SENSORS_OTHER};
     const bool has_coretemp = has_driver(s, "coretemp");
-    for (size_t part = 0; part < sizeof order / sizeof *order; part++)
+    for (size_t part = 0; part < n_parts; part++)
         for (int i = 0; i < s->n_found && s->n_places < SENSORS_SYSFS_PLACES; i++) {
             const struct item *item = &s->found[i];
             if (item->kind > KIND_CHIP || item->part != order[part])
@@ -775,10 +774,15 @@ void sensors_sysfs_close(struct sensors_sysfs *s)
     free(s);
 }
 
-void sensors_sysfs_find(struct sensors_sysfs *s)
+void sensors_sysfs_find(struct sensors_sysfs *s, bool is_of_others)
 {
+    static const enum sensors_part governing[] = {SENSORS_GPU, SENSORS_CPU, SENSORS_BOARD}, others[] = {SENSORS_OTHER};
     find_all(s);
-    take_places(s);
+    if (is_of_others) {
+        take_places(s, others, 1);
+        return;
+    }
+    take_places(s, governing, sizeof governing / sizeof *governing);
     take_meter(s);
     take_flags(s);
 }

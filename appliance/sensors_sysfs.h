@@ -46,8 +46,8 @@ struct sensors_sysfs;
 int sensors_sysfs_open(const char *root, int64_t rescan_ns, struct sensors_sysfs **ret_sysfs, struct err *err);
 void sensors_sysfs_close(struct sensors_sysfs *sysfs); /* takes NULL */
 
-/* Look through all folders. What is found keeps its number from then on. */
-void sensors_sysfs_find(struct sensors_sysfs *sysfs);
+/* Look through all folders, for what may govern with meters and flags, or for the others alone (SENSORS_OTHER). What is found keeps its number from then on. */
+void sensors_sysfs_find(struct sensors_sysfs *sysfs, bool is_of_others);
 int sensors_sysfs_count(const struct sensors_sysfs *sysfs);
 const struct sensors_sysfs_place *sensors_sysfs_place(const struct sensors_sysfs *sysfs, int i);
 int sensors_sysfs_rails(const struct sensors_sysfs *sysfs);

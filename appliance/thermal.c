@@ -209,6 +209,12 @@ static void remember(struct thermal *t, int64_t now)
     pthread_mutex_unlock(&t->lock);
 }
 
+/* NULL where there is no such sensor: -1. */
+static const char *name_of(const struct thermal *t, int sensor)
+{
+    return sensor >= 0 ? sensors_place(t->sensors, sensor)->name : NULL;
+}
+
 static void tick(struct thermal *t)
 {
     const int64_t now = clock_now_ns();
@@ -232,9 +238,9 @@ static void tick(struct thermal *t)
     next.grant.permit.expires_ns = now + GOVERNOR_PERMIT_NS; /* the engine's clock, also where the box lives faster */
     if (next.grant.level != before.level || !next.since_wall_ns)
         next.since_wall_ns = clock_wall_ns();
-    next.hottest = next.grant.hottest >= 0 ? sensors_place(t->sensors, next.grant.hottest)->name : NULL;
-    next.blind = next.grant.blind >= 0 ? sensors_place(t->sensors, next.grant.blind)->name : NULL;
-    next.foreign = next.grant.foreign >= 0 ? sensors_place(t->sensors, next.grant.foreign)->name : NULL;
+    next.hottest = name_of(t, next.grant.hottest);
+    next.blind = name_of(t, next.grant.blind);
+    next.foreign = name_of(t, next.grant.foreign);
     next.watts = s.watts;
     next.trips += next.grant.is_trip && !before.is_trip;
     if (t->ring) {

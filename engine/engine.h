@@ -337,8 +337,8 @@ struct en_progress {
     uint64_t output_tokens, prompt_rows;
     int64_t busy_ns;
     int64_t
-        sequence_ns; /* steps' time, each times the sequences under way, whether they decode or wait for a picture of one: over busy_ns the mean batch */
-    int32_t running; /* sequences under way during the pass at work; 0: none is at work */
+        sequence_ns; /* steps' time, each times the sequences under way, also those that wait: over busy_ns the mean batch */
+    int32_t running; /* sequences under way during the pass at work; 0: none is */
 };
 void en_get_progress(const struct en_engine *engine, struct en_progress *ret_progress);
 

@@ -56,7 +56,7 @@ struct jobs {
     uint64_t last_id;
     struct result_node *first, **last;
     struct en_progress progress;
-    int32_t n_members; /* sequences under way, of which the step at work is */
+    int32_t n_under_way; /* sequences, while a step is at work */
 };
 
 int jobs_open(struct en_engine *e, struct jobs **ret_jobs, struct err *err)
@@ -318,8 +318,8 @@ void en_get_progress(const struct en_engine *e, struct en_progress *ret_progress
     if (e->breath.is_on) {
         const int64_t busy_ns = breath_all(&e->breath).busy_ns;
         ret_progress->busy_ns += busy_ns;
-        ret_progress->sequence_ns += busy_ns * js->n_members;
-        ret_progress->running = js->n_members;
+        ret_progress->sequence_ns += busy_ns * js->n_under_way;
+        ret_progress->running = js->n_under_way;
     }
 }
 
@@ -546,13 +546,13 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     if (n_running > 0) {
         for (int32_t i = 0; i < n_running; i++)
             js->order[i]->is_in_pass = false;
-        js->n_members = n_running < limit ? n_running : limit;
+        js->n_under_way = n_running < limit ? n_running : limit;
         breath_begin(&e->breath, permit->idle_permille);
         rc = work(js, n_running, limit, err);
         const int64_t busy_ns = breath_all(&e->breath).busy_ns;
         breath_end(&e->breath);
         js->progress.busy_ns += busy_ns;
-        js->progress.sequence_ns += busy_ns * js->n_members;
+        js->progress.sequence_ns += busy_ns * js->n_under_way;
     }
     if (rc == ERR_CANCELLED)
         drop_pass(js);

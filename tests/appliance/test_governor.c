@@ -31,6 +31,12 @@ static struct governor_options one_sensor(void)
     return (struct governor_options){.n_sensors = 1, .limits_c = {68}, .batch_max = 8, .meter = GOVERNOR_METER_TOTAL};
 }
 
+static void box_open_one(struct box *b)
+{
+    const struct governor_options options = one_sensor();
+    box_open(b, &options);
+}
+
 static struct governor_options two_sensors(double second_limit_c)
 {
     struct governor_options options = one_sensor();
@@ -81,11 +87,20 @@ static void box_run(struct box *b, int seconds)
         box_tick(b, INFINITY);
 }
 
+/* With one sensor, which has stopped everything because it is far above its limit. */
+static void box_open_far_above(struct box *b)
+{
+    box_open_one(b);
+    box_run(b, 600);
+    b->sink_c += 14;
+    box_run(b, 4);
+    assert_true(b->grant.is_hard_trip);
+}
+
 static void test_settles_under_the_limit(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     double most = 0;
     for (int i = 0; i < 3600; i++) {
         box_tick(&b, INFINITY);
@@ -105,8 +120,7 @@ static void test_settles_under_the_limit(void **state)
 static void test_the_permit_expires(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     for (int i = 0; i < 60; i++) {
         box_tick(&b, INFINITY);
         assert_true(b.grant.permit.expires_ns == b.now_ns + 3 * S);
@@ -118,8 +132,7 @@ static void test_the_permit_expires(void **state)
 static void test_never_rises_while_blind(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     const double before = b.grant.budget_w;
     double last = INFINITY;
@@ -156,8 +169,7 @@ static void test_pauses_when_told_to_while_blind(void **state)
 static void test_one_bad_second_changes_little(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     for (int i = 0; i < 20; i++) {
         const double before = b.grant.budget_w;
@@ -174,8 +186,7 @@ static void test_monotone_in_temperature(void **state)
     struct rng rng = {.seed = 11};
     for (int trace = 0; trace < 300; trace++) {
         struct box b;
-        const struct governor_options options = one_sensor();
-        box_open(&b, &options);
+        box_open_one(&b);
         b.sink_c = 30 + 30 * rng_unit(&rng);
         box_run(&b, 5 + (int)rng_below(&rng, 600));
         double last = INFINITY;
@@ -198,8 +209,7 @@ static void test_monotone_in_temperature(void **state)
 static void test_trips_and_comes_back(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 600);
     b.sink_c += 6; /* the fan has stopped */
     box_tick(&b, INFINITY);
@@ -246,12 +256,7 @@ static void test_silence_ends_no_trip(void **state)
 static void test_hard_trip_waits_for_long(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
-    box_run(&b, 600);
-    b.sink_c += 14;
-    box_run(&b, 4);
-    assert_true(b.grant.is_hard_trip);
+    box_open_far_above(&b);
     while (b.grant.is_trip)
         box_tick(&b, INFINITY);
     assert_true(b.sink_c + 0.15 * 20 < 68 - 9);
@@ -260,8 +265,7 @@ static void test_hard_trip_waits_for_long(void **state)
 static void test_the_devices_own_margin_trips(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 300);
     struct governor_sight s = {
         .now_ns = b.now_ns + S, .c = {60}, .watts = 80, .batch = 4, .duty = 1, .speed = NAN, .device_margin_k = 1};
@@ -273,8 +277,7 @@ static void test_the_devices_own_margin_trips(void **state)
 static void test_throttled_by_the_device(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     const double before = b.grant.budget_w;
     struct governor_sight s = box_look(&b, 66);
@@ -291,8 +294,7 @@ static void test_throttled_by_the_device(void **state)
 static void test_frozen_is_found(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     const double stuck = floor(b.sink_c + 0.15 * b.last_w);
     int seconds = 0;
@@ -307,8 +309,7 @@ static void test_frozen_is_found(void **state)
 static void test_after_a_suspend(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     const double before = b.grant.budget_w;
     b.now_ns += 3600 * S;
@@ -362,8 +363,7 @@ static void test_without_a_meter(void **state)
 static void test_service_is_called_for(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 3600);
     assert_false(b.grant.needs_service);
     for (int i = 0; i < 3600; i++) { /* dust: half of the heat leaves */
@@ -377,8 +377,7 @@ static void test_service_is_called_for(void **state)
 static void test_a_weak_supply_is_told(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     b.sink_c = 30;
     for (int i = 0; i < 1200; i++) {
         const bool is_weak = i > 600;
@@ -436,8 +435,7 @@ static void test_learns_after_a_long_rest(void **state)
     static const int rests[] = {0, 10, 70, 600, 7200};
     for (size_t k = 0; k < sizeof rests / sizeof *rests; k++) {
         struct box b;
-        const struct governor_options options = one_sensor();
-        box_open(&b, &options);
+        box_open_one(&b);
         double most = 0;
         for (int i = 0; i < rests[k] + 3600; i++) {
             const bool is_resting = i < rests[k];
@@ -461,8 +459,7 @@ static void test_learns_after_a_long_rest(void **state)
 static void test_throttled_in_an_idle_second(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     const double before = b.grant.budget_w;
     for (int i = 0; i < 3; i++) {
@@ -490,8 +487,7 @@ static void test_throttled_in_an_idle_second(void **state)
 static void test_three_trips_raise_the_margin(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 600);
     for (int n = 1; n <= 3; n++) {
         b.sink_c = 72 - 0.15 * b.last_w;
@@ -517,8 +513,7 @@ static void test_three_trips_raise_the_margin(void **state)
 static void test_frozen_from_the_start(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     int n_blind = 0;
     for (int i = 0; i < 3600; i++) {
         struct governor_sight s = box_look(&b, 45);
@@ -561,8 +556,7 @@ static void test_foreign_heat_that_goes_is_forgotten(void **state)
 static void test_a_fan_that_comes_back_is_no_foreign_heat(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     int seconds = 0;
     for (int i = 0; i < 900 && (i < 310 || b.grant.is_trip); i++) {
@@ -584,8 +578,7 @@ static void test_a_fan_that_comes_back_is_no_foreign_heat(void **state)
 static void test_the_devices_margin_comes_back(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 300);
     for (int i = 0; i < 300; i++) {
         struct governor_sight s = box_look(&b, 62);
@@ -599,12 +592,7 @@ static void test_the_devices_margin_comes_back(void **state)
 static void test_silence_ends_no_hard_trip(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
-    box_run(&b, 600);
-    b.sink_c += 14;
-    box_run(&b, 4);
-    assert_true(b.grant.is_hard_trip);
+    box_open_far_above(&b);
     for (int i = 0; i < 3600; i++) {
         box_tick(&b, NAN);
         assert_true(b.grant.is_hard_trip);
@@ -636,8 +624,7 @@ static void test_pauses_for_the_one_that_is_lost(void **state)
 static void test_silence_after_a_suspend(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     box_run(&b, 1200);
     b.now_ns += 3600 * S;
     box_tick(&b, INFINITY);
@@ -653,8 +640,7 @@ static void test_silence_after_a_suspend(void **state)
 static void test_little_work_is_not_throttled(void **state)
 {
     struct box b;
-    const struct governor_options options = one_sensor();
-    box_open(&b, &options);
+    box_open_one(&b);
     for (int i = 0; i < 7200; i++) {
         struct governor_sight s = box_look(&b, INFINITY);
         s.demand = i < 5400 ? 1 : 8;

@@ -40,12 +40,17 @@ static char *out_of(struct program *p)
     return program_text(p, false);
 }
 
-static void start_demo(struct program *p, const char *const *args)
+static void start_with(struct program *p, const char *path, const char *const *args, const char *env)
 {
     if (!broker_is_there())
         skip_because("mosquitto is not installed");
     *p = (struct program){0};
-    program_start(p, program_heron(), args, NULL, (const char *const[]){tmpdir, NULL});
+    program_start(p, path, args, NULL, (const char *const[]){env, NULL});
+}
+
+static void start_demo(struct program *p, const char *const *args)
+{
+    start_with(p, program_heron(), args, tmpdir);
 }
 
 static void test_ends_by_itself(void **state)
@@ -270,13 +275,11 @@ static void test_nothing_to_observe(void **state)
 /* Nobody reads its lines any more: it ends by itself. */
 static void test_nobody_reads(void **state)
 {
-    struct program p = {0};
+    struct program p;
     char command[2000];
-    if (!broker_is_there())
-        skip_because("mosquitto is not installed");
     snprintf(command, sizeof command, "'%s' demo --every 300 -m '%s' -v '%s' | head -n 1", program_heron(), box_model(),
              box_vision());
-    program_start(&p, "/bin/sh", PROGRAM_ARGS("-c", command), NULL, (const char *const[]){tmpdir, NULL});
+    start_with(&p, "/bin/sh", PROGRAM_ARGS("-c", command), tmpdir);
     assert_int_equal(program_await(&p, 2 * BOX_PATIENCE_MS), 0);
     program_release(&p);
     assert_tidy();
@@ -285,17 +288,14 @@ static void test_nobody_reads(void **state)
 /* A folder for temporary files with a name as long as some systems have it. */
 static void test_a_long_tmpdir(void **state)
 {
-    struct program p = {0};
+    struct program p;
     char set[500], none[400];
     const int n = snprintf(set, sizeof set, "TMPDIR=%s/", test_temp_dir());
     memset(set + n, 'a', 80);
     set[n + 80] = 0;
     assert_int_equal(mkdir(strchr(set, '=') + 1, 0700), 0);
     snprintf(none, sizeof none, "%s/none.gguf", folder);
-    if (!broker_is_there())
-        skip_because("mosquitto is not installed");
-    program_start(&p, program_heron(), PROGRAM_ARGS("demo", "--seconds", "3", "-m", none, "-v", box_vision()), NULL,
-                  (const char *const[]){set, NULL});
+    start_with(&p, program_heron(), PROGRAM_ARGS("demo", "--seconds", "3", "-m", none, "-v", box_vision()), set);
     assert_true(program_await(&p, BOX_PATIENCE_MS) > 0);
     char *err = program_text(&p, true);
     if (!test_contains(err, "none.gguf") || test_contains(err, "folder"))
