@@ -271,7 +271,7 @@ bench: deps                         ## prefill and decode of synthetic 0.8B shap
 	$(again) $(O)/heron
 	@for t in q4_k q8_0; do $(O)/heron bench --synthetic qwen3.5-0.8b:$$t -p 128 -n 32 || exit 1; done
 
-PLANTS ?= 1000
+PLANTS ?= 10000
 bench-thermal: deps                 ## the thermal governor in PLANTS simulated boxes of each kind, beside what keeps boxes cool elsewhere; a run as a picture
 	$(again) $(O)/tests/thermal/bench
 	@$(O)/tests/thermal/bench --plants $(PLANTS) --csv $(O)/bench-thermal.csv --svg $(O)/bench-thermal.svg

@@ -155,7 +155,10 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
             o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);
     }
     const bool may_learn = is_clean || (is_measured(s) && lateness_is_clear(&g->workload.lateness)); /* others', at any time */
-    const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty, s->speed);
+    const double speed = isfinite(s->speed) && s->speed >= 0 ? s->speed : NAN;
+    const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty, speed);
+    if (g->options.meter == GOVERNOR_METER_NONE && !s->is_throttled && !s->is_limited)
+        workload_learn_speed(&g->workload, dt, s->batch, s->duty, speed);
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
     if (is_measured(s) && lateness_is_clear(&g->workload.lateness)) /* a start is busy with itself */
@@ -436,11 +439,11 @@ static void describe(struct governor *g, double may, struct governor_grant *ret)
     find_hottest(g, ret);
     g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * wanted_w;
     g->is_warm = ret->headroom_k < (g->is_warm ? WARM_LEAVE_K : WARM_K);
-    ret->level = g->is_tripped     ? GOVERNOR_PAUSED
-                 : ret->blind >= 0 ? GOVERNOR_BLIND
-                 : g->is_held_back ? GOVERNOR_THROTTLED
-                 : g->is_warm      ? GOVERNOR_WARM
-                                   : GOVERNOR_NOMINAL;
+    ret->level = g->is_tripped || ret->is_gone ? GOVERNOR_PAUSED
+                 : ret->blind >= 0             ? GOVERNOR_BLIND
+                 : g->is_held_back             ? GOVERNOR_THROTTLED
+                 : g->is_warm                  ? GOVERNOR_WARM
+                                               : GOVERNOR_NOMINAL;
     ret->budget_w = g->budget_w;
     ret->sustainable_w = g->sustainable_w;
     ret->is_trip = g->is_tripped;
@@ -536,6 +539,9 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
         ret->duty = 1;
     } else if (g->is_running && !g->is_tripped)
         spend(g, s, dt, may, ret);
+    ret->is_gone = s->is_gone;
+    if (ret->is_gone)
+        ret->duty = 0;
     if (ret->duty < DUTY_LEAST)
         ret->permit.batch = 0;
     ret->permit.idle_permille = (int32_t)(1000 * (1 - ret->duty) + 0.5);

@@ -63,6 +63,7 @@ struct governor_sight {
     int demand;                 /* sequences that there are to run; 0: unknown, as many as may be */
     bool is_throttled;          /* the device throttles itself because of heat */
     bool is_limited;            /* the device is held back by something else: power brick, firmware */
+    bool is_gone;               /* the device is not there at the moment: its driver is loaded anew, it fell off the bus */
     double device_margin_k;     /* to the device's own limit; NAN: unknown */
 };
 
@@ -76,6 +77,7 @@ struct governor_grant {
     double budget_w, duty;
     double sustainable_w; /* learned; 0: not yet */
     bool is_probe, is_trip, is_hard_trip;
+    bool is_gone;       /* nothing runs, because there is nothing to run on */
     int blind;          /* sensor that cannot be believed, or -1 */
     int foreign;        /* sensor that is over its limit because of what others do, or -1 */
     bool needs_service; /* sustainable watts fell by a quarter: vents, room, fan */

@@ -432,7 +432,9 @@ static void reason_of_heat(const struct report *r, struct payload_status *s)
 {
     const struct thermal_stats *t = &r->thermal;
     const struct governor_grant *g = &t->grant;
-    if (g->level == GOVERNOR_PAUSED) /* without figures that change each second: each would be a message */
+    if (g->is_gone)
+        add_reason(s, "thermal: the GPU is gone: nothing runs until it is back");
+    else if (g->level == GOVERNOR_PAUSED) /* without figures that change each second: each would be a message */
         add_reason(s, "thermal: %s is too hot: nothing runs until it has cooled", t->hottest ? t->hottest : "the device");
     else if (g->level == GOVERNOR_BLIND)
         add_reason(s, "thermal: %s cannot be believed: going on slowly", t->blind ? t->blind : "a sensor");

@@ -79,6 +79,7 @@ struct source {
     struct found places[SOURCE_PLACES]; /* fixed once it has begun */
     double c[SOURCE_PLACES];
     int64_t c_ns[SOURCE_PLACES]; /* when it was read */
+    bool is_gone[SOURCE_PLACES]; /* what it is the temperature of */
     enum sensors_sysfs_scope scope;
     char meter_name[SENSORS_NAME_MAX * 2];
     int n_meters;
@@ -297,8 +298,13 @@ static void nvml_round(struct source *s)
                     "start on");
     }
     for (int g = 0; g < s->n_gpus; g++)
-        if (s->place_of[g] >= 0)
+        if (s->place_of[g] >= 0) {
+            const bool is_gone = !s->is_late && sensors_nvml_is_gone(s->nvml, g);
             publish_c(s, s->place_of[g], is_up ? sensors_nvml_read(s->nvml, g, NULL) : NAN);
+            pthread_mutex_lock(&s->lock);
+            s->is_gone[s->place_of[g]] = is_gone;
+            pthread_mutex_unlock(&s->lock);
+        }
     for (int g = 0; g < s->n_gpus; g++)
         margin_k = fmin(margin_k, nvml_figures(s, g)); /* fmin takes the one that is there */
     pthread_mutex_lock(&s->lock);
@@ -339,7 +345,7 @@ static bool nvml_begin(struct source *s)
         if (!has_any)
             continue;
         s->place_of[g] = s->n_places;
-        snprintf(name, sizeof name, "gpu%d", g);
+        snprintf(name, sizeof name, "gpu%d", sensors_nvml_number(s->nvml, g));
         struct found *f = add_found(s, name, SENSORS_GPU);
         f->trip_c = sensors_nvml_trip(s->nvml, g);
         f->is_believed = true; /* it can tell, if it does not now */
@@ -352,12 +358,12 @@ static bool nvml_begin(struct source *s)
     for (int g = 0; g < s->n_gpus; g++) {
         struct sensors_nvml_figures figures;
         sensors_nvml_read_figures(s->nvml, g, &figures);
-        if (isnan(figures.power)) /* one that does not tell makes the sum of all worthless */
+        if (!figures.has_power) /* one that does not tell makes the sum of all worthless */
             s->n_meters = 0;
         if (s->place_of[g] < 0 || !is_believable(figures.memory_c))
             continue;
         s->memory_of[g] = s->n_places;
-        snprintf(name, sizeof name, "gpu%d/memory", g);
+        snprintf(name, sizeof name, "gpu%d/memory", sensors_nvml_number(s->nvml, g));
         add_found(s, name, SENSORS_OTHER)->trip_c = sensors_nvml_memory_trip(s->nvml, g);
     }
     nvml_round(s);
@@ -800,9 +806,14 @@ static void take_source(struct sensors *s, int k, int64_t now_ns, struct sensors
     const int64_t fresh_ns = (int64_t)(FRESH_PERIODS * (double)s->period_ns);
     double watts = 0;
     pthread_mutex_lock(&source->lock);
-    for (int i = 0; i < s->n; i++)
-        if (s->slots[i].source == k && now_ns - source->c_ns[s->slots[i].index] <= fresh_ns)
-            ret->c[i] = source->c[s->slots[i].index];
+    for (int i = 0; i < s->n; i++) {
+        const int index = s->slots[i].index;
+        if (s->slots[i].source != k)
+            continue;
+        if (now_ns - source->c_ns[index] <= fresh_ns)
+            ret->c[i] = source->c[index];
+        ret->is_gone = ret->is_gone || (s->slots[i].place.governs && source->is_gone[index]);
+    }
     for (int i = 0; i < source->n_meters; i++)
         watts += meter_take(&source->meters[i], now_ns, fresh_ns); /* NAN: then it is that of all */
     if (says_of_ours(s, k)) {

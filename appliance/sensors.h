@@ -55,6 +55,7 @@ struct sensors_reading {
     double device_margin_k; /* to the device's own throttling, as the device says; NAN: it does not */
     bool is_throttled;      /* it slowed itself down because of heat since the last call */
     bool is_limited;        /* because of something else: power brake, PROCHOT */
+    bool is_gone;           /* a GPU that governs was there, and is not: its driver is loaded anew, or it fell off the bus */
 };
 
 struct sensors;

@@ -118,6 +118,7 @@ enum call {
 
 struct gpu {
     nvml_device handle; /* NULL: not there */
+    unsigned number;    /* of NVML's, at the first start */
     char uuid[NVML_UUID_MAX];
     bool is_off[N_CALLS];                                           /* until the next start */
     int strikes[N_CALLS];                                           /* outlive it */
@@ -262,6 +263,8 @@ static int take_handles(struct sensors_nvml *n)
         if (!g || g->handle)
             continue;
         g->handle = handle;
+        if (is_first)
+            g->number = i;
         memcpy(g->uuid, uuid, sizeof uuid);
         memset(g->is_off, 0, sizeof g->is_off);
         g->has_violation = g->has_sw_thermal = g->has_hw_thermal = g->has_brake = false; /* they begin anew with the driver */
@@ -308,12 +311,27 @@ int sensors_nvml_count(const struct sensors_nvml *n)
     return n->n_gpus;
 }
 
+int sensors_nvml_number(const struct sensors_nvml *n, int gpu)
+{
+    return (int)n->gpus[gpu].number;
+}
+
+bool sensors_nvml_is_gone(const struct sensors_nvml *n, int gpu)
+{
+    return !n->is_up || !n->gpus[gpu].handle;
+}
+
 /* ---- calls ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool is_given_up(const struct gpu *g, enum call call)
+{
+    return g->is_off[call] || g->strikes[call] >= STRIKES;
+}
 
 /* May this be asked, and is there somebody to ask? */
 static bool may_call(const struct sensors_nvml *n, const struct gpu *g, enum call call)
 {
-    return n->is_up && !n->is_failed && g->handle && !g->is_off[call] && g->strikes[call] < STRIKES;
+    return n->is_up && !n->is_failed && g->handle && !is_given_up(g, call);
 }
 
 /*
@@ -382,10 +400,11 @@ static void read_power(struct sensors_nvml *n, struct gpu *g, struct sensors_nvm
     if (ASK(CALL_ENERGY, nvmlDeviceGetTotalEnergyConsumption, &mj)) {
         ret->is_energy = true;
         ret->power = (double)mj / 1000;
-    } else if (g->is_off[CALL_ENERGY] || !n->nvmlDeviceGetTotalEnergyConsumption) {
-        if (ASK(CALL_POWER, nvmlDeviceGetPowerUsage, &mw))
-            ret->power = mw / 1000.0;
     }
+    const bool has_energy = n->nvmlDeviceGetTotalEnergyConsumption && !is_given_up(g, CALL_ENERGY);
+    if (!has_energy && ASK(CALL_POWER, nvmlDeviceGetPowerUsage, &mw))
+        ret->power = mw / 1000.0;
+    ret->has_power = has_energy || (n->nvmlDeviceGetPowerUsage && !is_given_up(g, CALL_POWER));
 }
 
 static void read_reasons(struct sensors_nvml *n, struct gpu *g, struct sensors_nvml_figures *ret)

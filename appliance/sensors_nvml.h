@@ -23,7 +23,8 @@ struct sensors_nvml_figures {
     double memory_c;
     double margin_k;   /* to where the GPU throttles itself; below 0: it does */
     bool is_energy;    /* power: joules since the driver was loaded; otherwise watts at this instant */
-    double power;      /* NAN: neither */
+    double power;      /* NAN: neither, this time */
+    bool has_power;    /* false: it does not tell its power at all */
     bool is_throttled; /* because of heat, now or since the last call */
     bool is_limited;   /* by something else that is not a set limit: power brake */
 };
@@ -40,6 +41,12 @@ bool sensors_nvml_begin(struct sensors_nvml *nvml, int64_t now_ns, struct err *e
 
 /* GPUs of the first start that succeeded; fixed from then on. */
 int sensors_nvml_count(const struct sensors_nvml *nvml);
+
+/* NVML's number of it at that start: one before it may have been out of reach. */
+int sensors_nvml_number(const struct sensors_nvml *nvml, int gpu);
+
+/* It was there, and is not: the driver is loaded anew, or the GPU fell off the bus. After sensors_nvml_begin. */
+bool sensors_nvml_is_gone(const struct sensors_nvml *nvml, int gpu);
 
 /* The lowest temperature at which the GPU, or its memory, slows itself down; NAN: it does not say. */
 double sensors_nvml_trip(struct sensors_nvml *nvml, int gpu);

@@ -107,6 +107,10 @@ static void tell_level(struct thermal *t, const struct thermal_stats *now)
     if (g->level == GOVERNOR_BLIND)
         log_warning("thermal level=blind sensor=\"%s\" budget_w=%.0f: it cannot be believed, going on slowly%s", now->blind,
                     g->budget_w, t->pauses_blind ? ", then not at all" : "");
+    else if (g->is_gone)
+        log_warning(
+            "thermal level=paused: the GPU is gone, its driver is loaded anew or it fell off the bus: nothing runs until it "
+            "is back");
     else if (g->level == GOVERNOR_PAUSED)
         log_warning("thermal level=paused sensor=\"%s\" c=%.1f limit_c=%.0f%s: nothing runs until it has cooled",
                     now->hottest ? now->hottest : "device", g->c, g->limit_c, g->is_hard_trip ? " far above" : "");
@@ -231,6 +235,7 @@ static void tick(struct thermal *t)
         s.device_margin_k = r.device_margin_k;
         s.is_throttled = r.is_throttled;
         s.is_limited = r.is_limited;
+        s.is_gone = r.is_gone;
     }
     struct thermal_stats next = t->stats; /* only this thread writes them */
     const struct governor_grant before = next.grant;

@@ -37,6 +37,8 @@
 #define EDGE_SHARE       0.5 /* of what our work changed by, while the meter may be a little earlier or later than thought */
 #define CALM_EDGE        0.1
 #define DUTY_LEAST       0.1 /* below, little is learned */
+#define SPEED_LATE_S     1.5 /* of a second in which the batch changed, a part belongs to the one before */
+#define SPEED_NEW        0.25
 
 static double hope(const struct workload_rung *r)
 {
@@ -123,15 +125,29 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
         }
 }
 
-/* The rung is new: what differs from the table is its own. h: what it should have drawn by the table. */
-static void learn_rung(const struct workload *w, struct workload_rung *r, double watts, double h, double duty, double speed)
+/* What is new of a rung counts less, the longer it is known. */
+static double novelty(const struct workload_rung *r)
 {
-    const double share = fmax(1 / (1 + r->seen_s), 0.05);
-    if (duty < DUTY_LEAST)
-        return;
-    r->watts *= 1 + share * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
+    return fmax(1 / (1 + r->seen_s), 0.05);
+}
+
+/* The rung is new: what differs from the table is its own. h: what it should have drawn by the table. */
+static void learn_rung_watts(const struct workload *w, struct workload_rung *r, double watts, double h)
+{
+    r->watts *= 1 + novelty(r) * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
+}
+
+static void learn_rung_speed(const struct workload *w, struct workload_rung *r, double duty, double speed)
+{
     if (!isnan(speed))
-        r->speed *= 1 + share * (clamp(speed / (duty * r->speed * w->speed_factor), 0.8, 1.25) - 1);
+        r->speed *= 1 + novelty(r) * (clamp(speed / (duty * r->speed * w->speed_factor), 0.8, 1.25) - 1);
+}
+
+/* It is known: what differs is of all of them. */
+static void learn_speed_of_all(struct workload *w, const struct workload_rung *r, double duty, double speed)
+{
+    if (!isnan(speed))
+        w->speed_factor += SPEED_NEW * (speed / (duty * r->speed) - w->speed_factor);
 }
 
 /* A step of the Kalman filter over what others draw and the factor; h: watts of this work by the table. */
@@ -185,10 +201,11 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     const bool is_alone = is_working_now && edge < CALM_EDGE * h && w->since_s > lateness_s(&w->lateness);
     if (!is_settling) {
         learn_split(w, e, h, var, is_surge);
-        if (is_working_now && duty >= DUTY_LEAST && !isnan(speed))
-            w->speed_factor += 0.25 * (speed / (duty * r->speed) - w->speed_factor);
-    } else if (is_alone) {
-        learn_rung(w, r, watts, h, duty, speed);
+        if (is_working_now && duty >= DUTY_LEAST)
+            learn_speed_of_all(w, r, duty, speed);
+    } else if (is_alone && duty >= DUTY_LEAST) {
+        learn_rung_watts(w, r, watts, h);
+        learn_rung_speed(w, r, duty, speed);
         spread(w);
     }
     if (is_settling && is_working_now) /* work in short bursts shows no rung alone: it does not wait for that for ever */
@@ -196,6 +213,20 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     if ((is_settling ? is_alone : is_working_now) && duty >= DUTY_LEAST)
         r->seen_s += dt;
     return is_surge ? e : 0;
+}
+
+void workload_learn_speed(struct workload *w, double dt, int batch, double duty, double speed)
+{
+    struct workload_rung *r = &w->rungs[find(w, batch)];
+    if (!is_working(w, batch, duty) || duty < DUTY_LEAST || w->since_s < SPEED_LATE_S)
+        return;
+    if (w->settle_s > 0) {
+        learn_rung_speed(w, r, duty, speed);
+        spread(w);
+        w->settle_s -= dt;
+    } else
+        learn_speed_of_all(w, r, duty, speed);
+    r->seen_s += dt;
 }
 
 double workload_watts(const struct workload *w, int batch, double duty)

@@ -58,6 +58,9 @@ double workload_note(struct workload *w, double dt_s, double watts, int batch, d
 /* What there is to learn from the same: watts, and tokens a second (NAN: not counted). Returns watts that appeared out of nothing, or 0. */
 double workload_learn(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
 
+/* The same without any meter: of the speed alone, with nothing to wait for. */
+void workload_learn_speed(struct workload *w, double dt_s, int batch, double duty, double speed);
+
 /* Take over what was learned before of the same batches, and what there is to keep. */
 void workload_recall(struct workload *w, const struct workload_memory *memory);
 void workload_remember(const struct workload *w, struct workload_memory *ret);

@@ -360,6 +360,47 @@ static void test_without_a_meter(void **state)
     assert_true(b.sink_c + 0.15 * b.last_w > 62);
 }
 
+/* No watts, but a speed: it is found that more than two sequences give nothing here. */
+static void test_learns_speeds_without_a_meter(void **state)
+{
+    struct box b;
+    struct governor_options options = one_sensor();
+    options.meter = GOVERNOR_METER_NONE;
+    box_open(&b, &options);
+    int n_two = 0;
+    for (int i = 0; i < 7200; i++) {
+        struct governor_sight s = box_look(&b, INFINITY);
+        s.watts = NAN;
+        s.speed = s.batch > 0 ? s.duty * (s.batch == 1 ? 10 : 16) : NAN;
+        box_live(&b, &s, false);
+        n_two += i >= 3600 && b.grant.permit.batch == 2;
+    }
+    assert_true(n_two > 3400); /* another may still be tried, for two minutes */
+}
+
+/* The GPU is gone: nothing runs, at once and for as long; then it goes on. */
+static void test_a_gpu_that_is_gone(void **state)
+{
+    struct box b;
+    box_open_one(&b);
+    box_run(&b, 600);
+    assert_true(b.grant.permit.batch > 0);
+    for (int i = 0; i < 40; i++) {
+        struct governor_sight s = box_look(&b, NAN);
+        s.is_gone = true;
+        s.watts = NAN;
+        box_live(&b, &s, false);
+        assert_int_equal(b.grant.permit.batch, 0);
+        assert_int_equal(b.grant.permit.idle_permille, 1000);
+        assert_int_equal(b.grant.level, GOVERNOR_PAUSED);
+        assert_true(b.grant.is_gone && !b.grant.is_trip);
+    }
+    box_tick(&b, INFINITY);
+    assert_false(b.grant.is_gone);
+    box_run(&b, 300);
+    assert_true(b.grant.permit.batch > 0 && b.grant.level != GOVERNOR_PAUSED && b.grant.level != GOVERNOR_BLIND);
+}
+
 static void test_service_is_called_for(void **state)
 {
     struct box b;
@@ -773,7 +814,8 @@ static void test_fuzzed_traces(void **state)
                                        .batch = (int)rng_below(&rng, 80) - 4,
                                        .duty = 1.2 * rng_unit(&rng) - 0.1,
                                        .is_throttled = rng_below(&rng, 30) == 0,
-                                       .is_limited = rng_below(&rng, 30) == 0};
+                                       .is_limited = rng_below(&rng, 30) == 0,
+                                       .is_gone = rng_below(&rng, 30) == 0};
             const bool is_odd = rng_below(&rng, 3) == 0;
             for (int i = 0; i < GOVERNOR_SENSORS; i++)
                 s.c[i] = is_odd && rng_below(&rng, 2) ? odd[rng_below(&rng, 12)] : 20 + 80 * rng_unit(&rng);
@@ -793,6 +835,7 @@ static void test_fuzzed_traces(void **state)
             assert_true(grant.permit.batch >= 0 && grant.permit.batch <= options.batch_max);
             assert_true(grant.permit.idle_permille >= 0 && grant.permit.idle_permille <= 1000);
             assert_true(grant.permit.expires_ns == now + GOVERNOR_PERMIT_NS);
+            assert_true(!s.is_gone || grant.permit.batch == 0);
             if (was_blind && grant.level == GOVERNOR_BLIND && before > 0)
                 assert_true(grant.budget_w <= before + 1e-9);
         }
@@ -870,6 +913,8 @@ int main(void)
         cmocka_unit_test(test_after_a_suspend),
         cmocka_unit_test(test_without_sensors),
         cmocka_unit_test(test_without_a_meter),
+        cmocka_unit_test(test_learns_speeds_without_a_meter),
+        cmocka_unit_test(test_a_gpu_that_is_gone),
         cmocka_unit_test(test_service_is_called_for),
         cmocka_unit_test(test_a_weak_supply_is_told),
         cmocka_unit_test(test_silence_ends_no_trip),

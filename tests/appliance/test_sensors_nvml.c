@@ -153,6 +153,17 @@ static void test_energy_before_power(void **state)
     heat_say("power 5000000\n");
     HEAT_WAIT(s, r, !isnan(r.c[0]) && isnan(r.watts));
     sensors_close(s);
+    heat_say(
+        "power 90000\nfail nvmlDeviceGetTotalEnergyConsumption 999\n"); /* the counter's call is broken: the power is there */
+    s = heat_open_nvml();
+    HEAT_WAIT(s, r, heat_is(r.watts, 90));
+    sensors_close(s);
+    heat_say("power 90000\nfail nvmlDeviceGetPowerUsage 21\n"); /* no figure yet */
+    s = heat_open_nvml();
+    assert_int_equal(sensors_meter(s), GOVERNOR_METER_DEVICE);
+    heat_say("power 90000\n");
+    HEAT_WAIT(s, r, heat_is(r.watts, 90));
+    sensors_close(s);
 }
 
 static void test_memory(void **state)
@@ -185,6 +196,36 @@ static void test_driver_reload(void **state)
         heat_say("c 60\npower 50000\n");
     }
     HEAT_WAIT(s, r, heat_is(r.c[0], 60));
+    sensors_close(s);
+}
+
+/* While it is gone there is nothing to run on; before it ever came, nobody knows. */
+static void test_gone(void **state)
+{
+    struct sensors_reading r;
+    heat_say("fail nvmlInit_v2 9\n");
+    struct sensors *s = heat_open_nvml();
+    sensors_read(s, clock_awake_and_asleep_ns(), &r);
+    assert_false(r.is_gone);
+    heat_say("c 60\n");
+    HEAT_WAIT(s, r, heat_is(r.c[0], 60));
+    assert_false(r.is_gone);
+    heat_say("gone 15\n");
+    HEAT_WAIT(s, r, r.is_gone && isnan(r.c[0]));
+    heat_say("c 61\n");
+    HEAT_WAIT(s, r, heat_is(r.c[0], 61) && !r.is_gone);
+    heat_say("c 61\nfail nvmlDeviceGetTemperature 10\n"); /* it says nothing at the moment, but it is there */
+    HEAT_WAIT(s, r, isnan(r.c[0]));
+    assert_false(r.is_gone);
+    sensors_close(s);
+}
+
+/* The first one is out of reach at the start: the other keeps its name, and so what was learned of it. */
+static void test_the_first_is_lost(void **state)
+{
+    heat_say("gpus 2\nlost 0\nc1 40\npower 50000\n");
+    struct sensors *s = heat_open_nvml();
+    assert_string_equal(heat_names(s), "gpu1!");
     sensors_close(s);
 }
 
@@ -306,6 +347,8 @@ int main(void)
         cmocka_unit_test(test_energy_before_power),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_driver_reload),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_the_first_is_lost),
         cmocka_unit_test(test_two_gpus),
         cmocka_unit_test(test_one_call_is_broken),
         cmocka_unit_test(test_hang),

@@ -1,6 +1,5 @@
 /*
- * An engine that does not come back: its thread is frozen by ptrace, which is as good as a driver that hangs or a disk that never
- * delivers the model.
+ * Threads that do not come back: the engine's is frozen by ptrace, which is as good as a driver that hangs or a disk that never delivers the model; and the governor's.
  */
 #include "tests/support/test.h"
 
@@ -41,9 +40,9 @@ static pid_t thread_of(pid_t pid, const char *name)
     return found;
 }
 
-static pid_t freeze_engine(const struct box *box)
+static pid_t freeze(const struct box *box, const char *thread)
 {
-    const pid_t tid = thread_of(box->daemon.pid, "heron-engine");
+    const pid_t tid = thread_of(box->daemon.pid, thread);
     int status;
     assert_true(tid > 0);
     if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) != 0) {
@@ -56,7 +55,7 @@ static pid_t freeze_engine(const struct box *box)
     return tid;
 }
 
-static void thaw_engine(pid_t tid)
+static void thaw(pid_t tid)
 {
     assert_int_equal(ptrace(PTRACE_DETACH, tid, NULL, NULL), 0);
 }
@@ -64,7 +63,7 @@ static void thaw_engine(pid_t tid)
 static void nap_ms(int ms);
 
 /* A traced thread that ended holds its process until the tracer has taken note. False: it has not ended in time. */
-static bool reap_engine(pid_t tid)
+static bool reap(pid_t tid)
 {
     int status;
     for (int waited_ms = 0; waited_ms < BOX_PATIENCE_MS; waited_ms += 20) {
@@ -88,7 +87,7 @@ static void test_stop_with_a_hanging_engine(void **state)
     box_rig_start(r, "cameras:\n" CAMERA("yard", "1"), NULL);
     subscriber_await(s, 0, "heron/yard/status/analysis", "online");
     subscriber_await(s, 0, "heron/yard/status/capture", "online");
-    const pid_t tid = freeze_engine(&r->box);
+    const pid_t tid = freeze(&r->box, "heron-engine");
     const size_t mark = subscriber_mark(s);
     program_signal(&r->box.daemon, SIGTERM);
     subscriber_await(s, mark, "heron/yard/status/capture", "offline");
@@ -102,8 +101,8 @@ static void test_stop_with_a_hanging_engine(void **state)
     program_signal(&r->box.daemon, SIGHUP);
     nap_ms(500);
     program_signal(&r->box.daemon, SIGTERM); /* again: the drain is not waited for */
-    if (!reap_engine(tid)) {
-        thaw_engine(tid);
+    if (!reap(tid)) {
+        thaw(tid);
         fail_msg("the daemon waits for an engine that hangs");
     }
     assert_int_equal(program_await(&r->box.daemon, BOX_PATIENCE_MS), 0);
@@ -122,7 +121,7 @@ static void test_remove_a_camera_in_the_middle_of_a_look(void **state)
     struct subscriber *s = &r->subscriber;
     box_rig_start(r, "cameras:\n" CAMERA("yard", "1") CAMERA("gate", "2"), NULL);
     subscriber_await(s, 0, "heron/gate/scene", NULL);
-    const pid_t tid = freeze_engine(&r->box);
+    const pid_t tid = freeze(&r->box, "heron-engine");
     const size_t mark = subscriber_mark(s);
     box_configure(&r->box, &r->broker, NULL, "cameras:\n" CAMERA("yard", "1"));
     program_signal(&r->box.daemon, SIGHUP);
@@ -130,10 +129,34 @@ static void test_remove_a_camera_in_the_middle_of_a_look(void **state)
     nap_ms(1000); /* some ticks */
     subscriber_mark(s);
     assert_string_not_equal(subscriber_last(s, "heron/gate/scene")->payload, "");
-    thaw_engine(tid);
+    thaw(tid);
     subscriber_await(s, mark, "heron/gate/scene", "");
     subscriber_await(s, subscriber_mark(s), "heron/yard/scene", NULL);
     assert_string_equal(subscriber_last(s, "heron/gate/scene")->payload, "");
+    assert_int_equal(box_stop(&r->box), 0);
+}
+
+/* Nobody renews the permit: the engine stops by itself, within seconds; and goes on when somebody does. */
+static void test_nothing_runs_without_a_governor(void **state)
+{
+    struct box_rig *r = *state;
+    struct subscriber *s = &r->subscriber;
+    box_rig_start(r, "thermal: { sensors: 'simulated:spark' }\ncameras:\n" CAMERA("yard", "1"), NULL);
+    subscriber_await(s, 0, "heron/yard/scene", NULL);
+    const pid_t tid = freeze(&r->box, "heron-thermal");
+    const int64_t until_ns = clock_now_ns() + BOX_PATIENCE_MS * CLOCK_MS;
+    for (bool is_still = false; !is_still && clock_now_ns() < until_ns;) {
+        const size_t mark = subscriber_mark(s);
+        nap_ms(5000); /* ten looks' time, and more than a permit lasts */
+        subscriber_mark(s);
+        is_still = subscriber_count(s, mark, "heron/yard/scene") == 0;
+        if (!is_still && clock_now_ns() > until_ns - 20 * CLOCK_S) {
+            thaw(tid);
+            fail_msg("it goes on without a governor");
+        }
+    }
+    thaw(tid);
+    subscriber_await(s, subscriber_mark(s), "heron/yard/scene", NULL);
     assert_int_equal(box_stop(&r->box), 0);
 }
 
@@ -142,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_stop_with_a_hanging_engine, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_remove_a_camera_in_the_middle_of_a_look, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_runs_without_a_governor, box_set_up, box_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

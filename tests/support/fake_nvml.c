@@ -10,6 +10,7 @@
  *     slowdown 90            a threshold                     swap 1        devices in the opposite order
  *     fail nvmlInit_v2 9     this function fails with 9      hang nvmlDeviceGetTemperature 0.5    this one takes so many seconds
  *     gone 15                every call on a device fails with 15, and nvmlInit_v2 with 9
+ *     lost 0                 no handle is given of this one
  *
  * What has no line is NOT_SUPPORTED, but for one GPU of 50 degrees. fake_nvml_calls tells how often a function was called. Any thread.
  */
@@ -25,6 +26,7 @@
 #define INVALID_ARGUMENT  2
 #define UNINITIALIZED     1
 #define DRIVER_NOT_LOADED 9
+#define GPU_IS_LOST       15
 #define GPUS              8
 #define NAMES             16
 
@@ -172,6 +174,8 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct device **ret)
         return rc;
     if (index >= (unsigned)n || index >= GPUS)
         return INVALID_ARGUMENT;
+    if (index == (unsigned)number("lost", GPUS))
+        return GPU_IS_LOST;
     const int at = number("swap", 0) > 0 ? n - 1 - (int)index : (int)index;
     *ret = &devices[at];
     (*ret)->index = at;

@@ -7,7 +7,8 @@
 
 /* ---- ours -------------------------------------------------------------------------------------------------------------------------- */
 
-static void begin_governor(void *state, const struct world *world, enum workload_policy policy, bool is_told)
+static void begin_governor(void *state, const struct world *world, enum workload_policy policy, bool is_told,
+                           const struct governor_memory *known)
 {
     struct governor_options options = {.n_sensors = world->plant.n_spots,
                                        .batch_max = WORLD_BATCHES,
@@ -17,22 +18,29 @@ static void begin_governor(void *state, const struct world *world, enum workload
                                        .speed = is_told ? world->work.told_speed : NULL};
     for (int i = 0; i < options.n_sensors; i++)
         options.limits_c[i] = world->plant.spots[i].limit_c;
-    governor_init(state, &options, NULL);
+    governor_init(state, &options, known);
 }
 
 static void begin_ours(void *state, const struct world *world)
 {
-    begin_governor(state, world, WORKLOAD_THROUGHPUT, true);
+    begin_governor(state, world, WORKLOAD_THROUGHPUT, true, NULL);
 }
 
 static void begin_new(void *state, const struct world *world)
 {
-    begin_governor(state, world, WORKLOAD_THROUGHPUT, false);
+    begin_governor(state, world, WORKLOAD_THROUGHPUT, false, NULL);
+}
+
+static void begin_again(void *state, const struct world *world, const void *before)
+{
+    struct governor_memory memory;
+    governor_get_memory(before, &memory);
+    begin_governor(state, world, WORKLOAD_THROUGHPUT, false, &memory);
 }
 
 static void begin_ladder(void *state, const struct world *world)
 {
-    begin_governor(state, world, WORKLOAD_LADDER, true);
+    begin_governor(state, world, WORKLOAD_LADDER, true, NULL);
 }
 
 static void tick_governor(void *state, const struct sight *sight, struct act *act)
@@ -205,15 +213,19 @@ static void tick_strong(void *state, const struct sight *sight, struct act *act)
     act->duty = fmin(1, watts / s->watts[act->batch]);
 }
 
+#define GOVERNOR .n_bytes = sizeof(struct governor), .tick = tick_governor
+#define SIMPLE   .n_bytes = sizeof(struct simple)
+
 const struct control controls[CONTROLS] = {
-    [CONTROL_OURS] = {"heron", sizeof(struct governor), begin_ours, tick_governor},
-    [CONTROL_NEW] = {"heron, first start", sizeof(struct governor), begin_new, tick_governor},
-    [CONTROL_LADDER] = {"heron, ladder", sizeof(struct governor), begin_ladder, tick_governor},
-    [CONTROL_BANG_BANG] = {"bang-bang, 5 K", sizeof(struct simple), begin_simple, tick_bang_bang},
-    [CONTROL_BANG_BANG_3] = {"bang-bang, 3 K early", sizeof(struct simple), begin_early, tick_bang_bang},
-    [CONTROL_PAUSE] = {"pause and resume", sizeof(struct simple), begin_simple, tick_pause},
-    [CONTROL_STEP_WISE] = {"step_wise", sizeof(struct simple), begin_simple, tick_step_wise},
-    [CONTROL_STEP_WISE_3] = {"step_wise, 3 K early", sizeof(struct simple), begin_early, tick_step_wise},
-    [CONTROL_ALLOCATOR] = {"power_allocator", sizeof(struct simple), begin_simple, tick_allocator},
-    [CONTROL_STRONG] = {"power_allocator, strong", sizeof(struct simple), begin_strong, tick_strong},
+    [CONTROL_OURS] = {.name = "heron", GOVERNOR, .begin = begin_ours},
+    [CONTROL_NEW] = {.name = "heron, first start", GOVERNOR, .begin = begin_new},
+    [CONTROL_AGAIN] = {.name = "heron, second start", GOVERNOR, .before = &controls[CONTROL_NEW], .begin_again = begin_again},
+    [CONTROL_LADDER] = {.name = "heron, ladder", GOVERNOR, .begin = begin_ladder},
+    [CONTROL_BANG_BANG] = {.name = "bang-bang, 5 K", SIMPLE, .begin = begin_simple, .tick = tick_bang_bang},
+    [CONTROL_BANG_BANG_3] = {.name = "bang-bang, 3 K early", SIMPLE, .begin = begin_early, .tick = tick_bang_bang},
+    [CONTROL_PAUSE] = {.name = "pause and resume", SIMPLE, .begin = begin_simple, .tick = tick_pause},
+    [CONTROL_STEP_WISE] = {.name = "step_wise", SIMPLE, .begin = begin_simple, .tick = tick_step_wise},
+    [CONTROL_STEP_WISE_3] = {.name = "step_wise, 3 K early", SIMPLE, .begin = begin_early, .tick = tick_step_wise},
+    [CONTROL_ALLOCATOR] = {.name = "power_allocator", SIMPLE, .begin = begin_simple, .tick = tick_allocator},
+    [CONTROL_STRONG] = {.name = "power_allocator, strong", SIMPLE, .begin = begin_strong, .tick = tick_strong},
 };

@@ -13,6 +13,7 @@
 enum {
     CONTROL_OURS,   /* told what batches draw and give, with errors, as from an earlier start */
     CONTROL_NEW,    /* the same governor, told nothing: the first start on a machine */
+    CONTROL_AGAIN,  /* and the second one, with what the first has learned */
     CONTROL_LADDER, /* with the policy for latency */
     CONTROL_BANG_BANG,
     CONTROL_BANG_BANG_3, /* 3 K earlier */

@@ -72,6 +72,17 @@ static void test_first_start(void **state)
     assert_under(s.trips, 0, "trips");
 }
 
+/* With what the first start has learned of box and work. */
+static void test_second_start(void **state)
+{
+    const struct survey s = survey(CONTROL_AGAIN, WORLD_SLOW);
+    assert_under(s.over_max_k, 1.0, "overshoot, K");
+    assert_over(s.within_share, 0.99, "share of boxes within half a kelvin");
+    assert_over(s.share_mean, 0.95, "share of the oracle");
+    assert_over(s.share_p5, 0.90, "share of the oracle, the worst twentieth");
+    assert_under(s.trips, 0, "trips");
+}
+
 /* Work in bursts, which heat at once, beside bursts of others, and a meter that tells of both late. */
 static void test_looks(void **state)
 {
@@ -179,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_a_world_is_its_seed),
         cmocka_unit_test(test_slow_changes_and_others),
         cmocka_unit_test(test_first_start),
+        cmocka_unit_test(test_second_start),
         cmocka_unit_test(test_ripple),
         cmocka_unit_test(test_looks),
         cmocka_unit_test(test_fast_changes_all_watts_measured),

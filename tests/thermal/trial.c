@@ -120,13 +120,10 @@ static void account_step(struct account *a, const struct trial *trial, const str
         f->back_s = t - world->fault_at.to_s;
 }
 
-void trial_run(const struct trial *trial, struct figures *ret)
+static void live(const struct trial *trial, void *state, struct figures *ret)
 {
     const struct control *control = trial->control;
     const struct world *world = trial->world;
-    void *state = calloc(1, control->n_bytes);
-    if (!state)
-        abort();
     struct plant plant;
     struct plant_air air;
     double load, held[PLANT_SPOTS] = {0}, speeds = 0;
@@ -134,7 +131,6 @@ void trial_run(const struct trial *trial, struct figures *ret)
     struct rng noise = {.seed = world->seed ^ UINT64_C(0x5EED)};
     world_at(world, 0, &air, &load);
     plant_init(&plant, &world->plant, &air);
-    control->begin(state, world);
 
     struct act act = {.batch = 1};
     struct sight sight = {.n_sensors = world->plant.n_spots, .is_total = world->set != WORLD_HALF};
@@ -171,11 +167,35 @@ void trial_run(const struct trial *trial, struct figures *ret)
         speeds += speed;
         account_step(&account, trial, &plant, &act, k, ret);
     }
-    free(state);
     const double judged_h = WORLD_HOURS - CALM_S / 3600.0;
     ret->speed = account.done / STEPS;
     ret->changes_per_h = (double)account.changes / WORLD_HOURS;
     ret->reversals_per_h = account.plain_turns / judged_h;
     ret->probe_reversals_per_h = account.probe_turns / judged_h;
     ret->below_k = account.n_below ? account.below_k / account.n_below : 0;
+}
+
+/* The controller's state at the start; malloc'ed. */
+static void *begin(const struct control *control, const struct world *world)
+{
+    void *state = calloc(1, control->n_bytes);
+    if (!state)
+        abort();
+    if (control->before) {
+        const struct trial first = {.control = control->before, .world = world, .best = 1};
+        struct figures ignored;
+        void *before = begin(first.control, world);
+        live(&first, before, &ignored);
+        control->begin_again(state, world, before);
+        free(before);
+    } else
+        control->begin(state, world);
+    return state;
+}
+
+void trial_run(const struct trial *trial, struct figures *ret)
+{
+    void *state = begin(trial->control, trial->world);
+    live(trial, state, ret);
+    free(state);
 }

@@ -33,6 +33,9 @@ struct control {
     size_t n_bytes;
     void (*begin)(void *state, const struct world *world);
     void (*tick)(void *state, const struct sight *sight, struct act *act);
+    /* Runs for as long in the same box before, and leaves its state to begin_again, which stands for begin; or NULL. */
+    const struct control *before;
+    void (*begin_again)(void *state, const struct world *world, const void *before);
 };
 
 struct figures {
