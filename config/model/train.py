@@ -3,7 +3,8 @@ it stopped.
 
     python3 config/model/train.py --out FOLDER [--stage all|tokens|see|speak|polish|draft|export] [--from FOLDER] [--lessons build/tools/lessons] [--minutes N] [--device auto]
 
-With --from FOLDER, where heron.gguf and mmproj-heron.gguf lie, tokenizer and weights are those of the files, and the training goes on at the stage polish.
+With --from FOLDER, where heron.gguf and mmproj-heron.gguf lie, tokenizer and weights are those of the files, and the training goes on at the stage polish. It keeps a copy of them: what is
+shipped at the end may take their place.
 
 Each stage writes FOLDER/<stage>.pt every few minutes, when it is interrupted, and at its end; started again it resumes from there, if it is still the same training (seed, plan, lessons,
 tokenizer, and of the stage before its weights): otherwise it says what differs. At the end of all FOLDER/checkpoint holds the F32 original. Exit status 75: not finished, start again.
@@ -37,6 +38,7 @@ import texts
 import tokens
 
 SIZE = shape.SIZE
+FILES = ("heron.gguf", "mmproj-heron.gguf")
 N_IMAGE = (SIZE[0] // shape.TILE) * (SIZE[1] // shape.TILE)
 HELD_OUT = 1_000_000  # lessons of this seed are never trained on
 LENGTHS = (288, 320, 352, 384, 464, 512)  # of dialogues: few, so that each is compiled once
@@ -122,12 +124,16 @@ class Recipe:
         self.args = args
         if args.seed + len(STAGES) >= HELD_OUT:
             raise SystemExit(f"--seed {args.seed}: at most {HELD_OUT - len(STAGES) - 1}, behind it are the lessons that are never trained on")
+        self.out = pathlib.Path(args.out)
         if args.origin:
             STAGES["draft"]["lessons"] //= 4  # the block has learned before
-        self.out = pathlib.Path(args.out)
+            if args.stage in ("see", "speak"):
+                raise SystemExit(f"--from goes on at the stage polish: there is no stage {args.stage} with it")
         self.device = torch.device(args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         self.renderer = [args.lessons, "--threads", str(threads(self.device))]
         self.out.mkdir(parents=True, exist_ok=True)
+        if args.origin:
+            self.keep_origin()
         torch.set_float32_matmul_precision("high")
         self.until = time.monotonic() + args.minutes * 60 if args.minutes else math.inf
         self.saved = time.monotonic()
@@ -165,8 +171,24 @@ class Recipe:
         return dict(seed=self.args.seed, plan=json.dumps(STAGES[stage]), shape=json.dumps([shape.TEXT, shape.VISION, SIZE]), words=words,
                     tokenizer=digest(self.out / "tokenizer.json"), lessons=self.fingerprint(), before="".join(map(digest, begun_with)))
 
+    def keep_origin(self):
+        """Copy what --from names, once: it is what this training began with, whatever becomes of the files."""
+        folder, said = self.out / "from", str(pathlib.Path(self.args.origin).resolve())
+        if not folder.exists():
+            if not all((pathlib.Path(said) / name).is_file() for name in FILES):
+                raise SystemExit(f"--from {said}: there are not both {' and '.join(FILES)}")
+            new = self.out / "from.new"
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            for name in FILES:
+                shutil.copy(pathlib.Path(said) / name, new / name)
+            (new / "where").write_text(said)
+            os.replace(new, folder)
+        elif (folder / "where").read_text() != said:
+            raise SystemExit(f"{self.out} began with {(folder / 'where').read_text()}: give another --out, or remove it")
+
     def origin_files(self):
-        return [pathlib.Path(self.args.origin) / name for name in ("heron.gguf", "mmproj-heron.gguf")] if self.args.origin else []
+        return [self.out / "from" / name for name in FILES] if self.args.origin else []
 
     @functools.cache
     def fingerprint(self):
@@ -478,6 +500,8 @@ class Recipe:
         self.tokens = self.tokens_stage()
         stages = [s for s in STAGES if not self.args.origin or s not in ("see", "speak")]
         wanted = stages if self.args.stage == "all" else [s for s in stages if s == self.args.stage]
+        for stage in wanted:  # what cannot go on says so now and not after the stages before it
+            self.load(stage)
         model = self.model() if self.args.stage != "tokens" else None
         for stage in wanted:
             if not is_finished(stage, self.load(stage)) and not getattr(self, f"{stage}_stage")(model):
@@ -493,7 +517,8 @@ def threads(device):
 
 
 def digest(path):
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    """Of a file's bytes; "": there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
 def named(module, prefix):

@@ -111,7 +111,7 @@ static void compare(struct pl_synth *synth, const json_t *scene, struct tally *t
 static void test_what_is_said_is_so(void **state)
 {
     if (access(MODEL, R_OK) != 0 || access(VISION, R_OK) != 0)
-        skip_because(MODEL " or " VISION " is not here");
+        fail_msg("the shipped model is not here: " MODEL ", " VISION);
     struct box_rig *r = *state;
     struct subscriber *s = &r->subscriber;
     struct pl_synth *synths[N_CAMERAS];
