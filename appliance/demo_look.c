@@ -115,7 +115,8 @@ void demo_look_print(const struct demo_look *look, FILE *out)
     if (look->has_truth)
         fputs(demo_look_is_right(look) ? "right  " : "wrong  ", out);
     if (look->summary[0])
-        fprintf(out, "\"%.*s%s\"%s  ", clip(look->summary), look->summary, look->summary[clip(look->summary)] ? "…" : "",
+        fprintf(out, "\"%.*s%s\"%s  ", clip(look->summary), look->summary,
+                look->summary[clip(look->summary)] ? "..." : "", /* any terminal shows it */
                 look->is_untrained ? " (untrained)" : "");
     for (enum demo_field f = 0; f < DEMO_FIELD_COUNT; f++) {
         fprintf(out, "%s%s %s", f > 0 ? ", " : "", demo_field_name(f), look->answer[f]);

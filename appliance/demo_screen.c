@@ -317,7 +317,7 @@ static void put_footer(struct demo_grid *g, const struct demo_view *v)
 {
     const struct demo_style quiet = QUIET, warning = WARNING, strong = STRONG;
     const int y = g->rows - 1, end = g->cols - MARGIN;
-    const int x = MARGIN + demo_grid_text(g, MARGIN, y, end - MARGIN, &strong, "q ends") + 3;
+    const int x = MARGIN + demo_grid_text(g, MARGIN, y, end - MARGIN, &strong, v->ending) + 3;
     demo_grid_text(g, x, y, end - x, v->reason[0] ? &warning : &quiet, v->reason[0] ? v->reason : v->hint);
 }
 

@@ -46,7 +46,8 @@ struct demo_pane {
 struct demo_view {
     const char *name;             /* of the camera */
     const char *state, *reason;   /* of P/status, the first reason */
-    const char *hint;             /* what stands in the last row while there is no reason */
+    const char *ending;           /* how to end it */
+    const char *hint;             /* what stands behind that while there is no reason */
     int64_t run_ns, end_ns;       /* since the start; when it ends by itself, 0: it does not */
     struct demo_pane scene, seen; /* now (or is_seen: the frame that was looked at); the small one */
     bool is_seen;

@@ -177,6 +177,7 @@ int64_t demo_show_draw(struct demo_show *s)
         .name = s->name,
         .state = s->state,
         .reason = s->reason,
+        .ending = demo_terminal_fd() >= 0 ? "q ends" : "Ctrl-C ends",
         .hint = s->options.hint,
         .run_ns = now - s->opened_ns,
         .end_ns = s->options.end_ns,

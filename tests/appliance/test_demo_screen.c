@@ -54,6 +54,7 @@ static struct demo_view view_of(void)
         .name = "yard, seed 7",
         .state = "running",
         .reason = "",
+        .ending = "q ends",
         .hint = "somebody listens",
         .run_ns = 62 * CLOCK_S,
         .end_ns = 600 * CLOCK_S,

@@ -41,7 +41,7 @@ struct seat {
 
 static char tmpdir[320];
 
-static void seat_open(struct seat *s, int cols, int rows, const char *no_colour)
+static void seat_open(struct seat *s, int cols, int rows, const char *no_colour, bool has_keys)
 {
     if (!broker_is_there())
         skip_because("mosquitto is not installed");
@@ -61,6 +61,8 @@ static void seat_open(struct seat *s, int cols, int rows, const char *no_colour)
     if (s->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         login_tty(slave);
+        if (!has_keys)
+            dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
         setrlimit(RLIMIT_CORE, &(struct rlimit){0});
         setenv("TERM", "xterm-256color", 1);
         setenv("COLORTERM", "truecolor", 1);
@@ -186,7 +188,7 @@ static void assert_tidy(void)
 static void test_live(void **state)
 {
     struct seat s;
-    seat_open(&s, 100, 30, "");
+    seat_open(&s, 100, 30, "", true);
     size_t at = seat_await(&s, 0, ENTER);
     seat_await(&s, at, "HERON DEMO");
     seat_await(&s, at, "yard, seed 11");
@@ -250,10 +252,24 @@ static pid_t child_of(pid_t parent, const char *name)
     return found;
 }
 
+/* Keys come from elsewhere: it does not promise that one ends it. */
+static void test_no_keys(void **state)
+{
+    struct seat s;
+    seat_open(&s, 100, 30, "", false);
+    seat_await(&s, seat_await(&s, seat_await(&s, 0, ENTER), "Ctrl-C ends"), "truth:");
+    assert_null(strstr(s.text, "q ends"));
+    seat_type(&s, 'C' - '@');
+    assert_int_equal(seat_await_end(&s), 0);
+    assert_given_back(&s);
+    seat_close(&s);
+    assert_tidy();
+}
+
 static void test_broker_dies(void **state)
 {
     struct seat s;
-    seat_open(&s, 100, 30, "");
+    seat_open(&s, 100, 30, "", true);
     seat_await(&s, seat_await(&s, 0, ENTER), "truth:");
     const pid_t broker = child_of(s.pid, "mosquitto");
     assert_true(broker > 0);
@@ -269,7 +285,7 @@ static void test_broker_dies(void **state)
 static void test_crashes(void **state)
 {
     struct seat s;
-    seat_open(&s, 100, 30, "");
+    seat_open(&s, 100, 30, "", true);
     seat_await(&s, seat_await(&s, 0, ENTER), "HERON DEMO");
     kill(s.pid, SIGSEGV);
     const int status = seat_await_end(&s);
@@ -285,7 +301,7 @@ static void test_crashes(void **state)
 static void test_hung_up(void **state)
 {
     struct seat s;
-    seat_open(&s, 100, 30, "");
+    seat_open(&s, 100, 30, "", true);
     seat_await(&s, seat_await(&s, 0, ENTER), "truth:");
     close(s.fd);
     s.fd = -1;
@@ -303,7 +319,7 @@ static void test_hung_up(void **state)
 static void test_no_colour(void **state)
 {
     struct seat s;
-    seat_open(&s, 100, 30, "1");
+    seat_open(&s, 100, 30, "1", true);
     seat_await(&s, 0, "(truth ");
     seat_type(&s, 'C' - '@');
     assert_int_equal(seat_await_end(&s), 0);
@@ -316,8 +332,8 @@ static void test_no_colour(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_live),    cmocka_unit_test(test_broker_dies), cmocka_unit_test(test_crashes),
-        cmocka_unit_test(test_hung_up), cmocka_unit_test(test_no_colour),
+        cmocka_unit_test(test_live),    cmocka_unit_test(test_no_keys), cmocka_unit_test(test_broker_dies),
+        cmocka_unit_test(test_crashes), cmocka_unit_test(test_hung_up), cmocka_unit_test(test_no_colour),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
