@@ -44,6 +44,7 @@ struct job {
     struct en_timing timing;
     int64_t prefill_start_ns, decode_start_ns;
     bool is_in_pass; /* the one at work, or the last one */
+    bool is_trial;   /* runs until its deadline, whatever the estimate says */
 };
 
 struct jobs {
@@ -333,22 +334,47 @@ void en_set_breath(struct en_engine *e, enum en_breath (*ask)(void *ctx), void *
 
 /* ---- one step ---------------------------------------------------------------------------------------------------------------------- */
 
-static void shed_late(struct jobs *js, int64_t now)
-{
-    for (int32_t i = js->n - 1; i >= 0; i--)
-        if (scheduler_is_late(&js->scheduler, &js->list[i]->plan, now)) {
-            if (now <= js->list[i]->plan.deadline_ns)
-                scheduler_note_shed(&js->scheduler);
-            finish(js, js->list[i], EN_FINISH_DEADLINE, NULL);
-        }
-}
-
 static int32_t count_running(const struct jobs *js)
 {
     int32_t n = 0;
     for (int32_t i = 0; i < js->n; i++)
         n += js->list[i]->state != JOB_QUEUED;
     return n;
+}
+
+static void shed_late(struct jobs *js, int64_t now)
+{
+    bool is_idle = count_running(js) == 0;
+    if (!is_idle)
+        scheduler_note_running(&js->scheduler);
+    for (int32_t i = js->n - 1; i >= 0; i--) {
+        struct job *j = js->list[i];
+        if (!scheduler_is_late(&js->scheduler, &j->plan, now))
+            continue;
+        const bool is_guess = now <= j->plan.deadline_ns;
+        if (is_guess && is_idle && scheduler_may_try(&js->scheduler, &j->plan, now)) {
+            j->is_trial = true;
+            is_idle = false;
+        }
+        if (!is_guess || !j->is_trial)
+            finish(js, j, EN_FINISH_DEADLINE, NULL);
+    }
+}
+
+/* Whether one more may run without making one late that has as much right to be in time. */
+static bool is_room(const struct jobs *js, const struct job *more, int64_t now)
+{
+    struct sched_load load = {0};
+    bool is_alone = true;
+    for (int32_t i = 0; i < js->n; i++) {
+        const struct job *j = js->list[i];
+        if (j->state == JOB_QUEUED || j->plan.priority < more->plan.priority)
+            continue;
+        scheduler_load_add(&js->scheduler, &load, &j->plan);
+        is_alone = false;
+    }
+    scheduler_load_add(&js->scheduler, &load, &more->plan);
+    return is_alone || scheduler_is_in_time(&js->scheduler, &load, now);
 }
 
 /* Places for encoded pictures that no job has or will need, of those that run. */
@@ -372,7 +398,8 @@ static void admit(struct jobs *js, int32_t limit, int64_t now)
             if (js->list[i]->state == JOB_QUEUED && (!best || scheduler_before(&js->list[i]->plan, &best->plan)))
                 best = js->list[i];
         /* sessions and pictures of others or by hand may leave no place: the job waits on */
-        if (!best || best->n_pictures > count_free_places(js) || en_session_open(js->engine, &best->session, NULL) != 0)
+        if (!best || !is_room(js, best, now) || best->n_pictures > count_free_places(js) ||
+            en_session_open(js->engine, &best->session, NULL) != 0)
             return;
         best->state = best->n_pictures ? JOB_VISION : JOB_PREFILL;
         best->timing.started_ns = now;
@@ -530,6 +557,8 @@ int en_step(struct en_engine *e, const struct en_permit *permit, bool *ret_busy,
     if (rc != 0)
         return rc;
     const int64_t start = clock_now_ns();
+    if (permit)
+        js->scheduler.pace = 1 - permit->idle_permille / 1000.0;
     shed_late(js, start);
     if (!permit || permit->batch < 1 || permit->expires_ns <= start)
         return err_set(err, ERR_STATE, "no permit: nothing is submitted");

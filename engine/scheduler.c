@@ -1,7 +1,8 @@
 #include "engine/scheduler.h"
 
-#define NEW_SHARE   0.2  /* weight of the newest measurement in a running average */
-#define SHED_FORGET 0.95 /* of every average that is left after a job was refused by it */
+#include <math.h>
+
+#define NEW_SHARE 0.2 /* weight of the newest measurement in a running average */
 
 static void average(double *mean, double sample)
 {
@@ -31,26 +32,50 @@ void scheduler_note_output(struct scheduler *s, int32_t tokens)
         average(&s->output_tokens, tokens);
 }
 
-void scheduler_note_shed(struct scheduler *s)
+void scheduler_load_add(const struct scheduler *s, struct sched_load *load, const struct sched_job *job)
 {
-    s->image_token_ns *= SHED_FORGET;
-    s->prompt_row_ns *= SHED_FORGET;
-    s->decode_step_ns *= SHED_FORGET;
+    const double steps = fmin(s->output_tokens, job->output_max) - job->output_done;
+    load->work_ns += s->image_token_ns * job->image_tokens + s->prompt_row_ns * job->prompt_rows;
+    load->steps = fmax(load->steps, steps);
+    if (job->deadline_ns != 0 && (load->deadline_ns == 0 || job->deadline_ns < load->deadline_ns))
+        load->deadline_ns = job->deadline_ns;
+}
+
+static int64_t load_ns(const struct scheduler *s, const struct sched_load *load)
+{
+    return (int64_t)((load->work_ns + s->decode_step_ns * load->steps) / (s->pace > 0 ? s->pace : 1));
+}
+
+bool scheduler_is_in_time(const struct scheduler *s, const struct sched_load *load, int64_t now_ns)
+{
+    return load->deadline_ns == 0 || now_ns + load_ns(s, load) <= load->deadline_ns;
 }
 
 int64_t scheduler_estimate_ns(const struct scheduler *s, const struct sched_job *job)
 {
-    double left = s->output_tokens - job->output_done;
-    if (left > job->output_max - job->output_done)
-        left = job->output_max - job->output_done;
-    if (left < 0)
-        left = 0;
-    return (int64_t)(s->image_token_ns * job->image_tokens + s->prompt_row_ns * job->prompt_rows + s->decode_step_ns * left);
+    struct sched_load alone = {0};
+    scheduler_load_add(s, &alone, job);
+    return load_ns(s, &alone);
 }
 
 bool scheduler_is_late(const struct scheduler *s, const struct sched_job *job, int64_t now_ns)
 {
     return job->deadline_ns != 0 && now_ns + scheduler_estimate_ns(s, job) > job->deadline_ns;
+}
+
+bool scheduler_may_try(struct scheduler *s, const struct sched_job *job, int64_t now_ns)
+{
+    if (s->refused_ns == 0)
+        s->refused_ns = now_ns;
+    if (now_ns - s->refused_ns < scheduler_estimate_ns(s, job))
+        return false;
+    s->refused_ns = 0;
+    return true;
+}
+
+void scheduler_note_running(struct scheduler *s)
+{
+    s->refused_ns = 0;
 }
 
 bool scheduler_before(const struct sched_job *a, const struct sched_job *b)

@@ -1,5 +1,5 @@
 /*
- * scheduler - which job next, and which can no longer make its deadline: pure decisions over figures it is given.
+ * scheduler - which job next, which can no longer make its deadline, and how many may run together so that they make theirs: pure decisions over figures it is given.
  *
  * It knows no device and no clock: the caller tells it how long things took (scheduler_note_*), describes each job as a struct
  * sched_job, and passes the time. So it is tested with invented clocks and no model.
@@ -15,6 +15,8 @@
 /* Running averages of cost. 0: not measured yet, then nothing is shed on a guess. */
 struct scheduler {
     double image_token_ns, prompt_row_ns, decode_step_ns, output_tokens;
+    double pace;        /* set by the owner: the share of the time that work is done in; 0: all of it */
+    int64_t refused_ns; /* since when jobs are refused on the estimate alone though nothing runs; 0: none is */
 };
 
 /* What is left of a job. */
@@ -31,14 +33,25 @@ void scheduler_note_vision(struct scheduler *s, int32_t tokens, int64_t took_ns)
 void scheduler_note_step(struct scheduler *s, int32_t prompt_rows, int32_t decode_rows, int64_t took_ns);
 void scheduler_note_output(struct scheduler *s, int32_t tokens);
 
-/*
- * A job was given up on the estimate alone, before its deadline. Nothing was measured by that, so one slow minute could keep every later
- * job out for ever; the averages shrink a little each time, until a job is tried and measured again.
- */
-void scheduler_note_shed(struct scheduler *s);
-
 /* Time that the rest of a job takes if it runs without waiting, by the averages; 0 where nothing was measured. */
 int64_t scheduler_estimate_ns(const struct scheduler *s, const struct sched_job *job);
+
+/*
+ * A job is to be given up on the estimate alone, before its deadline, and nothing else runs. By refusing nothing is measured, so one slow minute could keep every later job out for
+ * ever. true: nothing has run for as long as the job is thought to take: it is to be tried all the same, until its deadline.
+ */
+bool scheduler_may_try(struct scheduler *s, const struct sched_job *job, int64_t now_ns);
+void scheduler_note_running(struct scheduler *s); /* something runs */
+
+/* Jobs that run together, one by one. Pictures and prompts take their time after each other, answers are decoded beside each other. */
+struct sched_load {
+    double work_ns, steps;
+    int64_t deadline_ns; /* the first of them; 0: none has one */
+};
+void scheduler_load_add(const struct scheduler *s, struct sched_load *load, const struct sched_job *job);
+
+/* Whether all of them make their deadlines. More at a time than do would finish none of them in time. */
+bool scheduler_is_in_time(const struct scheduler *s, const struct sched_load *load, int64_t now_ns);
 
 /* Whether a job is late: its deadline passed, or passes before the estimated end. */
 bool scheduler_is_late(const struct scheduler *s, const struct sched_job *job, int64_t now_ns);

@@ -302,6 +302,60 @@ static void pictures_wait_for_places(void **state)
 }
 
 /* What a permit holds back changes no answer; the rest behind each step is as long as it says, and no work is counted in it. */
+/* The median of some answers' times. */
+static int64_t usual_ns(struct en_engine *e, const struct en_job *job)
+{
+    int64_t took[7];
+    for (int i = 0, at; i < 7; i++) {
+        const int64_t began = clock_now_ns();
+        en_result_free(answer(e, job));
+        const int64_t now = clock_now_ns() - began;
+        for (at = i; at > 0 && took[at - 1] > now; at--)
+            took[at] = took[at - 1];
+        took[at] = now;
+    }
+    return took[3];
+}
+
+/* Four at a time that should be done in twice the time of one, for a hundred times that time. Returns how many are. */
+static int press(struct en_engine *e, struct en_job job)
+{
+    const int64_t alone_ns = usual_ns(e, &job);
+    int in_time = 0;
+    for (const int64_t end = clock_now_ns() + 100 * alone_ns; clock_now_ns() < end;) {
+        struct err err = {0};
+        job.deadline_ns = clock_now_ns() + 2 * alone_ns;
+        while (en_pending(e) < 4)
+            assert_ok(en_submit(e, &job, NULL, &err), &err);
+        step(e);
+        for (struct en_result *r; (r = en_take_result(e)) != NULL; en_result_free(r))
+            in_time += r->finish == EN_FINISH_LENGTH;
+    }
+    while (step(e))
+        ;
+    for (struct en_result *r; (r = en_take_result(e)) != NULL;)
+        en_result_free(r);
+    return in_time;
+}
+
+/* Far more work than can be done in time, all the time, and most of it refused: the rest is done in time, and not all of it begun and none finished. */
+static void too_much_work_is_not_all_late(void **state)
+{
+    struct en_engine *e = open_engine(512, 4);
+    static uint8_t rgb[256 * 256 * 3];
+    static const struct image_view view = {
+        .format = IMAGE_RGB24, .width_px = 256, .height_px = 256, .plane = {rgb}, .stride_bytes = {256 * 3}};
+    static const struct en_part part = {.view = &view};
+    static const struct en_message message = {EN_USER, &part, 1};
+    const struct en_job job = {.messages = &message, .n_messages = 1, .max_tokens = 1, .sampling = {.top_p = 1}};
+    int in_time = 0;
+    for (int i = 0; i < 10 && in_time < 10;
+         i++) /* up to a hundred are possible; where others take the machine meanwhile, few */
+        in_time = press(e, job);
+    assert_true(in_time >= 10);
+    en_close(e);
+}
+
 static void idle_time_is_kept_and_not_counted(void **state)
 {
     struct en_engine *e = open_engine(512, 1);
@@ -327,8 +381,10 @@ static void idle_time_is_kept_and_not_counted(void **state)
     assert_string_equal(slow->text, quick->text);
     en_get_progress(e, &after);
     assert_true(after.prompt_rows == 2 * before.prompt_rows && after.output_tokens == 2 * before.output_tokens);
-    /* never less, however slow the machine is: but nobody waits behind the last step, and a little is owed to the end */
-    assert_true(wall >= 5 * (last.busy_ns - before.busy_ns) - EN_REST_LEAST_NS);
+    /* never less, however slow the machine is: but nobody waits behind the last step, a little is owed to the end, and a little was had before the first step */
+    const int64_t least = 5 * (last.busy_ns - before.busy_ns) - 2 * EN_REST_LEAST_NS;
+    if (wall < least)
+        fail_msg("%lld us, and %lld are the least", (long long)wall / 1000, (long long)least / 1000);
     en_result_free(quick);
     en_result_free(slow);
     en_close(e);
@@ -524,6 +580,7 @@ int main(void)
         cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(pictures_wait_for_places),
+        cmocka_unit_test(too_much_work_is_not_all_late),
         cmocka_unit_test(idle_time_is_kept_and_not_counted),
         cmocka_unit_test(rests_come_in_parts_and_end_with_their_permit),
         cmocka_unit_test(short_rests_come_together),
