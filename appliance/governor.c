@@ -171,9 +171,10 @@ static void restart(struct governor *g)
 {
     for (int i = 0; i < g->options.n_sensors; i++) {
         observer_restart(&g->observers[i]);
-        plausible_init(&g->readings[i]);
+        plausible_restart(&g->readings[i]);
         g->doubtful[i] = DOUBTFUL;
     }
+    g->probe_s = 0;
     lateness_learn(&g->workload.lateness, NAN);
 }
 
@@ -220,7 +221,8 @@ static double allowed(const struct governor *g, int *ret_blind, bool *ret_carefu
     for (int i = 0; i < g->options.n_sensors; i++) {
         double w = observer_allowed_w(&g->observers[i]);
         const double share = trust(g, i);
-        if (is_of_others(g, i)) /* never less than the floor for its sake */
+        if (is_of_others(g, i) ||
+            g->readings[i].age_s > LOST_S) /* never less than the floor for its sake, nor for what it was long ago */
             w = fmax(w, floor_w(g, LOST_SHARE));
         if (share < 1) {
             if (share < least_share) {
@@ -245,7 +247,8 @@ static double allowed(const struct governor *g, int *ret_blind, bool *ret_carefu
 static void trip(struct governor *g)
 {
     g->is_tripped = true;
-    g->is_foreign_judged = false;
+    memset(g->is_judged, 0, sizeof g->is_judged);
+    g->probe_s = 0;
     g->tripped_s = 0;
     g->before_trip_w = g->budget_w;
     g->before_trip_own_w = g->drawn_w;
@@ -295,13 +298,13 @@ static void watch_margin(struct governor *g, double margin_k)
 /* Everything stands still and a place stays as warm as it was: somebody else warms it, and our rest helps nobody. */
 static void find_foreign_heat(struct governor *g)
 {
-    if (g->tripped_s < FOREIGN_S || g->is_foreign_judged)
-        return;
-    g->is_foreign_judged = true;
-    for (int i = 0; i < g->options.n_sensors; i++) {
+    for (int i = 0; i < g->options.n_sensors && g->tripped_s >= FOREIGN_S; i++) {
+        if (g->is_judged[i] || g->readings[i].age_s > 0) /* once, by its first reading */
+            continue;
+        g->is_judged[i] = true;
         const double ours_k = g->observers[i].body.r_k_w * g->before_trip_own_w,
                      fallen_k = g->trip_c[i] - g->readings[i].good_c;
-        if (g->is_over[i] && g->readings[i].age_s == 0 && fallen_k < fmax(FOREIGN_SHARE * ours_k, FOREIGN_COOL_K))
+        if (g->is_over[i] && fallen_k < fmax(FOREIGN_SHARE * ours_k, FOREIGN_COOL_K))
             g->is_foreign[i] = true;
     }
 }
@@ -315,10 +318,11 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
         const double over = p->has_any && p->age_s == 0 ? p->good_c - g->options.limits_c[i] : -INFINITY;
         if (p->age_s == 0 && over <= -RESUME_K)
             g->is_foreign[i] = false;
-        const bool trips = over >= HARD_K || (over >= TRIP_K && !is_of_others(g, i));
+        const bool trips =
+            over >= TRIP_K && !is_of_others(g, i); /* what others warm our rest would not cool, however hot it is */
         g->is_over[i] = g->is_over[i] || trips;
         is_soft = is_soft || trips;
-        is_hard = is_hard || over >= HARD_K;
+        is_hard = is_hard || (trips && over >= HARD_K);
     }
     g->tripped_s += dt;
     if (is_soft && !g->is_tripped)
@@ -385,7 +389,7 @@ static void remember(struct governor *g, double dt)
     g->usual_s = fmin(g->usual_s + dt, USUAL_S);
     const bool is_poor = g->sustainable_w < 0.9 * g->usual_w; /* what is unusual becomes usual slowly */
     g->usual_w += dt / (is_poor ? USUAL_S : g->usual_s) * (g->sustainable_w - g->usual_w);
-    g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? g->poor_s + dt : 0;
+    g->poor_s = g->sustainable_w < POOR_SHARE * g->usual_w ? fmin(g->poor_s + dt, POOR_S) : 0;
 }
 
 /* The sensor nearest to its limit, or over it. */
@@ -395,7 +399,7 @@ static void find_hottest(const struct governor *g, struct governor_grant *ret)
     ret->headroom_k = ret->seconds_to_limit = INFINITY;
     for (int i = 0; i < g->options.n_sensors; i++) {
         const struct observer *o = &g->observers[i];
-        if (!o->is_started)
+        if (!o->is_started || g->readings[i].age_s > LOST_S)
             continue;
         const double c = observer_now_c(o), drift = observer_drift_k_s(o), room = o->limit_c - c;
         if (drift > 0 && room / drift < ret->seconds_to_limit)
@@ -413,8 +417,12 @@ static void find_hottest(const struct governor *g, struct governor_grant *ret)
 static void watch_supply(struct governor *g, const struct governor_sight *s, double dt)
 {
     g->workload.is_held = false;
-    if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled)
+    if (g->options.meter == GOVERNOR_METER_NONE || !is_measured(s) || s->duty < BUSY_DUTY || g->is_tripped || s->is_throttled ||
+        !isfinite(g->rest_w)) {
+        if (!s->is_limited) /* nothing says that it still is */
+            g->limited_s = fmax(g->limited_s - dt, 0);
         return;
+    }
     /* over what the box drew at rest: which part of it is ours and which others' cannot be told from work that never changes */
     const double now = fmax(g->now_w - g->rest_w, 0) /
                        fmax(workload_watts(&g->workload, s->batch, s->duty) - g->workload.other_w, 1) * g->workload.factor;
@@ -422,8 +430,8 @@ static void watch_supply(struct governor *g, const struct governor_sight *s, dou
     const bool is_less = g->usual_factor > 0 && g->factor < LIMITED_SHARE * g->usual_factor;
     struct governor_grant now_hottest;
     find_hottest(g, &now_hottest);
-    const bool is_little = s->is_limited || (is_less && now_hottest.headroom_k >= COOL_K);
-    g->limited_s = is_little ? g->limited_s + dt : 0;
+    const bool is_little = s->is_limited || (is_less && now_hottest.hottest >= 0 && now_hottest.headroom_k >= COOL_K);
+    g->limited_s = is_little ? fmin(g->limited_s + dt, LIMITED_S) : 0;
     g->workload.is_held = is_little; /* more sequences would not make up for it */
     if (g->usual_factor <= 0 && g->clock_s > SUSTAINED_S)
         g->usual_factor = g->factor;
@@ -484,6 +492,8 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
 {
     const double most = workload_most_w(&g->workload);
     const bool is_blind = ret->blind >= 0;
+    if (is_blind) /* found out */
+        g->probe_s = 0;
     ret->is_probe = !is_blind && probe(g, dt);
     g->budget_w = clamp(fmin(may, g->budget_w + (is_blind ? 0 : dt * rise_w(g))), 0, most);
     if (ret->is_probe)
@@ -492,7 +502,7 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
     if (!is_blind && !ret->is_probe && !g->is_careful && g->cap_s <= 0) {
         if (g->budget_w >= may && ret->duty < 1)
             remember(g, dt);
-        else if (may >= most) /* nothing is held back: whatever was wrong is not any more */
+        else if (may >= most || ret->duty >= 1) /* nothing is held back: whatever was wrong is not any more */
             g->poor_s = fmax(g->poor_s - POOR_FADES * dt, 0);
     }
     if (is_blind && g->options.pauses_blind && trust(g, ret->blind) == LOST_SHARE)

@@ -70,7 +70,7 @@ struct governor_sight {
 struct governor_grant {
     struct en_permit permit; /* batch 0: nothing may run */
     enum governor_level level;
-    int hottest;             /* sensor nearest to its limit or over it; -1: none */
+    int hottest;             /* sensor nearest to its limit or over it; -1: none that tells anything */
     double c, limit_c;       /* of that one, by its observer */
     double headroom_k;       /* to the limit */
     double seconds_to_limit; /* at this drift; INFINITY: never */
@@ -99,8 +99,9 @@ struct governor {
     int batch;                      /* of the last permit that allowed something */
     int doubtful[GOVERNOR_SENSORS]; /* good readings that are still wanted, after a suspend */
     bool is_tripped, is_hard, is_held_back, is_warm, is_careful;
-    bool is_over[GOVERNOR_SENSORS], is_margin_over, is_foreign_judged; /* which stopped everything */
-    bool is_foreign[GOVERNOR_SENSORS];                                 /* over its limit, and not because of us */
+    bool is_over[GOVERNOR_SENSORS], is_margin_over; /* which stopped everything */
+    bool is_judged[GOVERNOR_SENSORS];               /* whether it is because of us, in this stop */
+    bool is_foreign[GOVERNOR_SENSORS];              /* over its limit, and not because of us */
     double trip_c[GOVERNOR_SENSORS];
     double tripped_s, before_trip_w, before_trip_own_w, trips_s[3];
     double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;

@@ -46,6 +46,8 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define DRIFT_MIN_K_S    -0.3
 #define DRIFT_MAX_K_S    0.6
 #define AHEAD_WARMING_S  20.0
+#define SILENT_S         30.0 /* without a reading: what leaves by then is no longer known */
+#define SETTLES_S        20.0
 #define AHEAD_COOLING_S  12.0
 
 #define MARGIN_MAX_K   4.0
@@ -76,7 +78,7 @@ void observer_restart(struct observer *o)
 {
     o->is_started = false;
     o->margin_k = fmax(o->margin_k, o->start_margin_k);
-    o->fit_s = 0;
+    o->fit_s = o->silent_s = 0;
 }
 
 /* Mean watts `delay` seconds ago. */
@@ -164,9 +166,12 @@ static void take_fit(struct observer *o)
     if (is_deaf)
         return;
     const double ratio = found.r_k_w / o->body.r_k_w;
-    if (o->is_known && ratio > 1 / KNOWN_TIMES && ratio < KNOWN_TIMES)
+    if (o->is_known && ratio > 1 / KNOWN_TIMES && ratio < KNOWN_TIMES) {
         o->body.r_k_w += KNOWN_NEW * (found.r_k_w - o->body.r_k_w);
-    else {
+        o->body.tau_s += KNOWN_NEW * (found.tau_s - o->body.tau_s);
+        o->body.delay_s += KNOWN_NEW * (found.delay_s - o->body.delay_s);
+        o->body.sink_j_k *= pow(found.sink_j_k / o->body.sink_j_k, KNOWN_NEW);
+    } else {
         o->body = found;
         o->fast_w = fast_w;
     }
@@ -238,6 +243,17 @@ static void start(struct observer *o, double watts, double c)
     o->smooth_k = o->noise_k = 0;
 }
 
+/* Nothing is left of the estimate after so long a silence but the watts, which were measured all the time. */
+static void come_back(struct observer *o, double now_w, double c)
+{
+    o->leaving_w = now_w;
+    o->slow_c = c - o->body.r_k_w * o->fast_w;
+    o->last_c = c;
+    o->smooth_k = 0;
+    o->margin_k = fmax(o->margin_k, o->start_margin_k);
+    o->fit_s = 0;
+}
+
 /* Resolution: the smallest step ever seen. */
 static void note_step(struct observer *o, double c)
 {
@@ -281,8 +297,15 @@ void observer_note(struct observer *o, double dt, double watts, double c, enum o
     const double now_w = delayed(o, o->body.delay_s);
     o->fast_w += (now_w - o->fast_w) * (1 - exp(-dt / o->body.tau_s));
     o->slow_c += dt * (now_w - o->leaving_w) / o->body.sink_j_k;
-    if (isnan(c))
+    if (isnan(c)) {
+        o->silent_s += dt;
+        if (o->silent_s > SILENT_S) /* as if in balance: else it would run away, in hours by hundreds of kelvins */
+            o->leaving_w += (now_w - o->leaving_w) * (1 - exp(-dt / SETTLES_S));
         return;
+    }
+    if (o->silent_s > SILENT_S)
+        come_back(o, now_w, c);
+    o->silent_s = 0;
     note_step(o, c);
     correct(o, dt, now_w, c);
     watch_step(o, dt, c, work);

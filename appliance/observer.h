@@ -45,6 +45,7 @@ struct observer {
     bool is_started;
     double past_w[OBSERVER_PAST]; /* [0] the newest */
     double fast_w, slow_c, leaving_w;
+    double silent_s;                           /* since the last reading */
     double margin_k, start_margin_k, calm_k_s; /* now; at the start; how fast it shrinks */
     double raised_k;                           /* by which the least margin was raised after trips */
     /* the sensor, as seen */
@@ -67,7 +68,7 @@ enum observer_work {
 void observer_init(struct observer *o, double limit_c, const struct observer_body *known, double start_margin_k,
                    double calm_k_s);
 
-/* Forget the estimate and keep what was learned: after a suspend, or when a sensor is back from far away. */
+/* Forget the estimate and keep what was learned: after a suspend. */
 void observer_restart(struct observer *o);
 
 /* dt_s passed, with `watts` in the mean; c: the reading, NAN where there is none. */
@@ -79,7 +80,7 @@ void observer_surge(struct observer *o, double watts);
 /* Watts that may be drawn from now on: they end at the limit less the margin. INFINITY before the first reading. */
 double observer_allowed_w(const struct observer *o);
 
-/* Degrees by the model: goes on without readings. And how they drift at these watts, K a second. */
+/* Degrees by the model: goes on without readings, for half a minute; what is behind that nobody knows, and it stays. And how they drift at these watts, K a second. */
 double observer_now_c(const struct observer *o);
 double observer_drift_k_s(const struct observer *o);
 

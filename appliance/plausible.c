@@ -23,6 +23,20 @@ void plausible_init(struct plausible *p)
     p->longest_s = LONG_FIRST_S;
 }
 
+void plausible_restart(struct plausible *p)
+{
+    const struct plausible before = *p;
+    plausible_init(p);
+    p->longest_s = before.longest_s;
+    if (before.is_frozen) {
+        p->has_said = p->is_frozen = true;
+        p->said_c = before.said_c;
+        p->still_s = before.still_s;
+        p->low_w = before.low_w;
+        p->high_w = before.high_w;
+    }
+}
+
 static void note_still(struct plausible *p, double dt, double said, const struct plausible_place *place)
 {
     if (said != p->said_c || !p->has_said) {

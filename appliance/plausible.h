@@ -24,6 +24,9 @@ struct plausible {
 
 void plausible_init(struct plausible *p);
 
+/* Behind a time that nobody knows anything of: nothing counts any more but that it was frozen, until it moves. */
+void plausible_restart(struct plausible *p);
+
 /* What is known of the place that a sensor looks at. */
 struct plausible_place {
     double fast_w;  /* filtered watts (struct observer) */
