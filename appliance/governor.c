@@ -156,9 +156,9 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
     }
     const bool may_learn = is_clean || (is_measured(s) && lateness_is_clear(&g->workload.lateness)); /* others', at any time */
     const double speed = isfinite(s->speed) && s->speed >= 0 ? s->speed : NAN;
-    const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty, speed);
-    if (g->options.meter == GOVERNOR_METER_NONE && !s->is_throttled && !s->is_limited)
-        workload_learn_speed(&g->workload, dt, s->batch, s->duty, speed);
+    const double surge = workload_learn(&g->workload, dt, may_learn ? s->watts : NAN, s->batch, s->duty);
+    if (!s->is_throttled && !s->is_limited)
+        workload_learn_speed(&g->workload, s->batch, s->duty, speed, s->span_s > 0 ? s->span_s : dt * s->duty);
     for (int i = 0; surge > 0 && i < g->options.n_sensors; i++)
         observer_surge(&g->observers[i], surge);
     if (is_measured(s) && lateness_is_clear(&g->workload.lateness)) /* a start is busy with itself */

@@ -60,11 +60,13 @@ struct governor_sight {
     double watts;               /* mean since the last tick; NAN: no meter */
     int batch;                  /* what the engine really did since the last tick */
     double duty, speed;         /* busy share; tokens a second, NAN: not counted */
-    int demand;                 /* sequences that there are to run; 0: unknown, as many as may be */
-    bool is_throttled;          /* the device throttles itself because of heat */
-    bool is_limited;            /* the device is held back by something else: power brick, firmware */
-    bool is_gone;               /* the device is not there at the moment: its driver is loaded anew, it fell off the bus */
-    double device_margin_k;     /* to the device's own limit; NAN: unknown */
+    double
+        span_s; /* of work that the speed stands for: pictures and prompts are paid for by the tokens behind them; 0: of this tick's */
+    int demand;             /* sequences that there are to run; 0: unknown, as many as may be */
+    bool is_throttled;      /* the device throttles itself because of heat */
+    bool is_limited;        /* the device is held back by something else: power brick, firmware */
+    bool is_gone;           /* the device is not there at the moment: its driver is loaded anew, it fell off the bus */
+    double device_margin_k; /* to the device's own limit; NAN: unknown */
 };
 
 struct governor_grant {

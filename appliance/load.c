@@ -26,7 +26,7 @@ void load_take(struct load *l, const struct load_told *told, int64_t now, struct
     }
     if (tokens > 0) {
         if (l->unpaid_s > 0 && l->unpaid_batch > 0 && ret->duty > 0)
-            ret->speed = tokens / l->unpaid_s * ret->duty;
+            ret->speed = tokens / l->unpaid_s * ret->duty, ret->span_s = l->unpaid_s;
         l->unpaid_s = 0;
     }
     l->last = p;

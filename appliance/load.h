@@ -30,6 +30,7 @@ struct load {
 struct load_second {
     int batch;          /* 0: nothing ran */
     double duty, speed; /* share of the time; tokens a second over the whole time, NAN: cannot be told now */
+    double span_s;      /* seconds of work that the speed stands for */
 };
 
 /* From the call before up to now_ns; all zeros before the first. */

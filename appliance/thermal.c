@@ -185,6 +185,7 @@ static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
     s->batch = second.batch;
     s->duty = second.duty;
     s->speed = second.speed;
+    s->span_s = second.span_s;
     s->demand = told.pending;
 }
 

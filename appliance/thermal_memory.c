@@ -45,7 +45,8 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
     }
     for (int i = 0; i < memory->workload.n_rungs; i++) {
         const struct workload_rung *r = &memory->workload.rungs[i];
-        is_bad |= json_array_append_new(rungs, json_pack("[i, f, f, f]", r->batch, r->watts, r->speed, r->seen_s)) != 0;
+        is_bad |= json_array_append_new(rungs,
+                                        json_pack("[i, f, f, f, f]", r->batch, r->watts, r->speed, r->seen_s, r->speed_s)) != 0;
     }
     is_bad |= json_object_set(root, "places", places) != 0 || json_object_set(root, "limits", limits) != 0 ||
               json_object_set(root, "rungs", rungs) != 0;
@@ -78,8 +79,9 @@ static int read_rungs(const json_t *rungs, struct workload_memory *ret, struct e
         r->watts = json_number_value(json_array_get(row, 1));
         r->speed = json_number_value(json_array_get(row, 2));
         r->seen_s = json_number_value(json_array_get(row, 3));
+        r->speed_s = json_number_value(json_array_get(row, 4));
         if (r->batch < 1 || r->batch > BATCH_MOST || !(r->watts > 0 && r->watts < WATTS_MOST) ||
-            !(r->speed > 0 && r->speed < 1e7) || !(r->seen_s >= 0 && r->seen_s < 1e9))
+            !(r->speed > 0 && r->speed < 1e7) || !(r->seen_s >= 0 && r->seen_s < 1e9) || !(r->speed_s >= 0 && r->speed_s < 1e9))
             return err_set(err, ERR_FORMAT, "rungs: number %zu is no batch with watts and speed", i + 1);
     }
     return 0;

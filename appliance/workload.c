@@ -36,13 +36,19 @@
 #define BUDGET_NEW       0.03
 #define EDGE_SHARE       0.5 /* of what our work changed by, while the meter may be a little earlier or later than thought */
 #define CALM_EDGE        0.1
-#define DUTY_LEAST       0.1 /* below, little is learned */
-#define SPEED_LATE_S     1.5 /* of a second in which the batch changed, a part belongs to the one before */
-#define SPEED_NEW        0.25
+#define DUTY_LEAST       0.1   /* below, little is learned */
+#define SPEED_LATE_S     1.5   /* of a second in which the batch changed, a part belongs to the one before */
+#define SPEED_PRIOR_S    5.0   /* for which the table counts */
+#define SPEED_KNOWN_S    120.0 /* work comes in pictures, prompts and answers: less is luck */
+#define SPEED_FADES_S    7200.0
+#define SPEED_TIMES      5.0 /* at most, over or below what was thought */
+#define FACTOR_NEW_S     60.0
+#define FREE_GAIN        0.05 /* for which the largest batch is left where nothing holds it back */
 
-static double hope(const struct workload_rung *r)
+/* How little is known, from seconds that tell of it. */
+static double hope(double known_s)
 {
-    return 1 / (1 + r->seen_s / KNOWN_S);
+    return 1 / (1 + known_s / KNOWN_S);
 }
 
 void workload_init(struct workload *w, int batch_max, const double *watts, const double *speed)
@@ -77,25 +83,37 @@ static int find(const struct workload *w, int batch)
     return found;
 }
 
+enum figure { WATTS, SPEED };
+
+static double *figure_of(struct workload_rung *r, enum figure f)
+{
+    return f == WATTS ? &r->watts : &r->speed;
+}
+
+static bool is_known(const struct workload_rung *r, enum figure f)
+{
+    return (f == WATTS ? r->seen_s : r->speed_s) > 0;
+}
+
 /* What is between two rungs that were tried, or beyond them, differs from the table as they do. */
-static void spread(struct workload *w)
+static void spread(struct workload *w, enum figure f)
 {
     int below = -1;
     for (int k = 0; k < w->n_rungs; k++) {
-        if (w->rungs[k].seen_s > 0) {
+        if (is_known(&w->rungs[k], f)) {
             below = k;
             continue;
         }
         int above = k;
-        while (above < w->n_rungs && w->rungs[above].seen_s <= 0)
+        while (above < w->n_rungs && !is_known(&w->rungs[above], f))
             above++;
         if (below < 0 && above == w->n_rungs)
             return;
         const int lo = below >= 0 ? below : above, hi = above < w->n_rungs ? above : below;
         const double part = hi > lo ? (double)(k - lo) / (hi - lo) : 0;
-        const struct workload_rung *a = &w->rungs[lo], *b = &w->rungs[hi], *t = w->table;
-        w->rungs[k].watts = t[k].watts * pow(a->watts / t[lo].watts, 1 - part) * pow(b->watts / t[hi].watts, part);
-        w->rungs[k].speed = t[k].speed * pow(a->speed / t[lo].speed, 1 - part) * pow(b->speed / t[hi].speed, part);
+        const double at_lo = *figure_of(&w->rungs[lo], f) / *figure_of(&w->table[lo], f),
+                     at_hi = *figure_of(&w->rungs[hi], f) / *figure_of(&w->table[hi], f);
+        *figure_of(&w->rungs[k], f) = *figure_of(&w->table[k], f) * pow(at_lo, 1 - part) * pow(at_hi, part);
     }
 }
 
@@ -108,20 +126,22 @@ void workload_recall(struct workload *w, const struct workload_memory *memory)
             w->var_factor = FACTOR_START_VAR;
         }
     }
-    spread(w);
+    spread(w, WATTS);
+    spread(w, SPEED);
 }
 
 void workload_remember(const struct workload *w, struct workload_memory *ret)
 {
     ret->n_rungs = 0;
     for (int i = 0; i < w->n_rungs; i++)
-        if (w->rungs[i].seen_s >= KNOWN_S) {
+        if (w->rungs[i].seen_s >= KNOWN_S || w->rungs[i].speed_s >= SPEED_KNOWN_S) {
             struct workload_rung *r = &ret->rungs[ret->n_rungs++];
             *r = w->rungs[i];
             r->watts *= w->factor;
             r->speed *= w->speed_factor;
             r->seen_s =
                 fmin(r->seen_s, SEEN_KEPT_S); /* it may have changed by the next start: learned anew, but not from nothing */
+            r->speed_s = fmin(r->speed_s, SPEED_KNOWN_S / 2);
         }
 }
 
@@ -135,19 +155,6 @@ static double novelty(const struct workload_rung *r)
 static void learn_rung_watts(const struct workload *w, struct workload_rung *r, double watts, double h)
 {
     r->watts *= 1 + novelty(r) * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
-}
-
-static void learn_rung_speed(const struct workload *w, struct workload_rung *r, double duty, double speed)
-{
-    if (!isnan(speed))
-        r->speed *= 1 + novelty(r) * (clamp(speed / (duty * r->speed * w->speed_factor), 0.8, 1.25) - 1);
-}
-
-/* It is known: what differs is of all of them. */
-static void learn_speed_of_all(struct workload *w, const struct workload_rung *r, double duty, double speed)
-{
-    if (!isnan(speed))
-        w->speed_factor += SPEED_NEW * (speed / (duty * r->speed) - w->speed_factor);
 }
 
 /* A step of the Kalman filter over what others draw and the factor; h: watts of this work by the table. */
@@ -179,7 +186,7 @@ double workload_note(struct workload *w, double dt, double watts, int batch, dou
     return isnan(watts) ? NAN : fmax(watts + w->factor * (own - lateness_seen(&w->lateness)), 0);
 }
 
-double workload_learn(struct workload *w, double dt, double watts, int batch, double duty, double speed)
+double workload_learn(struct workload *w, double dt, double watts, int batch, double duty)
 {
     lateness_learn(&w->lateness, watts);
     if (isnan(watts))
@@ -199,14 +206,11 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     const bool is_settling = w->settle_s > 0;
     /* what the meter says is of this rung */
     const bool is_alone = is_working_now && edge < CALM_EDGE * h && w->since_s > lateness_s(&w->lateness);
-    if (!is_settling) {
+    if (!is_settling)
         learn_split(w, e, h, var, is_surge);
-        if (is_working_now && duty >= DUTY_LEAST)
-            learn_speed_of_all(w, r, duty, speed);
-    } else if (is_alone && duty >= DUTY_LEAST) {
+    else if (is_alone && duty >= DUTY_LEAST) {
         learn_rung_watts(w, r, watts, h);
-        learn_rung_speed(w, r, duty, speed);
-        spread(w);
+        spread(w, WATTS);
     }
     if (is_settling && is_working_now) /* work in short bursts shows no rung alone: it does not wait for that for ever */
         w->settle_s -= dt;
@@ -215,18 +219,27 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
     return is_surge ? e : 0;
 }
 
-void workload_learn_speed(struct workload *w, double dt, int batch, double duty, double speed)
+/* The first batch that anything is known of is as the table says, in its own unit. What differs of the others is theirs, until it is known; from then on it is of all of them. */
+void workload_learn_speed(struct workload *w, int batch, double duty, double speed, double span_s)
 {
     struct workload_rung *r = &w->rungs[find(w, batch)];
-    if (!is_working(w, batch, duty) || duty < DUTY_LEAST || w->since_s < SPEED_LATE_S)
+    for (int i = 0; i < w->n_rungs; i++)
+        if (&w->rungs[i] != r && duty > 0)
+            w->rungs[i].speed_s *= exp(-span_s / SPEED_FADES_S);
+    if (!is_working(w, batch, duty) || duty < DUTY_LEAST || isnan(speed) || w->since_s < SPEED_LATE_S)
         return;
-    if (w->settle_s > 0) {
-        learn_rung_speed(w, r, duty, speed);
-        spread(w);
-        w->settle_s -= dt;
-    } else
-        learn_speed_of_all(w, r, duty, speed);
-    r->seen_s += dt;
+    const double now = speed / duty;
+    if (w->speed_factor_s <= 0)
+        r->speed_s = fmax(r->speed_s, SPEED_KNOWN_S);
+    if (r->speed_s >= SPEED_KNOWN_S) {
+        w->speed_factor_s += span_s;
+        w->speed_factor += fmin(span_s / fmin(w->speed_factor_s, FACTOR_NEW_S), 1) * (now / r->speed - w->speed_factor);
+    } else {
+        const double relative = clamp(now / w->speed_factor, r->speed / SPEED_TIMES, r->speed * SPEED_TIMES);
+        r->speed += span_s / (SPEED_PRIOR_S + r->speed_s + span_s) * (relative - r->speed);
+        r->speed_s += span_s;
+        spread(w, SPEED);
+    }
 }
 
 double workload_watts(const struct workload *w, int batch, double duty)
@@ -242,8 +255,9 @@ double workload_most_w(const struct workload *w)
 /* Tokens a second that are hoped for with these watts of our own. */
 static double promise(const struct workload *w, const struct workload_rung *r, double own_w)
 {
-    const double h = hope(r);
-    return r->speed * (1 + w->hope_speed * h) * fmin(1, own_w / (w->factor * r->watts * (1 - w->hope_watts * h)));
+    const double watts = w->factor * r->watts, fast = r->speed * (1 + w->hope_speed * hope(r->speed_s));
+    const bool is_free = r == &w->rungs[w->n_rungs - 1] && own_w >= watts;
+    return fast * (is_free ? 1 + FREE_GAIN : 1) * fmin(1, own_w / (watts * (1 - w->hope_watts * hope(r->seen_s))));
 }
 
 static int best_rung(const struct workload *w, enum workload_policy policy, double own_w)

@@ -24,7 +24,8 @@ enum workload_policy {
 struct workload_rung {
     int batch;
     double watts, speed; /* relative to the factors below, which all rungs share */
-    double seen_s;
+    double seen_s;       /* seconds that its watts were seen for */
+    double speed_s;      /* and seconds of work that its speed is the mean of; fades while others are in use */
 };
 
 struct workload {
@@ -32,12 +33,14 @@ struct workload {
     int n_rungs;
     double other_w, factor;              /* what others draw; this work's watts over the table's */
     double var_other, covar, var_factor; /* of the two */
-    double speed_factor, ripple_w;       /* mean deviation of the watts that is usual here */
-    double hope_speed, hope_watts;       /* by which a rung that was never tried is thought better than the table says */
-    int rung;                            /* chosen; -1: none yet */
-    bool is_held;                        /* set by the owner: the choice stays for now */
-    double since_s, settle_s, budget_w;  /* since the choice; left of learning the new one; slow mean of what may be drawn */
-    struct lateness lateness;            /* of the meter; its past in watts by the table */
+    double ripple_w;                     /* mean deviation of the watts that is usual here */
+    double speed_factor,
+        speed_factor_s; /* this work's tokens a second over the table's, and seconds of work that it is the mean of */
+    double hope_speed, hope_watts;      /* by which a rung that was never tried is thought better than the table says */
+    int rung;                           /* chosen; -1: none yet */
+    bool is_held;                       /* set by the owner: the choice stays for now */
+    double since_s, settle_s, budget_w; /* since the choice; left of learning the new one; slow mean of what may be drawn */
+    struct lateness lateness;           /* of the meter; its past in watts by the table */
 };
 
 /* What is kept of a model on a machine: its rungs, in watts and tokens a second, as far as they were tried. */
@@ -55,11 +58,11 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
  */
 double workload_note(struct workload *w, double dt_s, double watts, int batch, double duty);
 
-/* What there is to learn from the same: watts, and tokens a second (NAN: not counted). Returns watts that appeared out of nothing, or 0. */
-double workload_learn(struct workload *w, double dt_s, double watts, int batch, double duty, double speed);
+/* What there is to learn from the same of the watts. Returns those that appeared out of nothing, or 0. */
+double workload_learn(struct workload *w, double dt_s, double watts, int batch, double duty);
 
-/* The same without any meter: of the speed alone, with nothing to wait for. */
-void workload_learn_speed(struct workload *w, double dt_s, int batch, double duty, double speed);
+/* And of the speed: tokens a second over that time (NAN: not counted), which stand for span_s of work. */
+void workload_learn_speed(struct workload *w, int batch, double duty, double speed, double span_s);
 
 /* Take over what was learned before of the same batches, and what there is to keep. */
 void workload_recall(struct workload *w, const struct workload_memory *memory);

@@ -897,7 +897,8 @@ static void test_a_restart_knows_its_work(void **state)
         for (int run = 0; run < 2; run++) {
             if (run == 1) {
                 governor_get_memory(&b.governor, &memory);
-                memory.workload.rungs[0] = (struct workload_rung){1, 64, fast ? 300 : 0.3, 120}; /* nothing else was tried */
+                memory.workload.rungs[0] =
+                    (struct workload_rung){1, 64, fast ? 300 : 0.3, 120, 60}; /* nothing else was tried */
                 memory.workload.n_rungs = 1;
                 governor_init(&b.governor, &options, &memory);
             }
