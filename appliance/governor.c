@@ -149,7 +149,10 @@ static void look(struct governor *g, const struct governor_sight *s, double dt)
         const struct plausible_place place = {.fast_w = o->is_started ? o->fast_w : g->now_w,
                                               .r_k_w = answers ? o->answer_k_w : 0,
                                               .step_k = o->step_k,
-                                              .doubt_k = doubt_k(g, i)};
+                                              .doubt_k = doubt_k(g, i),
+                                              .now_w = g->now_w,
+                                              .leaving_w = o->is_started ? o->leaving_w : g->now_w,
+                                              .sink_j_k = o->body.sink_j_k};
         observer_note(o, dt, g->now_w, plausible_note(&g->readings[i], dt, s->c[i], &place), work);
         if (!is_measured(s) && g->options.meter != GOVERNOR_METER_NONE) /* the meter is gone: as careful as without one */
             o->margin_k = fmax(o->margin_k, MARGIN_DEVICE_K + MARGIN_NONE_K);

@@ -10,7 +10,7 @@
 #define DOWN_K        25.0
 #define DOWN_S        20.0
 #define STILL_S       12.0
-#define STILL_STEPS   1.4
+#define STILL_STEPS   1.5
 #define LONG_FADES_S  300.0
 #define SUSPECT_TIMES 1.2
 #define SUSPECT_S     10.0
@@ -32,9 +32,13 @@ void plausible_restart(struct plausible *p)
         p->has_said = p->is_frozen = true;
         p->said_c = before.said_c;
         p->still_s = before.still_s;
-        p->low_w = before.low_w;
-        p->high_w = before.high_w;
     }
+}
+
+static void widen(double range[2], double x)
+{
+    range[0] = fmin(range[0], x);
+    range[1] = fmax(range[1], x);
 }
 
 static void note_still(struct plausible *p, double dt, double said, const struct plausible_place *place)
@@ -44,15 +48,19 @@ static void note_still(struct plausible *p, double dt, double said, const struct
             p->longest_s = fmax(p->still_s, p->longest_s * exp(-p->still_s / LONG_FADES_S));
         p->has_said = true;
         p->said_c = said;
-        p->still_s = 0;
-        p->low_w = p->high_w = place->fast_w;
+        p->still_s = p->drift_k = 0;
+        p->leaving_w = place->leaving_w;
+        p->fast_w[0] = p->fast_w[1] = place->fast_w;
+        p->due_k[0] = p->due_k[1] = place->r_k_w * place->fast_w;
         p->is_frozen = false;
         return;
     }
     p->still_s += dt;
-    p->low_w = fmin(p->low_w, place->fast_w);
-    p->high_w = fmax(p->high_w, place->fast_w);
-    if (p->still_s >= STILL_S && place->r_k_w * (p->high_w - p->low_w) > STILL_STEPS * place->step_k + place->doubt_k)
+    p->drift_k += dt * (place->now_w - p->leaving_w) / place->sink_j_k;
+    widen(p->fast_w, place->fast_w);
+    widen(p->due_k, place->r_k_w * place->fast_w + p->drift_k);
+    const double fast_k = place->r_k_w * (p->fast_w[1] - p->fast_w[0]), due_k = p->due_k[1] - p->due_k[0];
+    if (p->still_s >= STILL_S && fmin(fast_k, due_k) > STILL_STEPS * place->step_k + place->doubt_k)
         p->is_frozen = true;
 }
 

@@ -451,6 +451,26 @@ static void test_faults_that_are_over(void **state)
     assert_false(b.grant.needs_service);
 }
 
+/* A reading that stands still because the governor holds it still: the sink warms up, and the watts are taken back by as much. */
+static void test_held_still_is_not_frozen(void **state)
+{
+    struct plausible p;
+    plausible_init(&p);
+    for (int i = 0; i < 60; i++) {
+        const double now_w = 100 - 0.2 * i; /* 0.15 K/W: 1.8 K less at once in a minute; and what leaves begins 12 W below */
+        const struct plausible_place place = {
+            .fast_w = now_w, .r_k_w = 0.15, .step_k = 1, .now_w = now_w, .leaving_w = 88, .sink_j_k = 300};
+        assert_true(plausible_note(&p, 1, i == 0 ? 66 : 67, &place) > 0);
+    }
+    assert_false(p.is_frozen);
+    for (int i = 0; i < 60 && !p.is_frozen; i++) { /* nothing warms up, and the watts go: it should move */
+        const struct plausible_place place = {
+            .fast_w = 88 - i, .r_k_w = 0.15, .step_k = 1, .now_w = 88 - i, .leaving_w = 88, .sink_j_k = 300};
+        plausible_note(&p, 1, 67, &place);
+    }
+    assert_true(p.is_frozen);
+}
+
 /* A tick that came late forgets much, but not that a sensor is frozen. */
 static void test_frozen_behind_a_late_tick(void **state)
 {
@@ -1081,6 +1101,7 @@ int main(void)
         cmocka_unit_test(test_hours_of_silence),
         cmocka_unit_test(test_foreign_heat_is_judged_by_a_reading),
         cmocka_unit_test(test_faults_that_are_over),
+        cmocka_unit_test(test_held_still_is_not_frozen),
         cmocka_unit_test(test_frozen_behind_a_late_tick),
         cmocka_unit_test(test_a_probe_ends_with_its_answer),
         cmocka_unit_test(test_a_late_meter_is_no_weak_supply),

@@ -11,11 +11,11 @@
 #include "base/clock.h"
 #include "base/rng.h"
 
-#define S         CLOCK_S
-#define SEQUENCES 8
-#define PICTURE_S 0.35
-#define PROMPT_S  0.25
-#define TOKEN_S   0.08 /* a pass that decodes one sequence; and this much more for each other */
+#define S          CLOCK_S
+#define SEQUENCES  8
+#define PICTURE_S  0.35
+#define PROMPT_S   0.25
+#define TOKEN_S    0.08 /* a pass that decodes one sequence; and this much more for each other */
 #define TOKEN_EACH 0.12
 
 /* Eight cameras that always want another look, and a box that gets warm from it. */
@@ -110,7 +110,8 @@ static int count_looks(uint64_t seed, int limit, double k_w, int *ret_trips)
 {
     struct looks l = {.rng = {.seed = seed}, .sink_c = 30};
     struct governor g;
-    const struct governor_options options = {.n_sensors = 1, .limits_c = {68}, .batch_max = SEQUENCES, .meter = GOVERNOR_METER_TOTAL};
+    const struct governor_options options = {
+        .n_sensors = 1, .limits_c = {68}, .batch_max = SEQUENCES, .meter = GOVERNOR_METER_TOTAL};
     struct governor_grant grant = {0};
     struct load load = {0};
     int before = 0;
@@ -120,7 +121,8 @@ static int count_looks(uint64_t seed, int limit, double k_w, int *ret_trips)
         const bool was_trip = grant.is_trip;
         work(&l, i, limit ? limit : grant.permit.batch, limit ? 0 : fmin(grant.permit.idle_permille / 1000.0, 0.99));
         const double watts = 20 + l.joules;
-        const struct load_told told = {.progress = l.progress, .pending = SEQUENCES, .running = l.running, .since_ns = S + (int64_t)(l.begin_s * 1e9)};
+        const struct load_told told = {
+            .progress = l.progress, .pending = SEQUENCES, .running = l.running, .since_ns = S + (int64_t)(l.begin_s * 1e9)};
         struct load_second second;
         load_take(&load, &told, (i + 1) * S, &second);
         struct governor_sight s = {.now_ns = i * S,
