@@ -53,6 +53,7 @@ struct found {
     double trip_c, critical_c;
     bool is_believed; /* it said something that can be a temperature */
     bool is_awaited;  /* it has not been seen yet */
+    bool is_others;   /* a GPU that does other people's work */
 };
 
 /* One thread, and what it found and read. Freed by whoever leaves last: the owner, or a thread that was left behind. */
@@ -61,13 +62,14 @@ struct source {
     enum source_kind kind;
     char path[TEXT_MAX]; /* root of sysfs, or the library */
     bool is_needed;      /* the engine computes on what it tells about: it is waited for */
+    int gpu;             /* of NVML's number */
     int64_t period_ns, timeout_ns;
     pthread_t thread;
 
     /* the thread's */
     struct sensors_sysfs *sysfs;
     struct sensors_nvml *nvml;
-    int n_gpus;
+    int n_gpus, ours;                                              /* the one that the engine computes on; -1: not known */
     bool is_late;                                                  /* nothing was known of it at the start */
     int place_of[SENSORS_NVML_GPUS], memory_of[SENSORS_NVML_GPUS]; /* of a GPU and of its memory; -1: none */
 
@@ -91,6 +93,7 @@ struct source {
 
 struct slot {
     struct sensors_place place;
+    bool is_others;    /* a GPU that does other people's work: by its own name only it governs */
     int source, index; /* which of its places; simulated: the box's */
 };
 
@@ -266,25 +269,51 @@ static bool sysfs_begin(struct source *s)
     return s->n_places > 0 || s->n_meters > 0;
 }
 
-/* Returns the GPU's margin. */
+/* Of one GPU: its memory, and what is ours of the rest. Returns the margin, NAN where that is not ours. */
 static double nvml_figures(struct source *s, int gpu)
 {
     struct sensors_nvml_figures f;
     sensors_nvml_read_figures(s->nvml, gpu, &f);
+    if (s->memory_of[gpu] >= 0)
+        publish_c(s, s->memory_of[gpu], f.memory_c);
+    if (s->ours >= 0 && gpu != s->ours)
+        return NAN;
     const int64_t now_ns = clock_awake_and_asleep_ns();
     pthread_mutex_lock(&s->lock);
+    struct meter *m = &s->meters[s->ours >= 0 ? 0 : gpu];
     if (isnan(f.power))
-        meter_miss(&s->meters[gpu]);
+        meter_miss(m);
     else if (f.is_energy)
-        meter_note_energy(&s->meters[gpu], now_ns, f.power, 0);
+        meter_note_energy(m, now_ns, f.power, 0);
     else
-        meter_note_power(&s->meters[gpu], now_ns, f.power, s->period_ns);
+        meter_note_power(m, now_ns, f.power, s->period_ns);
     s->is_throttled = s->is_throttled || f.is_throttled;
     s->is_limited = s->is_limited || f.is_limited;
     pthread_mutex_unlock(&s->lock);
-    if (s->memory_of[gpu] >= 0)
-        publish_c(s, s->memory_of[gpu], f.memory_c);
     return f.margin_k;
+}
+
+static void find_ours(struct source *s)
+{
+    s->ours = -1;
+    for (int g = 0; g < sensors_nvml_count(s->nvml); g++)
+        if (sensors_nvml_number(s->nvml, g) == s->gpu)
+            s->ours = g;
+}
+
+/* The GPU that was awaited is there: its place is the one that was kept. */
+static void nvml_arrive(struct source *s)
+{
+    find_ours(s);
+    s->ours = s->ours < 0 ? 0 : s->ours;
+    s->n_gpus = s->ours + 1;
+    for (int g = 0; g < s->n_gpus; g++) {
+        s->place_of[g] = g == s->ours ? 0 : -1;
+        s->memory_of[g] = -1;
+    }
+    s->is_late = false;
+    log_warning("sensors: the GPU has come; where it throttles itself, and whether there are others, counts from the next "
+                "start on");
 }
 
 static void nvml_round(struct source *s)
@@ -292,11 +321,8 @@ static void nvml_round(struct source *s)
     struct err err = {0};
     const bool is_up = sensors_nvml_begin(s->nvml, clock_now_ns(), &err);
     double margin_k = NAN;
-    if (is_up && s->is_late) {
-        s->is_late = false;
-        log_warning("sensors: the GPU has come; where it throttles itself, and whether there are others, counts from the next "
-                    "start on");
-    }
+    if (is_up && s->is_late)
+        nvml_arrive(s);
     for (int g = 0; g < s->n_gpus; g++)
         if (s->place_of[g] >= 0) {
             const bool is_gone = !s->is_late && sensors_nvml_is_gone(s->nvml, g);
@@ -316,11 +342,13 @@ static void nvml_round(struct source *s)
 /* The driver is not loaded yet, or the GPU is gone at the moment: its place is kept, and it is blind until then. */
 static void nvml_await(struct source *s)
 {
+    char name[SENSORS_NAME_MAX];
     s->is_late = true;
     s->n_gpus = s->n_meters = 1;
-    s->place_of[0] = 0;
+    s->ours = s->place_of[0] = 0;
     s->memory_of[0] = -1;
-    add_found(s, "gpu0", SENSORS_GPU)->is_awaited = true;
+    snprintf(name, sizeof name, "gpu%d", s->gpu);
+    add_found(s, name, SENSORS_GPU)->is_awaited = true;
 }
 
 static bool nvml_begin(struct source *s)
@@ -338,6 +366,7 @@ static bool nvml_begin(struct source *s)
     }
     char name[SENSORS_NAME_MAX];
     s->n_gpus = sensors_nvml_count(s->nvml);
+    find_ours(s);
     for (int g = 0; g < s->n_gpus; g++) {
         bool has_any;
         s->place_of[g] = s->memory_of[g] = -1;
@@ -349,16 +378,17 @@ static bool nvml_begin(struct source *s)
         struct found *f = add_found(s, name, SENSORS_GPU);
         f->trip_c = sensors_nvml_trip(s->nvml, g);
         f->is_believed = true; /* it can tell, if it does not now */
+        f->is_others = s->ours >= 0 && g != s->ours;
     }
     if (s->n_places == 0) {
         snprintf(s->why, sizeof s->why, "no GPU tells its temperature");
         return false;
     }
-    s->n_meters = s->n_gpus;
+    s->n_meters = s->ours >= 0 ? 1 : s->n_gpus;
     for (int g = 0; g < s->n_gpus; g++) {
         struct sensors_nvml_figures figures;
         sensors_nvml_read_figures(s->nvml, g, &figures);
-        if (!figures.has_power) /* one that does not tell makes the sum of all worthless */
+        if (!figures.has_power && (s->ours < 0 || g == s->ours)) /* one that does not tell makes the sum of all worthless */
             s->n_meters = 0;
         if (s->place_of[g] < 0 || !is_believable(figures.memory_c))
             continue;
@@ -411,14 +441,15 @@ static void *source_main(void *arg)
 
 /* ---- its owner ---------------------------------------------------------------------------------------------------------------------------- */
 
-static int source_open(enum source_kind kind, const char *path, bool is_needed, int64_t period_ns, int64_t timeout_ns,
-                       struct source **ret_source, struct err *err)
+static int source_open(enum source_kind kind, const char *path, const struct sensors_options *o, int64_t period_ns,
+                       int64_t timeout_ns, struct source **ret_source, struct err *err)
 {
     struct source *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory: sensors");
     s->kind = kind;
-    s->is_needed = is_needed;
+    s->is_needed = o->is_gpu;
+    s->gpu = o->gpu;
     s->period_ns = period_ns;
     s->timeout_ns = timeout_ns;
     s->margin_k = NAN;
@@ -512,7 +543,7 @@ static int compare_slots(const void *a, const void *b)
 
 static bool is_meant(const struct slot *s, const char *wanted)
 {
-    return strcmp(wanted, s->place.name) == 0 || strcmp(wanted, part_names[s->place.part]) == 0;
+    return strcmp(wanted, s->place.name) == 0 || (!s->is_others && strcmp(wanted, part_names[s->place.part]) == 0);
 }
 
 static int refuse_wanted(const struct slot *slots, int n, const char *wanted, struct err *err)
@@ -547,9 +578,8 @@ static int apply_wanted(const struct sensors_options *o, struct slot *slots, int
     for (int i = 0; i < n; i++)
         if (o->n_wanted > 0)
             slots[i].place.governs = is_kept[i];
-        else if (slots[i].place.part == SENSORS_GPU &&
-                 !o->is_gpu) /* it is warm from somebody else's work: our rest would not cool it */
-            slots[i].place.governs = false;
+        else if (slots[i].place.part == SENSORS_GPU && (!o->is_gpu || slots[i].is_others))
+            slots[i].place.governs = false; /* it is warm from somebody else's work: our rest would not cool it */
     return 0;
 }
 
@@ -599,6 +629,7 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, st
             *slot = (struct slot){.source = k, .index = i};
             memcpy(slot->place.name, f->name, sizeof slot->place.name);
             slot->place.part = f->part;
+            slot->is_others = f->is_others;
             slot->place.limit_c = limit_of(o, f);
             slot->place.governs = may_govern(o, f);
             if (f->part != SENSORS_OTHER && !slot->place.governs)
@@ -692,7 +723,7 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, int6
     const char *const paths[N_SOURCES] = {sysfs, nvml, sysfs};
     const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * timeout_ns;
     for (int k = 0; k < N_SOURCES; k++) {
-        const int rc = source_open((enum source_kind)k, paths[k], o->is_gpu, s->period_ns, timeout_ns, &s->sources[k], err);
+        const int rc = source_open((enum source_kind)k, paths[k], o, s->period_ns, timeout_ns, &s->sources[k], err);
         if (rc != 0)
             return rc;
     }

@@ -40,6 +40,8 @@ struct sensors_place {
 struct sensors_options {
     double limit_c; /* thermal.limit; 0: of each part its own (GPU 68, board 80, CPU 85) */
     bool is_gpu;    /* the engine computes on a GPU: limit_c is the GPU's, otherwise the CPU's */
+    /* Which one, in the order of PCI, as NVML counts them (CUDA does with CUDA_DEVICE_ORDER=PCI_BUS_ID). Others are shown; where NVML has none of that number, all govern. */
+    int gpu;
     /* thermal.sensors: names of places or of parts ("gpu", "board", "cpu"), or "simulated:..."; n_wanted 0: all */
     const char *const *wanted;
     int n_wanted;

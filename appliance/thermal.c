@@ -366,6 +366,7 @@ void thermal_plan(const struct config *c, const char *device, struct thermal_opt
     *ret = (struct thermal_options){
         .sensors = {.limit_c = is_set ? (double)c->thermal.limit_c : 0,
                     .is_gpu = strncmp(device, "cuda", 4) == 0,
+                    .gpu = strncmp(device, "cuda:", 5) == 0 ? atoi(device + 5) : 0,
                     .wanted = (const char *const *)wanted->items,
                     .n_wanted = wanted->n},
         .has_sensors = wanted->n != 1 || strcmp(wanted->items[0], "none") != 0,

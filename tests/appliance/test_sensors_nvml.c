@@ -229,14 +229,14 @@ static void test_the_first_is_lost(void **state)
     sensors_close(s);
 }
 
-/* Two GPUs: after a reload in the other order; then one is lost, and comes back. */
+/* Two GPUs, of which one is ours: after a reload in the other order; then one is lost, and comes back. */
 static void test_two_gpus(void **state)
 {
     struct sensors_reading r;
     heat_say("gpus 2\nc0 60\nc1 40\npower 50000\nmargin 35\n");
     struct sensors *s = heat_open_nvml();
-    assert_string_equal(heat_names(s), "gpu0!, gpu1!");
-    HEAT_WAIT(s, r, heat_is(r.c[0], 60) && heat_is(r.c[1], 40) && heat_is(r.watts, 100));
+    assert_string_equal(heat_names(s), "gpu0!, gpu1");
+    HEAT_WAIT(s, r, heat_is(r.c[0], 60) && heat_is(r.c[1], 40) && heat_is(r.watts, 50));
     heat_say("gone 15\n");
     HEAT_WAIT(s, r, isnan(r.c[0]) && isnan(r.c[1]));
     heat_say("gpus 2\nswap 1\nc0 61\nc1 41\npower 50000\n");
@@ -244,9 +244,33 @@ static void test_two_gpus(void **state)
     heat_say("gone 15\n");
     HEAT_WAIT(s, r, isnan(r.c[0]) && isnan(r.c[1]));
     heat_say("gpus 1\nc0 62\npower 50000\n");
-    HEAT_WAIT(s, r, heat_is(r.c[0], 62) && isnan(r.c[1]) && isnan(r.watts));
+    HEAT_WAIT(s, r, heat_is(r.c[0], 62) && isnan(r.c[1]) && heat_is(r.watts, 50));
+    assert_false(r.is_gone); /* not ours */
     heat_say("gpus 2\nc0 63\nc1 43\npower 50000\n");
-    HEAT_WAIT(s, r, heat_is(r.c[0], 63) && heat_is(r.c[1], 43) && heat_is(r.watts, 100));
+    HEAT_WAIT(s, r, heat_is(r.c[0], 63) && heat_is(r.c[1], 43) && heat_is(r.watts, 50));
+    sensors_close(s);
+    s = heat_open((struct sensors_options){.nvml = heat_library, .is_gpu = true, .gpu = 1}); /* cuda:1 */
+    assert_string_equal(heat_names(s), "gpu1!, gpu0");
+    HEAT_WAIT(s, r, heat_is(r.c[0], 43) && heat_is(r.c[1], 63) && heat_is(r.watts, 50));
+    heat_say("gone 15\n");
+    HEAT_WAIT(s, r, r.is_gone);
+    sensors_close(s);
+    static const char *const both[] = {"gpu", "gpu0"};
+    heat_say("gpus 2\nc0 60\nc1 40\n");
+    s = heat_open((struct sensors_options){.nvml = heat_library, .is_gpu = true, .gpu = 1, .wanted = both, .n_wanted = 1});
+    assert_string_equal(heat_names(s), "gpu1!, gpu0");
+    sensors_close(s);
+    s = heat_open((struct sensors_options){.nvml = heat_library, .is_gpu = true, .gpu = 1, .wanted = both, .n_wanted = 2});
+    assert_string_equal(heat_names(s), "gpu0!, gpu1!");
+    sensors_close(s);
+    s = heat_open((struct sensors_options){.nvml = heat_library, .is_gpu = true, .gpu = 7}); /* which is it? */
+    assert_string_equal(heat_names(s), "gpu0!, gpu1!");
+    sensors_close(s);
+    heat_say("fail nvmlInit_v2 9\n");
+    s = heat_open((struct sensors_options){.nvml = heat_library, .is_gpu = true, .gpu = 1});
+    assert_string_equal(heat_names(s), "gpu1!");
+    heat_say("gpus 2\nc0 60\nc1 40\npower 50000\n"); /* the driver comes late */
+    HEAT_WAIT(s, r, heat_is(r.c[0], 40) && heat_is(r.watts, 50));
     sensors_close(s);
 }
 
