@@ -95,7 +95,8 @@ _Static_assert(sizeof(struct nvml_field) == 40, "as NVML lays it out");
 /* ---- state -------------------------------------------------------------------------------------------------------------------------------- */
 
 #define BACKOFF_MOST     30 /* times the first */
-#define STRIKES          3  /* an answer that costs the handle, or a hang, as often as this: the call is done with */
+#define STILL_ROUNDS     30
+#define STRIKES          3 /* an answer that costs the handle, or a hang, as often as this: the call is done with */
 #define MARGIN_LEAST     -10
 #define MARGIN_MOST      110
 #define THROTTLE_LEAST_C 70 /* where a GPU may throttle: margin and temperature together say it */
@@ -120,9 +121,11 @@ struct gpu {
     nvml_device handle; /* NULL: not there */
     unsigned number;    /* of NVML's, at the first start */
     char uuid[NVML_UUID_MAX];
-    bool is_off[N_CALLS];                                           /* until the next start */
-    int strikes[N_CALLS];                                           /* outlive it */
-    double c;                                                       /* of this round */
+    bool is_off[N_CALLS];  /* until the next start */
+    int strikes[N_CALLS];  /* outlive it */
+    double c;              /* of this round */
+    unsigned long long mj; /* the energy counter, and for how many rounds it has stood */
+    int n_still;
     unsigned long long violation_ns, sw_thermal, hw_thermal, brake; /* counters at the last look */
     bool has_violation, has_sw_thermal, has_hw_thermal, has_brake;
 };
@@ -398,6 +401,10 @@ static void read_power(struct sensors_nvml *n, struct gpu *g, struct sensors_nvm
     unsigned mw = 0;
     int64_t began_ns = 0;
     if (ASK(CALL_ENERGY, nvmlDeviceGetTotalEnergyConsumption, &mj)) {
+        g->n_still = mj == g->mj ? g->n_still + 1 : 0;
+        g->mj = mj;
+        if (g->n_still >= STILL_ROUNDS) /* no GPU draws nothing: it does not count */
+            g->is_off[CALL_ENERGY] = true;
         ret->is_energy = true;
         ret->power = (double)mj / 1000;
     }

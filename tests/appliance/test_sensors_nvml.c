@@ -158,6 +158,10 @@ static void test_energy_before_power(void **state)
     s = heat_open_nvml();
     HEAT_WAIT(s, r, heat_is(r.watts, 90));
     sensors_close(s);
+    heat_say("power 90000\nenergy 7000\n"); /* a counter that does not count */
+    s = heat_open_nvml();
+    HEAT_WAIT(s, r, heat_is(r.watts, 90));
+    sensors_close(s);
     heat_say("power 90000\nfail nvmlDeviceGetPowerUsage 21\n"); /* no figure yet */
     s = heat_open_nvml();
     assert_int_equal(sensors_meter(s), GOVERNOR_METER_DEVICE);
