@@ -5,6 +5,8 @@
 
 #include "base/clamp.h"
 
+#define GOVERNOR_BATCHES 257
+
 const char *const governor_level_names[] = {"nominal", "warm", "throttled", "paused", "blind"};
 
 /* Start and change */
@@ -58,6 +60,15 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define FOREIGN_COOL_K 1.0
 #define CUT_S          300.0
 
+/* The box's size */
+#define UNIT_SAME   2.0 /* times as large or small: it is within what all constants are for */
+#define UNIT_LEAST  0.01
+#define UNIT_MOST   50.0
+#define UNIT_S      16.0
+#define UNIT_WORK_W 8.0 /* of the table: less says little */
+#define UNIT_AGREES 1.5
+#define UNIT_LOOKS  8
+
 /* Long memory */
 #define SUSTAINED_S  120.0
 #define USUAL_S      86400.0
@@ -90,9 +101,30 @@ static bool has_same_limits(const struct governor_options *options, const struct
     return true;
 }
 
-void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known)
+/* What is known in watts, in another unit; from real watts to the box's, or back with 1 / unit. */
+static void convert(struct governor_memory *m, double unit)
+{
+    for (int i = 0; i < GOVERNOR_SENSORS; i++) {
+        m->bodies[i].r_k_w *= unit;
+        m->bodies[i].sink_j_k /= unit;
+    }
+    m->sustainable_w /= unit;
+    for (int i = 0; i < m->workload.n_rungs; i++)
+        m->workload.rungs[i].watts /= unit;
+}
+
+static double unit_of(double times_usual)
+{
+    return times_usual > 0 && (times_usual < 1 / UNIT_SAME || times_usual > UNIT_SAME)
+               ? clamp(times_usual, UNIT_LEAST, UNIT_MOST)
+               : 1;
+}
+
+/* All in the box's unit. */
+static void begin(struct governor *g, const struct governor_options *options, const struct governor_memory *known, double unit)
 {
     memset(g, 0, sizeof *g);
+    g->unit = unit;
     g->options = *options;
     g->options.watts = g->options.speed = NULL;
     const bool is_total = options->meter == GOVERNOR_METER_TOTAL;
@@ -113,6 +145,28 @@ void governor_init(struct governor *g, const struct governor_options *options, c
     g->wanted = options->batch_max;
     for (int i = 0; i < 3; i++)
         g->trips_s[i] = -INFINITY;
+}
+
+void governor_init(struct governor *g, const struct governor_options *options, const struct governor_memory *known)
+{
+    double unit = 1, watts[GOVERNOR_BATCHES];
+    struct governor_memory mine;
+    struct governor_options told = *options;
+    const bool is_told = options->watts && options->batch_max < GOVERNOR_BATCHES;
+    if (known && known->unit > 0)
+        unit = known->unit;
+    else if (is_told)
+        unit = unit_of(options->watts[options->batch_max] / WORKLOAD_USUAL_W);
+    if (known) {
+        mine = *known;
+        convert(&mine, unit);
+    }
+    for (int b = 0; is_told && b <= options->batch_max; b++)
+        watts[b] = options->watts[b] / unit;
+    if (is_told)
+        told.watts = watts;
+    begin(g, &told, known ? &mine : NULL, unit);
+    g->is_unit_known = options->watts || (known && known->unit > 0) || options->meter == GOVERNOR_METER_NONE;
 }
 
 /* ---- what is seen ------------------------------------------------------------------------------------------------------------ */
@@ -321,8 +375,8 @@ static void watch_limits(struct governor *g, const struct governor_sight *s, dou
         const double over = p->has_any && p->age_s == 0 ? p->good_c - g->options.limits_c[i] : -INFINITY;
         if (p->age_s == 0 && over <= -RESUME_K)
             g->is_foreign[i] = false;
-        const bool trips =
-            over >= TRIP_K && !is_of_others(g, i); /* what others warm our rest would not cool, however hot it is */
+        /* what does not answer to us our rest would not cool, however hot it is; what others warm, a hot room among them, may become too hot all the same */
+        const bool trips = !g->observers[i].is_deaf && over >= (is_of_others(g, i) ? HARD_K : TRIP_K);
         g->is_over[i] = g->is_over[i] || trips;
         is_soft = is_soft || trips;
         is_hard = is_hard || (trips && over >= HARD_K);
@@ -512,6 +566,36 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
         ret->duty = 0;
 }
 
+/*
+ * What our first work draws, in the unit so far, shows how large the box is. One that is much smaller or larger begins anew in its own unit: nothing else is known of it yet.
+ */
+static void find_unit(struct governor *g, const struct governor_sight *s, double dt)
+{
+    const double table_w = workload_table_watts(&g->workload, s->batch, s->duty);
+    if (g->is_unit_known || !g->is_running || g->is_tripped || !is_measured(s) || table_w < UNIT_WORK_W)
+        return;
+    if (!isfinite(g->rest_w) || g->n_unit_looks >= UNIT_LOOKS) { /* it cannot be told */
+        g->is_unit_known = true;
+        return;
+    }
+    const int half = g->unit_s < UNIT_S / 2 ? 0 : 1;
+    g->unit_s += dt;
+    g->unit_w[half] += dt * fmax(s->watts - g->rest_w, 0);
+    g->unit_table_w[half] += dt * table_w;
+    if (g->unit_s < UNIT_S || g->unit_table_w[1] <= 0)
+        return;
+    const double first = g->unit_w[0] / g->unit_table_w[0], second = g->unit_w[1] / g->unit_table_w[1];
+    const double unit = unit_of((g->unit_w[0] + g->unit_w[1]) / (g->unit_table_w[0] + g->unit_table_w[1]));
+    memset(g->unit_w, 0, sizeof g->unit_w);
+    memset(g->unit_table_w, 0, sizeof g->unit_table_w);
+    g->unit_s = 0;
+    g->n_unit_looks++;
+    if (!(first < UNIT_AGREES * second && second < UNIT_AGREES * first)) /* others come and go meanwhile: look again */
+        return;
+    g->next_unit = unit != 1 ? unit : 0;
+    g->is_unit_known = true;
+}
+
 /* Seconds since the last tick. After a suspend, or when the clock went back, nothing of the past counts. */
 static double advance(struct governor *g, int64_t now_ns)
 {
@@ -527,7 +611,8 @@ static double advance(struct governor *g, int64_t now_ns)
     return dt;
 }
 
-void governor_tick(struct governor *g, const struct governor_sight *s, struct governor_grant *ret)
+/* In the box's unit. Returns the seconds. */
+static double tick(struct governor *g, const struct governor_sight *s, struct governor_grant *ret)
 {
     memset(ret, 0, sizeof *ret);
     const double dt = advance(g, s->now_ns);
@@ -560,6 +645,27 @@ void governor_tick(struct governor *g, const struct governor_sight *s, struct go
     ret->permit.idle_permille = (int32_t)(1000 * (1 - ret->duty) + 0.5);
     ret->permit.expires_ns = s->now_ns + GOVERNOR_PERMIT_NS;
     describe(g, is_free ? INFINITY : may, ret);
+    return dt;
+}
+
+void governor_tick(struct governor *g, const struct governor_sight *sight, struct governor_grant *ret)
+{
+    struct governor_sight s = *sight;
+    if (g->next_unit > 0 && s.duty <= 0) {
+        const struct governor_options options = g->options;
+        begin(g, &options, NULL, g->next_unit);
+        g->is_unit_known = true;
+    }
+    s.watts /= g->unit;
+    const double dt = tick(g, &s, ret);
+    find_unit(g, &s, dt);
+    ret->budget_w *= g->unit;
+    ret->sustainable_w *= g->unit;
+    if (g->next_unit > 0) { /* it begins at rest */
+        ret->duty = 0;
+        ret->permit.batch = 0;
+        ret->permit.idle_permille = 1000;
+    }
 }
 
 int governor_get_memory(const struct governor *g, struct governor_memory *ret)
@@ -576,5 +682,7 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
     ret->sustainable_w = g->usual_w;
     ret->factor = g->usual_factor;
     workload_remember(&g->workload, &ret->workload);
+    convert(ret, 1 / g->unit);
+    ret->unit = g->unit;
     return n_learned;
 }

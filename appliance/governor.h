@@ -50,6 +50,7 @@ struct governor_memory {
     double limits_c[GOVERNOR_SENSORS]; /* under which sustainable_w was learned; 0: that one was not there */
     double sustainable_w;
     double factor; /* usual watts of this work over the table's; 0: not known */
+    double unit;   /* of the box's size, see struct governor; 0: not known */
     struct workload_memory workload;
 };
 
@@ -87,8 +88,17 @@ struct governor_grant {
     double raised_k;    /* by which the margins are larger after trips in a row */
 };
 
+/*
+ * All watts inside are in the box's own unit: its careful first guesses, bounds and steps are those of a box whose work draws some 80 W, and a box that draws 5 or 500 W is the
+ * same box in another unit. It is found in the first step of the first start.
+ */
 struct governor {
     struct governor_options options;
+    double unit;                               /* watts */
+    double next_unit;                          /* to begin anew with, once nothing runs; 0: none */
+    bool is_unit_known;                        /* or nothing more can be learned of it */
+    double unit_w[2], unit_table_w[2], unit_s; /* what our work drew, and by the table, in two halves of the look at it */
+    int n_unit_looks;
     struct observer observers[GOVERNOR_SENSORS];
     struct plausible readings[GOVERNOR_SENSORS];
     struct workload workload;

@@ -8,16 +8,17 @@
 #define BATCH_MOST 100000
 #define WATTS_MOST 1e5
 
-/* Every figure of a body, and what it can be. */
+/* Every figure of a body, and what it can be, for a box of the unit 1; by how much it grows with the unit, as a power of it. */
 static const struct figure {
     const char *name;
     size_t at;
     double least, most;
+    int power;
 } figures[] = {
-    {"r", offsetof(struct observer_body, r_k_w), 0.05, 0.5},
-    {"tau", offsetof(struct observer_body, tau_s), 1, 10},
-    {"delay", offsetof(struct observer_body, delay_s), 0, OBSERVER_PAST - 1},
-    {"sink", offsetof(struct observer_body, sink_j_k), 100, 1000},
+    {"r", offsetof(struct observer_body, r_k_w), 0.05, 0.5, -1},
+    {"tau", offsetof(struct observer_body, tau_s), 1, 10, 0},
+    {"delay", offsetof(struct observer_body, delay_s), 0, OBSERVER_PAST - 1, 0},
+    {"sink", offsetof(struct observer_body, sink_j_k), 100, 1000, 1},
 };
 #define N_FIGURES (sizeof figures / sizeof *figures)
 
@@ -30,8 +31,9 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
                            const struct thermal_memory_key *key)
 {
     json_t *places = json_object(), *limits = json_object(), *rungs = json_array();
-    json_t *root = json_pack("{s:s, s:s, s:s, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
-                             "sustainable_w", memory->sustainable_w, "factor", memory->factor);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:f, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
+                  "sustainable_w", memory->sustainable_w, "factor", memory->factor, "unit", memory->unit);
     bool is_bad = !root || !places || !limits;
     for (int i = 0; i < n && !is_bad; i++) {
         struct observer_body body = memory->bodies[i];
@@ -58,13 +60,14 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
     return text;
 }
 
-static int read_body(const json_t *place, const char *name, struct observer_body *ret, struct err *err)
+static int read_body(const json_t *place, const char *name, double unit, struct observer_body *ret, struct err *err)
 {
     for (size_t k = 0; k < N_FIGURES; k++) {
         const struct figure *f = &figures[k];
-        const double x = json_number_value(json_object_get(place, f->name));
-        if (!json_is_number(json_object_get(place, f->name)) || !(x >= f->least && x <= f->most))
-            return err_set(err, ERR_FORMAT, "places.%s.%s is no number between %g and %g", name, f->name, f->least, f->most);
+        const double x = json_number_value(json_object_get(place, f->name)), times = pow(unit > 0 ? unit : 1, f->power);
+        if (!json_is_number(json_object_get(place, f->name)) || !(x >= f->least * times && x <= f->most * times))
+            return err_set(err, ERR_FORMAT, "places.%s.%s is no number between %g and %g", name, f->name, f->least * times,
+                           f->most * times);
         *figure_of(ret, f) = x;
     }
     return 0;
@@ -105,9 +108,11 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
     const json_t *sustainable = json_object_get(root, "sustainable_w");
     memory.sustainable_w = json_number_value(sustainable);
     memory.factor = json_number_value(json_object_get(root, "factor"));
+    memory.unit = json_number_value(json_object_get(root, "unit"));
     if (!json_is_string(json_object_get(root, "machine")) || !json_is_number(sustainable) ||
-        !(memory.sustainable_w >= 0 && memory.sustainable_w < WATTS_MOST) || !(memory.factor >= 0 && memory.factor < 100))
-        rc = err_set(err, ERR_FORMAT, "machine, sustainable_w or factor is missing, or cannot be");
+        !(memory.sustainable_w >= 0 && memory.sustainable_w < WATTS_MOST) || !(memory.factor >= 0 && memory.factor < 100) ||
+        !(memory.unit == 0 || (memory.unit >= 0.01 && memory.unit <= 100)))
+        rc = err_set(err, ERR_FORMAT, "machine, sustainable_w, factor or unit is missing, or cannot be");
     else if (!is_text(root, "machine", key->machine) || !is_text(root, "meter", key->meter))
         rc = err_set(err, ERR_STATE, "it was learned on another machine, or with another meter");
     else
@@ -120,7 +125,7 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
         const json_t *place = json_object_get(json_object_get(root, "places"), names[i]);
         memory.limits_c[i] = json_number_value(json_object_get(json_object_get(root, "limits"), names[i]));
         if (place)
-            rc = read_body(place, names[i], &memory.bodies[i], err);
+            rc = read_body(place, names[i], memory.unit, &memory.bodies[i], err);
     }
     json_decref(root);
     if (rc == 0)

@@ -6,7 +6,6 @@
 #include "base/clamp.h"
 
 /* Before anything was measured: decoding reads the same weights for every batch. */
-#define USUAL_W      80.0
 #define USUAL_SHARE  0.75 /* of the watts that a batch of one draws */
 #define USUAL_SHARED 0.6  /* of the time that a batch of two takes longer than one */
 
@@ -59,7 +58,7 @@ void workload_init(struct workload *w, int batch_max, const double *watts, const
         struct workload_rung *r = &w->rungs[w->n_rungs++];
         r->batch = is_last ? batch_max : b;
         const double share = batch_max > 1 ? (r->batch - 1.0) / (batch_max - 1) : 1;
-        r->watts = watts ? watts[r->batch] : USUAL_W * (USUAL_SHARE + (1 - USUAL_SHARE) * share);
+        r->watts = watts ? watts[r->batch] : WORKLOAD_USUAL_W * (USUAL_SHARE + (1 - USUAL_SHARE) * share);
         r->speed = speed ? speed[r->batch] : r->batch / (1 + USUAL_SHARED * (r->batch - 1));
         if (is_last)
             break;
@@ -245,6 +244,11 @@ void workload_learn_speed(struct workload *w, int batch, double duty, double spe
 double workload_watts(const struct workload *w, int batch, double duty)
 {
     return w->other_w + (batch > 0 ? duty * w->factor * w->rungs[find(w, batch)].watts : 0);
+}
+
+double workload_table_watts(const struct workload *w, int batch, double duty)
+{
+    return batch > 0 ? duty * w->table[find(w, batch)].watts : 0;
 }
 
 double workload_most_w(const struct workload *w)

@@ -68,9 +68,14 @@ void workload_learn_speed(struct workload *w, int batch, double duty, double spe
 void workload_recall(struct workload *w, const struct workload_memory *memory);
 void workload_remember(const struct workload *w, struct workload_memory *ret);
 
+#define WORKLOAD_USUAL_W 80.0 /* of the largest batch, where nothing is told */
+
 /* Watts in all that are expected of a batch at a duty, and of the largest at full duty. */
 double workload_watts(const struct workload *w, int batch, double duty);
 double workload_most_w(const struct workload *w);
+
+/* Watts of our own of a batch at a duty by the table, before anything was learned. */
+double workload_table_watts(const struct workload *w, int batch, double duty);
 
 /*
  * The batch and the duty for at most budget_w in all. demand: sequences that there are to run (0: as many as may be): fewer draw less,

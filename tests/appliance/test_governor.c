@@ -1,101 +1,9 @@
 /* The governor alone, with invented seconds: what must hold whatever the sensors say. */
-#include "tests/support/test.h"
+#include "tests/support/governor_box.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "appliance/governor.h"
 #include "base/rng.h"
-
-#define S INT64_C(1000000000)
-
-/* A box in a few lines: a sink that warms slowly, a junction over it. */
-struct box {
-    struct governor governor;
-    struct governor_grant grant;
-    int64_t now_ns;
-    double sink_c, last_w;
-};
-
-static void box_open(struct box *b, const struct governor_options *options)
-{
-    memset(b, 0, sizeof *b);
-    governor_init(&b->governor, options, NULL);
-    b->sink_c = 45;
-    b->last_w = 20;
-}
-
-static struct governor_options one_sensor(void)
-{
-    return (struct governor_options){.n_sensors = 1, .limits_c = {68}, .batch_max = 8, .meter = GOVERNOR_METER_TOTAL};
-}
-
-static void box_open_one(struct box *b)
-{
-    const struct governor_options options = one_sensor();
-    box_open(b, &options);
-}
-
-static struct governor_options two_sensors(double second_limit_c)
-{
-    struct governor_options options = one_sensor();
-    options.n_sensors = 2;
-    options.limits_c[1] = second_limit_c;
-    return options;
-}
-
-/* What the governor sees a second later; c: what the sensor says, or INFINITY for the truth. */
-static struct governor_sight box_look(struct box *b, double c)
-{
-    b->now_ns += S;
-    const double truth = b->sink_c + 0.15 * b->last_w;
-    return (struct governor_sight){.now_ns = b->now_ns,
-                                   .c = {isinf(c) ? floor(truth + 0.5) : c},
-                                   .watts = b->last_w,
-                                   .batch = b->grant.permit.batch,
-                                   .duty = b->grant.duty,
-                                   .speed = NAN,
-                                   .device_margin_k = NAN};
-}
-
-/* The governor's second, and the box's: it works as it may, or rests. */
-static void box_live(struct box *b, const struct governor_sight *s, bool is_resting)
-{
-    governor_tick(&b->governor, s, &b->grant);
-    b->last_w = 20 + (!is_resting && b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
-    b->sink_c += (b->last_w - (b->sink_c - 25) / 0.4) / 400;
-}
-
-static void box_tick(struct box *b, double c)
-{
-    const struct governor_sight s = box_look(b, c);
-    box_live(b, &s, false);
-}
-
-/* The same with a second sensor. */
-static void box_tick_two(struct box *b, double c, double second_c)
-{
-    struct governor_sight s = box_look(b, c);
-    s.c[1] = second_c;
-    box_live(b, &s, false);
-}
-
-static void box_run(struct box *b, int seconds)
-{
-    for (int i = 0; i < seconds; i++)
-        box_tick(b, INFINITY);
-}
-
-/* With one sensor, which has stopped everything because it is far above its limit. */
-static void box_open_far_above(struct box *b)
-{
-    box_open_one(b);
-    box_run(b, 600);
-    b->sink_c += 14;
-    box_run(b, 4);
-    assert_true(b->grant.is_hard_trip);
-}
 
 static void test_settles_under_the_limit(void **state)
 {
@@ -343,41 +251,6 @@ static void test_without_sensors(void **state)
     assert_int_equal(b.grant.level, GOVERNOR_NOMINAL);
 }
 
-static void test_without_a_meter(void **state)
-{
-    struct box b;
-    struct governor_options options = one_sensor();
-    options.meter = GOVERNOR_METER_NONE;
-    box_open(&b, &options);
-    double most = 0;
-    for (int i = 0; i < 3600; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.watts = NAN;
-        box_live(&b, &s, false);
-        most = fmax(most, b.sink_c + 0.15 * b.last_w);
-    }
-    assert_true(most < 69);
-    assert_true(b.sink_c + 0.15 * b.last_w > 62);
-}
-
-/* No watts, but a speed: it is found that more than two sequences give nothing here. */
-static void test_learns_speeds_without_a_meter(void **state)
-{
-    struct box b;
-    struct governor_options options = one_sensor();
-    options.meter = GOVERNOR_METER_NONE;
-    box_open(&b, &options);
-    int n_two = 0;
-    for (int i = 0; i < 7200; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.watts = NAN;
-        s.speed = s.batch > 0 ? s.duty * (s.batch == 1 ? 10 : 16) : NAN;
-        box_live(&b, &s, false);
-        n_two += i >= 3600 && b.grant.permit.batch == 2;
-    }
-    assert_true(n_two > 3400); /* another may still be tried, for two minutes */
-}
-
 /* The GPU is gone: nothing runs, at once and for as long; then it goes on. */
 static void test_a_gpu_that_is_gone(void **state)
 {
@@ -415,40 +288,6 @@ static void test_foreign_heat_is_judged_by_a_reading(void **state)
         n_work += i >= 3600 && b.grant.permit.batch > 0;
     }
     assert_true(n_work > 3400);
-}
-
-/* What was said of the supply and of the vents is not said for ever. */
-static void test_faults_that_are_over(void **state)
-{
-    struct box b;
-    box_open_one(&b);
-    b.sink_c = 30;
-    for (int i = 0; i < 1800; i++) { /* held back for two minutes, then hardly any work */
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.is_limited = i >= 600 && i < 720;
-        s.duty *= i < 720 ? 1 : 0.3;
-        box_live(&b, &s, i >= 720);
-        b.sink_c = fmin(b.sink_c, 40); /* a cold room */
-        assert_true(i < 700 || i >= 720 || b.grant.is_limited);
-    }
-    assert_false(b.grant.is_limited);
-
-    box_open_one(&b);
-    box_run(&b, 3600);
-    for (int i = 0; i < 2 * 3600; i++) { /* dust for two hours */
-        box_tick(&b, INFINITY);
-        b.sink_c += 0.35 * ((b.sink_c - 25) / 0.4) / 400;
-    }
-    assert_true(b.grant.needs_service);
-    for (int i = 0; i < 3600; i++) { /* it is cleaned, and there is one camera left */
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.demand = 1;
-        s.batch = s.batch > 1 ? 1 : s.batch;
-        governor_tick(&b.governor, &s, &b.grant);
-        b.last_w = 20 + (b.grant.permit.batch > 0 ? 64 * b.grant.duty : 0);
-        b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
-    }
-    assert_false(b.grant.needs_service);
 }
 
 /* A reading that stands still because the governor holds it still: the sink warms up, and the watts are taken back by as much. */
@@ -510,25 +349,6 @@ static void test_a_probe_ends_with_its_answer(void **state)
     }
 }
 
-/* The meter says something only when the work has begun: what the box draws at rest is not known, and nobody is accused. */
-static void test_a_late_meter_is_no_weak_supply(void **state)
-{
-    struct box b;
-    const struct governor_options options = one_sensor();
-    const struct governor_memory memory = {.factor = 1};
-    box_open_one(&b);
-    governor_init(&b.governor, &options, &memory);
-    b.sink_c = 30;
-    for (int i = 0; i < 3600; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        if (i < 8)
-            s.watts = NAN;
-        box_live(&b, &s, false);
-        b.sink_c = fmin(b.sink_c, 40); /* a cold room */
-        assert_false(b.grant.is_limited);
-    }
-}
-
 /* Hours without a reading: the model neither runs away nor is believed when the sensor is back. */
 static void test_hours_of_silence(void **state)
 {
@@ -583,45 +403,6 @@ static void test_a_deaf_sensor_stops_nobody(void **state)
     assert_true(worked == 1200);
 }
 
-static void test_service_is_called_for(void **state)
-{
-    struct box b;
-    box_open_one(&b);
-    box_run(&b, 3600);
-    assert_false(b.grant.needs_service);
-    for (int i = 0; i < 3600; i++) { /* dust: half of the heat leaves */
-        box_tick(&b, INFINITY);
-        b.sink_c += 0.35 * ((b.sink_c - 25) / 0.4) / 400;
-    }
-    assert_true(b.grant.needs_service);
-}
-
-/* A supply that gives half: cool, busy, and slow. No flag tells of it. */
-static void test_a_weak_supply_is_told(void **state)
-{
-    struct box b;
-    box_open_one(&b);
-    b.sink_c = 30;
-    for (int i = 0; i < 1200; i++) {
-        const bool is_weak = i > 600;
-        b.now_ns += S;
-        const double own =
-            0.4 * (is_weak ? 0.4 : 1) * (60 + 4 * b.grant.permit.batch); /* cool in any case: half of what the table says */
-        struct governor_sight s = {.now_ns = b.now_ns,
-                                   .c = {40},
-                                   .watts = 20 + (b.grant.permit.batch > 0 ? own : 0),
-                                   .batch = b.grant.permit.batch,
-                                   .duty = b.grant.permit.batch > 0 ? 1 : 0,
-                                   .speed = NAN,
-                                   .device_margin_k = NAN};
-        s.c[0] = floor(32 + 0.15 * s.watts + 0.5) + (i % 7 == 0);
-        governor_tick(&b.governor, &s, &b.grant);
-        if (i < 600)
-            assert_false(b.grant.is_limited);
-    }
-    assert_true(b.grant.is_limited);
-}
-
 /* Some boards have a zone that says the same for ever. It proves nothing, and nothing stands still for its sake. */
 static void test_a_constant_zone_blinds_nobody(void **state)
 {
@@ -650,32 +431,6 @@ static void test_foreign_heat_does_not_stop_us_for_ever(void **state)
     }
     assert_true(n_work > 3400);
     assert_true(b.grant.duty < 0.6); /* the careful floor */
-}
-
-/* The box stands idle for as long as it likes before the first work: what it learns is learned from the step, not from the rest. */
-static void test_learns_after_a_long_rest(void **state)
-{
-    static const int rests[] = {0, 10, 70, 600, 7200};
-    for (size_t k = 0; k < sizeof rests / sizeof *rests; k++) {
-        struct box b;
-        box_open_one(&b);
-        double most = 0;
-        for (int i = 0; i < rests[k] + 3600; i++) {
-            const bool is_resting = i < rests[k];
-            struct governor_sight s = box_look(&b, INFINITY);
-            if (is_resting) {
-                s.batch = 0;
-                s.duty = 0;
-            }
-            box_live(&b, &s, is_resting);
-            most = fmax(most, b.sink_c + 0.15 * b.last_w);
-            assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
-        }
-        struct governor_memory memory;
-        assert_int_equal(governor_get_memory(&b.governor, &memory), 1);
-        if (!(memory.bodies[0].r_k_w > 0.13 && memory.bodies[0].r_k_w < 0.25) || most > 68.7)
-            fail_msg("after %d s of rest: r %f, at most %f C", rests[k], memory.bodies[0].r_k_w, most);
-    }
 }
 
 /* It says that it throttles in a second in which nothing of ours ran, and goes on saying so: less work, and never none. */
@@ -859,117 +614,6 @@ static void test_silence_after_a_suspend(void **state)
     assert_int_not_equal(b.grant.level, GOVERNOR_BLIND);
 }
 
-/* One camera on a box that could do more for eight: nothing is held back, and so it is told. */
-static void test_little_work_is_not_throttled(void **state)
-{
-    struct box b;
-    box_open_one(&b);
-    for (int i = 0; i < 7200; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.demand = i < 5400 ? 1 : 8;
-        s.batch = s.batch < s.demand ? s.batch : s.demand;
-        governor_tick(&b.governor, &s, &b.grant);
-        const int batch = b.grant.permit.batch < s.demand ? b.grant.permit.batch : s.demand;
-        b.last_w = 20 + b.grant.duty * (30 + 10 * batch);
-        b.sink_c += (b.last_w - (b.sink_c - 25) / 0.4) / 400;
-        if (i > 600 && i < 5400) {
-            assert_true(b.grant.permit.idle_permille == 0 || b.grant.is_probe);
-            assert_true(b.grant.level == GOVERNOR_NOMINAL || b.grant.level == GOVERNOR_WARM);
-        }
-    }
-    assert_int_equal(b.grant.level, GOVERNOR_THROTTLED);
-}
-
-/* The box was busy with its start when it was looked at for the first time: that is no weak supply, now or at the next start. */
-static void test_a_busy_start_is_no_weak_supply(void **state)
-{
-    struct box b;
-    const struct governor_options options = one_sensor();
-    struct governor_memory memory;
-    for (int run = 0; run < 2; run++) {
-        box_open(&b, &options);
-        if (run == 1)
-            governor_init(&b.governor, &options, &memory);
-        for (int i = 0; i < 3600; i++) {
-            struct governor_sight s = box_look(&b, INFINITY);
-            const bool is_resting = i % 300 < 8;
-            if (i < 8)
-                s.watts = 95; /* the model is being loaded */
-            if (is_resting)
-                s.batch = s.duty = 0;
-            box_live(&b, &s, is_resting);
-            assert_false(b.grant.is_limited);
-        }
-        governor_get_memory(&b.governor, &memory);
-        assert_true(memory.factor > 0.5 && memory.factor < 2);
-    }
-}
-
-/* A start that remembers chooses as the run before it did, though not every batch was tried then. */
-static void test_a_restart_knows_its_work(void **state)
-{
-    for (int fast = 0; fast < 2; fast++) {
-        struct box b;
-        const struct governor_options options = one_sensor();
-        struct governor_memory memory;
-        double worked[2] = {0};
-        box_open(&b, &options);
-        for (int run = 0; run < 2; run++) {
-            if (run == 1) {
-                governor_get_memory(&b.governor, &memory);
-                memory.workload.rungs[0] =
-                    (struct workload_rung){1, 64, fast ? 300 : 0.3, 120, 60}; /* nothing else was tried */
-                memory.workload.n_rungs = 1;
-                governor_init(&b.governor, &options, &memory);
-            }
-            for (int i = 0; i < 7200; i++) {
-                struct governor_sight s = box_look(&b, INFINITY);
-                const double speed = (fast ? 300 : 0.3) * sqrt(s.batch) * s.duty; /* watts are cheap, and so are sequences */
-                s.speed = s.batch > 0 ? speed : NAN;
-                box_live(&b, &s, false);
-                worked[run] += i >= 3600 && s.batch > 0 ? speed : 0;
-            }
-        }
-        assert_true(worked[1] > 0.97 * worked[0]);
-    }
-}
-
-/* A lower limit is no reason to look after the vents. */
-static void test_another_limit_calls_for_no_service(void **state)
-{
-    struct box b;
-    struct governor_options options = one_sensor();
-    struct governor_memory memory;
-    for (int run = 0; run < 2; run++) {
-        box_open(&b, &options);
-        if (run == 1)
-            governor_init(&b.governor, &options, &memory);
-        for (int i = 0; i < 7200; i++) {
-            box_tick(&b, INFINITY);
-            assert_false(b.grant.needs_service);
-        }
-        governor_get_memory(&b.governor, &memory);
-        options.limits_c[0] = 55;
-    }
-}
-
-/* The largest batch that the engine has can be granted, whatever its number. */
-static void test_every_batch_has_its_rung(void **state)
-{
-    for (int batch = 1; batch <= 256; batch++) {
-        struct workload w;
-        int got;
-        double duty;
-        workload_init(&w, batch, NULL, NULL);
-        assert_int_equal(w.rungs[w.n_rungs - 1].batch, batch);
-        assert_in_range(w.n_rungs, 1, WORKLOAD_RUNGS);
-        for (int i = 1; i < w.n_rungs; i++)
-            assert_true(w.rungs[i].batch > w.rungs[i - 1].batch);
-        workload_choose(&w, WORKLOAD_LADDER, 1, 1000, 0, &got, &duty);
-        assert_int_equal(got, batch);
-    }
-}
-
 /* Whatever comes, no figure is lost and nothing is granted beyond what there is. HERON_TRACES: how many. */
 static void test_fuzzed_traces(void **state)
 {
@@ -1062,9 +706,10 @@ static void test_believable_traces(void **state)
                     drift[i] = most_k * (rng_unit(&rng) - 0.5);
                 c[i] = fmin(fmax(c[i] + drift[i], options.limits_c[i] - 40), options.limits_c[i] + 20) + 0.1 * rng_unit(&rng);
                 s.c[i] = c[i];
-                const bool is_deaf = g.observers[i].is_deaf || g.is_foreign[i];
-                is_over = is_over || (!is_deaf && c[i] >= options.limits_c[i] + 2.5);
-                is_warm = is_warm || (!is_deaf && c[i] > options.limits_c[i] - 2 && last[i] > options.limits_c[i] - 2);
+                const bool is_deaf = g.observers[i].is_deaf, is_foreign = g.is_foreign[i];
+                is_over = is_over || (!is_deaf && c[i] >= options.limits_c[i] + (is_foreign ? 8 : 2.5));
+                is_warm =
+                    is_warm || (!is_deaf && !is_foreign && c[i] > options.limits_c[i] - 2 && last[i] > options.limits_c[i] - 2);
             }
             governor_tick(&g, &s, &grant);
             if (is_over && (!grant.is_trip || grant.permit.batch != 0))
@@ -1089,29 +734,22 @@ int main(void)
         cmocka_unit_test(test_one_bad_second_changes_little),
         cmocka_unit_test(test_monotone_in_temperature),
         cmocka_unit_test(test_trips_and_comes_back),
+        cmocka_unit_test(test_silence_ends_no_trip),
         cmocka_unit_test(test_hard_trip_waits_for_long),
         cmocka_unit_test(test_the_devices_own_margin_trips),
         cmocka_unit_test(test_throttled_by_the_device),
         cmocka_unit_test(test_frozen_is_found),
         cmocka_unit_test(test_after_a_suspend),
         cmocka_unit_test(test_without_sensors),
-        cmocka_unit_test(test_without_a_meter),
-        cmocka_unit_test(test_learns_speeds_without_a_meter),
         cmocka_unit_test(test_a_gpu_that_is_gone),
-        cmocka_unit_test(test_hours_of_silence),
         cmocka_unit_test(test_foreign_heat_is_judged_by_a_reading),
-        cmocka_unit_test(test_faults_that_are_over),
         cmocka_unit_test(test_held_still_is_not_frozen),
         cmocka_unit_test(test_frozen_behind_a_late_tick),
         cmocka_unit_test(test_a_probe_ends_with_its_answer),
-        cmocka_unit_test(test_a_late_meter_is_no_weak_supply),
+        cmocka_unit_test(test_hours_of_silence),
         cmocka_unit_test(test_a_deaf_sensor_stops_nobody),
-        cmocka_unit_test(test_service_is_called_for),
-        cmocka_unit_test(test_a_weak_supply_is_told),
-        cmocka_unit_test(test_silence_ends_no_trip),
         cmocka_unit_test(test_a_constant_zone_blinds_nobody),
         cmocka_unit_test(test_foreign_heat_does_not_stop_us_for_ever),
-        cmocka_unit_test(test_learns_after_a_long_rest),
         cmocka_unit_test(test_throttled_in_an_idle_second),
         cmocka_unit_test(test_three_trips_raise_the_margin),
         cmocka_unit_test(test_frozen_from_the_start),
@@ -1121,11 +759,6 @@ int main(void)
         cmocka_unit_test(test_silence_ends_no_hard_trip),
         cmocka_unit_test(test_pauses_for_the_one_that_is_lost),
         cmocka_unit_test(test_silence_after_a_suspend),
-        cmocka_unit_test(test_little_work_is_not_throttled),
-        cmocka_unit_test(test_a_busy_start_is_no_weak_supply),
-        cmocka_unit_test(test_a_restart_knows_its_work),
-        cmocka_unit_test(test_another_limit_calls_for_no_service),
-        cmocka_unit_test(test_every_batch_has_its_rung),
         cmocka_unit_test(test_fuzzed_traces),
         cmocka_unit_test(test_believable_traces),
     };

@@ -106,6 +106,7 @@ static void test_memory_there_and_back(void **state)
                                            .limits_c = {68, 80, 84.5},
                                            .sustainable_w = 81.25,
                                            .factor = 1.25,
+                                           .unit = 1,
                                            .workload = {.rungs = {{1, 70, 18.5, 120, 60}, {4, 82.5, 26, 60, 7}}, .n_rungs = 2}};
     struct governor_memory back = {0};
     struct err err = {0};
