@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "appliance/config_table.h"
+#include "appliance/sensors.h"
 #include "base/utf8.h"
 #include "engine/engine.h"
 
@@ -74,8 +75,6 @@ static void check_engine(const struct config *c, struct complaints *list)
                       "engine.vision needs engine.model, the text model it belongs to");
 }
 
-#define USUAL_CPU_LIMIT_C 85
-
 /* Which sensors there are, only the machine knows: thermal_open and heron check ask it. */
 static void check_thermal(const struct config *c, struct complaints *list)
 {
@@ -90,10 +89,10 @@ static void check_thermal(const struct config *c, struct complaints *list)
     if (is_set && c->thermal.resume_c > 0 && c->thermal.resume_c >= c->thermal.limit_c)
         complaint_add(list, &c->places.of[CONFIG_thermal_resume], "thermal.resume",
                       "thermal.resume is below thermal.limit (%d)", (int)c->thermal.limit_c);
-    if (!is_set && c->thermal.resume_c >= USUAL_CPU_LIMIT_C)
+    if (!is_set && c->thermal.resume_c >= SENSORS_CPU_LIMIT_C)
         complaint_add(list, &c->places.of[CONFIG_thermal_resume], "thermal.resume",
-                      "thermal.resume is below thermal.limit (68 for a GPU, %d for a CPU, where it is not set)",
-                      USUAL_CPU_LIMIT_C);
+                      "thermal.resume is below thermal.limit (%d for a GPU, %d for a CPU, where it is not set)",
+                      SENSORS_GPU_LIMIT_C, SENSORS_CPU_LIMIT_C);
 }
 
 /* A secret is read when it is used, maybe by another user than the one who checks: only what is plain is said, as a warning. */

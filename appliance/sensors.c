@@ -13,9 +13,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define GPU_LIMIT_C      68.0
-#define BOARD_LIMIT_C    80.0
-#define CPU_LIMIT_C      85.0
 #define TJMAX_K          10.0 /* below a processor's Tjmax */
 #define TRIP_K           5.0  /* below what the kernel or the device acts at by itself: the two must not fight */
 #define BELIEVED_LEAST_C 5.0
@@ -510,7 +507,7 @@ static const char *const part_names[] = {"gpu", "board", "cpu", "other"};
 
 static double limit_of(const struct sensors_options *o, const struct found *f)
 {
-    static const double usual_c[] = {GPU_LIMIT_C, BOARD_LIMIT_C, CPU_LIMIT_C};
+    static const double usual_c[] = {SENSORS_GPU_LIMIT_C, SENSORS_BOARD_LIMIT_C, SENSORS_CPU_LIMIT_C};
     if (f->part == SENSORS_OTHER)
         return f->trip_c;
     const bool is_set = o->limit_c > 0 && f->part == (o->is_gpu ? SENSORS_GPU : SENSORS_CPU);

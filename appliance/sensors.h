@@ -21,6 +21,11 @@
 #define SENSORS_MAX      GOVERNOR_SENSORS
 #define SENSORS_NAME_MAX 64
 
+/* Degrees that are kept where thermal.limit is not set */
+#define SENSORS_GPU_LIMIT_C   68
+#define SENSORS_BOARD_LIMIT_C 80
+#define SENSORS_CPU_LIMIT_C   85
+
 enum sensors_part {
     SENSORS_GPU,   /* NVML's device, a Jetson's gpu zone; governs where the engine computes on it, or where it is named */
     SENSORS_BOARD, /* acpitz zones: unnamed places of the board */

@@ -144,16 +144,11 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
         }
 }
 
-/* What is new of a rung counts less, the longer it is known. */
-static double novelty(const struct workload_rung *r)
-{
-    return fmax(1 / (1 + r->seen_s), 0.05);
-}
-
 /* The rung is new: what differs from the table is its own. h: what it should have drawn by the table. */
 static void learn_rung_watts(const struct workload *w, struct workload_rung *r, double watts, double h)
 {
-    r->watts *= 1 + novelty(r) * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
+    const double share = fmax(1 / (1 + r->seen_s), 0.05); /* less, the longer it is known */
+    r->watts *= 1 + share * (clamp((watts - w->other_w) / (h * w->factor), 0.7, 1.4) - 1);
 }
 
 /* A step of the Kalman filter over what others draw and the factor; h: watts of this work by the table. */
@@ -222,8 +217,8 @@ double workload_learn(struct workload *w, double dt, double watts, int batch, do
 void workload_learn_speed(struct workload *w, int batch, double duty, double speed, double span_s)
 {
     struct workload_rung *r = &w->rungs[find(w, batch)];
-    for (int i = 0; i < w->n_rungs; i++)
-        if (&w->rungs[i] != r && duty > 0)
+    for (int i = 0; i < w->n_rungs && duty > 0; i++)
+        if (&w->rungs[i] != r)
             w->rungs[i].speed_s *= exp(-span_s / SPEED_FADES_S);
     if (!is_working(w, batch, duty) || duty < DUTY_LEAST || isnan(speed) || w->since_s < SPEED_LATE_S)
         return;

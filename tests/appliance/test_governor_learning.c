@@ -4,13 +4,10 @@
 static void test_without_a_meter(void **state)
 {
     struct box b;
-    struct governor_options options = one_sensor();
-    options.meter = GOVERNOR_METER_NONE;
-    box_open(&b, &options);
+    box_open_unmetered(&b);
     double most = 0;
     for (int i = 0; i < 3600; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.watts = NAN;
+        struct governor_sight s = box_look_unmetered(&b);
         box_live(&b, &s, false);
         most = fmax(most, b.sink_c + 0.15 * b.last_w);
     }
@@ -22,13 +19,10 @@ static void test_without_a_meter(void **state)
 static void test_learns_speeds_without_a_meter(void **state)
 {
     struct box b;
-    struct governor_options options = one_sensor();
-    options.meter = GOVERNOR_METER_NONE;
-    box_open(&b, &options);
+    box_open_unmetered(&b);
     int n_two = 0;
     for (int i = 0; i < 7200; i++) {
-        struct governor_sight s = box_look(&b, INFINITY);
-        s.watts = NAN;
+        struct governor_sight s = box_look_unmetered(&b);
         s.speed = s.batch > 0 ? s.duty * (s.batch == 1 ? 10 : 16) : NAN;
         box_live(&b, &s, false);
         n_two += i >= 3600 && b.grant.permit.batch == 2;

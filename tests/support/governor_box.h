@@ -40,6 +40,14 @@ static inline void box_open_one(struct box *b)
     box_open(b, &options);
 }
 
+/* Without any watt meter: its seconds are to be looked at by box_look_unmetered. */
+static inline void box_open_unmetered(struct box *b)
+{
+    struct governor_options options = one_sensor();
+    options.meter = GOVERNOR_METER_NONE;
+    box_open(b, &options);
+}
+
 static inline struct governor_options two_sensors(double second_limit_c)
 {
     struct governor_options options = one_sensor();
@@ -60,6 +68,13 @@ static inline struct governor_sight box_look(struct box *b, double c)
                                    .duty = b->grant.duty,
                                    .speed = NAN,
                                    .device_margin_k = NAN};
+}
+
+static inline struct governor_sight box_look_unmetered(struct box *b)
+{
+    struct governor_sight s = box_look(b, INFINITY);
+    s.watts = NAN;
+    return s;
 }
 
 /* The governor's second, and the box's: it works as it may, or rests. */
