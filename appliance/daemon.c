@@ -453,6 +453,7 @@ static void close_all(struct daemon *d)
     if (d->worker && !worker_is_done(d->worker))
         worker_stop(d->worker, 0);
     worker_close(d->worker);
+    thermal_stop(d->thermal);
     keep_thermal(d);
     thermal_close(d->thermal);
     mqtt_close(d->mqtt, OFFLINE_NS);

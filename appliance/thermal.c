@@ -194,11 +194,13 @@ static struct thermal_memory_key memory_key(const struct thermal *t)
     return (struct thermal_memory_key){t->machine, t->model, t->sensors ? sensors_meter_name(t->sensors) : "none"};
 }
 
-static void remember(struct thermal *t, int64_t now)
+/* What was found at the start is kept soon, the rest now and then; a start that knows nothing overwrites nothing. */
+static void remember(struct thermal *t, int64_t now, bool is_end)
 {
     struct governor_memory memory;
     const int n_learned = governor_get_memory(&t->governor, &memory);
-    if (n_learned == 0 || (n_learned == t->n_learned && now - t->remembered_ns < REMEMBER_NS))
+    const bool is_due = is_end || n_learned > t->n_learned || now - t->remembered_ns >= REMEMBER_NS;
+    if (!is_due || (n_learned == 0 && memory.workload.n_rungs == 0))
         return;
     t->n_learned = n_learned;
     t->remembered_ns = now;
@@ -263,7 +265,7 @@ static void tick(struct thermal *t)
     tell_service(t, &next.grant);
     if (t->sensors) {
         tell_others(t, &r);
-        remember(t, now);
+        remember(t, now, false);
     }
 }
 
@@ -403,7 +405,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
         t->stats.is_unguarded = t->is_unguarded;
         t->stats.has_sensors = t->governor.options.n_sensors > 0;
         t->stats.watts = NAN;
-        t->heartbeat_ns = clock_now_ns();
+        t->heartbeat_ns = t->remembered_ns = clock_now_ns();
         t->stats.grant.hottest = t->stats.grant.blind = t->stats.grant.foreign = t->foreign = -1;
         if (pthread_create(&t->thread, NULL, thermal_main, t) != 0)
             rc = err_set(err, ERR_IO, "cannot start the thermal thread");
@@ -419,17 +421,25 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     return 0;
 }
 
+void thermal_stop(struct thermal *t)
+{
+    if (!t || !t->has_thread)
+        return;
+    pthread_mutex_lock(&t->lock);
+    t->is_stopping = true;
+    pthread_cond_signal(&t->stop);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    t->has_thread = false;
+    if (t->sensors)
+        remember(t, clock_now_ns(), true);
+}
+
 void thermal_close(struct thermal *t)
 {
     if (!t)
         return;
-    if (t->has_thread) {
-        pthread_mutex_lock(&t->lock);
-        t->is_stopping = true;
-        pthread_cond_signal(&t->stop);
-        pthread_mutex_unlock(&t->lock);
-        pthread_join(t->thread, NULL);
-    }
+    thermal_stop(t);
     sensors_close(t->sensors);
     ring_close(t->ring);
     pthread_cond_destroy(&t->stop);

@@ -3,8 +3,8 @@
  *
  * A permit expires three seconds after it was laid out: when this thread stops, so does the engine. Nothing of the box waits for this thread, and it waits for nobody.
  *
- * Life cycle: thermal_open (sensors are found, the thread starts) -> thermal_get_permit and thermal_note_load from the engine's thread, thermal_get from any -> thermal_close.
- * Threads: one inside, and those of sensors and ring. Memory: one struct, and what was learned as text, about once an hour.
+ * Life cycle: thermal_open (sensors are found, the thread starts) -> thermal_get_permit and thermal_note_load from the engine's thread, thermal_get from any -> thermal_stop -> thermal_take_memory -> thermal_close.
+ * Threads: one inside, and those of sensors and ring. Memory: one struct, and what was learned as text, about once an hour and at the end.
  */
 #ifndef HERON_APPLIANCE_THERMAL_H
 #define HERON_APPLIANCE_THERMAL_H
@@ -52,7 +52,10 @@ void thermal_plan(const struct config *config, const char *device, struct therma
 
 /* Errors: those of sensors_open and ring_open; ERR_IO (thread). A memory that cannot be read is ignored, and said in the log. */
 int thermal_open(const struct thermal_options *options, struct thermal **ret_thermal, struct err *err);
-void thermal_close(struct thermal *thermal); /* takes NULL */
+
+/* The end of governing, from whoever opened it, once or more: no permit is laid out any longer, and what is known by then can be taken. */
+void thermal_stop(struct thermal *thermal);  /* takes NULL */
+void thermal_close(struct thermal *thermal); /* takes NULL; stops it */
 
 /* When the thread last went round. Any thread. */
 int64_t thermal_heartbeat_ns(struct thermal *thermal);

@@ -295,6 +295,34 @@ static void test_the_thread_governs_a_simulated_box(void **state)
     free(text);
 }
 
+/* Work that never rested shows no sensor's answer; what it gave and drew is known all the same, and an orderly end keeps it. */
+static void test_the_end_keeps_what_is_known(void **state)
+{
+    static const char *const wanted[] = {"simulated:spark?speed=100&limit=60&seed=3"};
+    const struct thermal_options options = {.sensors = {.wanted = wanted, .n_wanted = 1}, .has_sensors = true, .batch_max = 8};
+    struct thermal *t;
+    struct err err = {0};
+    struct engine engine = {0};
+    assert_ok(thermal_open(&options, &t, &err), &err);
+    for (const int64_t until = clock_now_ns() + 4 * CLOCK_S; clock_now_ns() < until;) {
+        engine_work(&engine, t);
+        clock_sleep_until_ns(clock_now_ns() + 2 * CLOCK_MS);
+    }
+    free(thermal_take_memory(t)); /* where it did rest for a moment */
+    thermal_stop(t);
+    char *memory = thermal_take_memory(t);
+    assert_non_null(memory);
+    assert_true(test_contains(memory, "\"rungs\": [\n    ["));
+    thermal_stop(t);
+    assert_null(thermal_take_memory(t)); /* once */
+    thermal_close(t);
+    assert_ok(thermal_open(&options, &t, &err), &err); /* and what has seen nothing keeps nothing */
+    thermal_stop(t);
+    assert_null(thermal_take_memory(t));
+    thermal_close(t);
+    free(memory);
+}
+
 static void test_without_a_limit(void **state)
 {
     char ring[300];
@@ -343,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_ring_after_a_power_cut),
         cmocka_unit_test(test_ring_that_cannot_be_written),
         cmocka_unit_test(test_the_thread_governs_a_simulated_box),
+        cmocka_unit_test(test_the_end_keeps_what_is_known),
         cmocka_unit_test(test_without_a_limit),
         cmocka_unit_test(test_a_wrong_sensor),
     };
