@@ -94,7 +94,8 @@ struct slot {
     int source, index; /* which of its places; simulated: the box's */
 };
 
-#define NOWHERE (-1) /* as a source: nothing tells of it */
+#define NOWHERE   (-1) /* as a source: nothing tells of it */
+#define SLOTS_MAX (N_SOURCES * SOURCE_PLACES + SENSORS_MAX)
 
 struct sensors {
     int64_t period_ns, timeout_ns;
@@ -543,6 +544,18 @@ static bool is_meant(const struct slot *s, const char *wanted)
     return strcmp(wanted, s->place.name) == 0 || (!s->is_others && strcmp(wanted, part_names[s->place.part]) == 0);
 }
 
+/* What was there at an earlier start: of the part that its name says. */
+static struct slot missing_slot(const struct sensors_options *o, const char *wanted)
+{
+    struct found missing = {.part = SENSORS_CPU, .trip_c = NAN, .critical_c = NAN};
+    for (int part = 0; part < SENSORS_OTHER; part++)
+        if (strncmp(wanted, part_names[part], strlen(part_names[part])) == 0)
+            missing.part = (enum sensors_part)part;
+    struct slot slot = {.source = NOWHERE, .place = {.part = missing.part, .limit_c = limit_of(o, &missing), .governs = true}};
+    snprintf(slot.place.name, sizeof slot.place.name, "%s", wanted);
+    return slot;
+}
+
 static int refuse_wanted(const struct slot *slots, int n, const char *wanted, struct err *err)
 {
     char list[360] = "";
@@ -560,19 +573,23 @@ static int refuse_wanted(const struct slot *slots, int n, const char *wanted, st
                    used ? "there are " : "this machine tells none", list);
 }
 
-/* Only what is wanted governs, or what computes and what lies beside it; the others are still shown. */
-static int apply_wanted(const struct sensors_options *o, struct slot *slots, int n, struct err *err)
+/* Only what is wanted governs, or what computes and what lies beside it; the others are still shown. May add places that nothing tells of. */
+static int apply_wanted(const struct sensors_options *o, bool does_without, struct slot *slots, int *n, struct err *err)
 {
-    bool is_kept[N_SOURCES * SOURCE_PLACES + 1] = {false};
+    bool is_kept[SLOTS_MAX] = {false};
     for (int w = 0; w < o->n_wanted; w++) {
         bool is_any = false;
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < *n; i++)
             if (slots[i].place.governs && is_meant(&slots[i], o->wanted[w]))
                 is_any = is_kept[i] = true;
-        if (!is_any)
-            return refuse_wanted(slots, n, o->wanted[w], err);
+        if (!is_any && !(does_without && *n < SLOTS_MAX))
+            return refuse_wanted(slots, *n, o->wanted[w], err);
+        if (!is_any) {
+            is_kept[*n] = true;
+            slots[(*n)++] = missing_slot(o, o->wanted[w]);
+        }
     }
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < *n; i++)
         if (o->n_wanted > 0)
             slots[i].place.governs = is_kept[i];
         else if (slots[i].place.part == SENSORS_GPU && (!o->is_gpu || slots[i].is_others))
@@ -606,17 +623,19 @@ static int drop_unseen(struct slot *slots, int n)
 {
     int kept = 0;
     for (int i = 0; i < n; i++) {
+        if (slots[i].source == NOWHERE && slots[i].place.governs)
+            log_warning("sensors: nothing tells how warm it is: going on slowly until the next start, unless thermal.sensors "
+                        "names others sensor=\"%s\"",
+                        slots[i].place.name);
         if (slots[i].source != NOWHERE || slots[i].place.governs)
             slots[kept++] = slots[i];
-        if (slots[i].source == NOWHERE && slots[i].place.governs)
-            log_warning("sensors: nothing tells how warm the GPU is: going on slowly, unless thermal.sensors names others");
     }
     return kept;
 }
 
-static int collect_places(struct sensors *s, const struct sensors_options *o, struct err *err)
+static int collect_places(struct sensors *s, const struct sensors_options *o, bool does_without, struct err *err)
 {
-    struct slot slots[N_SOURCES * SOURCE_PLACES + 1];
+    struct slot slots[SLOTS_MAX];
     int n = 0, governing = 0;
     const bool is_unseen = !drop_awaited(s) && o->is_gpu && count_gpus(s) == 0;
     for (int k = 0; k < N_SOURCES; k++)
@@ -640,7 +659,7 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, st
             .source = NOWHERE, .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true}};
     }
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
-    const int rc = apply_wanted(o, slots, n, err);
+    const int rc = apply_wanted(o, does_without, slots, &n, err);
     if (rc != 0)
         return rc;
     n = drop_unseen(slots, n);
@@ -714,13 +733,27 @@ static void read_simulated(struct sensors *s, int64_t now_ns, struct sensors_rea
 
 /* ---- life ----------------------------------------------------------------------------------------------------------------------------------- */
 
-static int open_sources(struct sensors *s, const struct sensors_options *o, int64_t timeout_ns, struct err *err)
+static void close_sources(struct sensors *s)
+{
+    const int64_t until_ns = clock_now_ns() + s->timeout_ns;
+    for (int k = 0; k < N_SOURCES; k++)
+        if (s->sources[k])
+            source_stop(s->sources[k]);
+    for (int k = 0; k < N_SOURCES; k++) {
+        if (s->sources[k])
+            source_close(s->sources[k], until_ns);
+        s->sources[k] = NULL;
+    }
+}
+
+/* does_without: of what is wanted and not there */
+static int open_sources(struct sensors *s, const struct sensors_options *o, bool does_without, struct err *err)
 {
     const char *const sysfs = o->sysfs ? o->sysfs : "/sys", *const nvml = o->nvml ? o->nvml : "libnvidia-ml.so.1";
     const char *const paths[N_SOURCES] = {sysfs, nvml, sysfs};
-    const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * timeout_ns;
+    const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * s->timeout_ns;
     for (int k = 0; k < N_SOURCES; k++) {
-        const int rc = source_open((enum source_kind)k, paths[k], o, s->period_ns, timeout_ns, &s->sources[k], err);
+        const int rc = source_open((enum source_kind)k, paths[k], o, s->period_ns, s->timeout_ns, &s->sources[k], err);
         if (rc != 0)
             return rc;
     }
@@ -728,7 +761,7 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, int6
         struct source *source = s->sources[k];
         if (!source_await(source, until_ns)) {
             log_warning("sensors: ignoring %s: no answer within %.1f s", source_names[k],
-                        (double)(START_TIMEOUTS * timeout_ns) / CLOCK_S);
+                        (double)(START_TIMEOUTS * s->timeout_ns) / CLOCK_S);
             s->sources[k] = NULL;
             source_stop(source);
             source_close(source, 0);
@@ -736,25 +769,41 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, int6
             log_notice("sensors: nothing from %s: %s", source_names[k], source->why);
         }
     }
-    const int rc = collect_places(s, o, err);
+    const int rc = collect_places(s, o, does_without, err);
     if (rc == 0)
         choose_meter(s, o->is_gpu);
     return rc;
 }
 
+/* A driver may be later than we are: what this machine had is looked for again, for a while. */
+static int open_machine(struct sensors *s, const struct sensors_options *o, struct err *err)
+{
+    int rc = open_sources(s, o, false, err);
+    if (rc != ERR_INVAL || !o->had_wanted)
+        return rc;
+    log_notice("sensors: %s; it was there at an earlier start: looking for it again", err->text);
+    const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * s->timeout_ns;
+    for (bool is_last = false; rc == ERR_INVAL && !is_last;) {
+        close_sources(s);
+        clock_sleep_until_ns(clock_now_ns() + s->timeout_ns);
+        is_last = clock_now_ns() >= until_ns;
+        rc = open_sources(s, o, is_last, err);
+    }
+    return rc;
+}
+
 int sensors_open(const struct sensors_options *options, struct sensors **ret_sensors, struct err *err)
 {
-    const int64_t timeout_ns = options->timeout_ns > 0 ? options->timeout_ns : CLOCK_S;
     const char *spec = NULL;
     struct sensors *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory: sensors");
     s->period_ns = options->period_ns > 0 ? options->period_ns : CLOCK_S;
-    s->timeout_ns = timeout_ns;
+    s->timeout_ns = options->timeout_ns > 0 ? options->timeout_ns : CLOCK_S;
     for (int i = 0; i < options->n_wanted && !spec; i++)
         if (strncmp(options->wanted[i], SIMULATED, strlen(SIMULATED)) == 0)
             spec = options->wanted[i] + strlen(SIMULATED);
-    const int rc = spec ? open_simulated(s, options, spec, err) : open_sources(s, options, timeout_ns, err);
+    const int rc = spec ? open_simulated(s, options, spec, err) : open_machine(s, options, err);
     if (rc != 0) {
         sensors_close(s);
         return rc;
@@ -767,13 +816,7 @@ void sensors_close(struct sensors *s)
 {
     if (!s)
         return;
-    const int64_t until_ns = clock_now_ns() + s->timeout_ns;
-    for (int k = 0; k < N_SOURCES; k++)
-        if (s->sources[k])
-            source_stop(s->sources[k]);
-    for (int k = 0; k < N_SOURCES; k++)
-        if (s->sources[k])
-            source_close(s->sources[k], until_ns);
+    close_sources(s);
     free(s);
 }
 

@@ -50,6 +50,7 @@ struct sensors_options {
     /* thermal.sensors: names of places or of parts ("gpu", "board", "cpu"), or "simulated:..."; n_wanted 0: all */
     const char *const *wanted;
     int n_wanted;
+    bool had_wanted; /* this machine had all of them at an earlier start: one that is missing is late or broken, not misspelt */
     const char *sysfs; /* NULL: "/sys" */
     const char *nvml;  /* NULL: "libnvidia-ml.so.1" */
     /* of a source; 0: one second each. Its first answer may take ten timeouts: a GPU that nobody uses wakes up slowly */
@@ -69,9 +70,9 @@ struct sensors;
 
 /*
  * Where the engine computes on a GPU that says nothing, it has a place that is blind: until it says something, or for good where NVML is not there or hangs. Naming others in
- * `wanted` does without it.
+ * `wanted` does without it. What is wanted, was there at an earlier start and is not there now is looked for for ten timeouts; then it has a place that is blind, until the next start.
  *
- * Errors: ERR_INVAL (a wanted name of nothing that governs: the message lists what there is; a simulated box that cannot be read), ERR_NOMEM, ERR_IO (no thread). A machine without
+ * Errors: ERR_INVAL (a wanted name of nothing that governs, and never did: the message lists what there is; a simulated box that cannot be read), ERR_NOMEM, ERR_IO (no thread). A machine without
  * any sensor is no error. A source that does not answer in time is as good as absent, and said in the log; so is a place that says nothing believable at the start.
  */
 int sensors_open(const struct sensors_options *options, struct sensors **ret_sensors, struct err *err);

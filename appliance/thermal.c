@@ -27,6 +27,8 @@ struct thermal {
     double speed; /* of the box's time: only a simulated one has another than ours */
     bool has_thread, is_unguarded, pauses_blind;
     char machine[20], *model; /* whose memory it is */
+    char *wanted[CONFIG_LIST_MAX];
+    int n_wanted;
     pthread_t thread;
     /* thermal thread only */
     struct governor governor;
@@ -191,7 +193,11 @@ static void take_load(struct thermal *t, int64_t now, struct governor_sight *s)
 
 static struct thermal_memory_key memory_key(const struct thermal *t)
 {
-    return (struct thermal_memory_key){t->machine, t->model, t->sensors ? sensors_meter_name(t->sensors) : "none"};
+    return (struct thermal_memory_key){.machine = t->machine,
+                                       .model = t->model,
+                                       .meter = t->sensors ? sensors_meter_name(t->sensors) : "none",
+                                       .wanted = (const char *const *)t->wanted,
+                                       .n_wanted = t->n_wanted};
 }
 
 /* What was found at the start is kept soon, the rest now and then; a start that knows nothing overwrites nothing. */
@@ -392,8 +398,13 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     clock_cond_init(&t->stop);
     if (!(t->model = strdup(options->model ? options->model : "")))
         rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
+    struct sensors_options sensors = options->sensors;
+    for (int i = 0; rc == 0 && i < sensors.n_wanted && i < CONFIG_LIST_MAX; i++)
+        if (!(t->wanted[t->n_wanted++] = strdup(sensors.wanted[i])))
+            rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
+    sensors.had_wanted = options->memory && thermal_memory_had(options->memory, t->machine, sensors.wanted, sensors.n_wanted);
     if (rc == 0 && options->has_sensors)
-        rc = sensors_open(&options->sensors, &t->sensors, err);
+        rc = sensors_open(&sensors, &t->sensors, err);
     t->opened_ns = clock_awake_and_asleep_ns();
     t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
     if (options->period_ns <= 0)
@@ -444,6 +455,8 @@ void thermal_close(struct thermal *t)
     ring_close(t->ring);
     pthread_cond_destroy(&t->stop);
     pthread_mutex_destroy(&t->lock);
+    for (int i = 0; i < t->n_wanted; i++)
+        free(t->wanted[i]);
     free(t->memory);
     free(t->model);
     free(t);

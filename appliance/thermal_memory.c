@@ -30,11 +30,11 @@ static double *figure_of(struct observer_body *body, const struct figure *f)
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
                            const struct thermal_memory_key *key)
 {
-    json_t *places = json_object(), *limits = json_object(), *rungs = json_array();
+    json_t *places = json_object(), *limits = json_object(), *rungs = json_array(), *wanted = json_array();
     json_t *root =
         json_pack("{s:s, s:s, s:s, s:f, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
                   "sustainable_w", memory->sustainable_w, "factor", memory->factor, "unit", memory->unit);
-    bool is_bad = !root || !places || !limits;
+    bool is_bad = !root || !places || !limits || !wanted;
     for (int i = 0; i < n && !is_bad; i++) {
         struct observer_body body = memory->bodies[i];
         is_bad = json_object_set_new(limits, names[i], json_real(memory->limits_c[i])) != 0;
@@ -50,12 +50,15 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
         is_bad |= json_array_append_new(rungs,
                                         json_pack("[i, f, f, f, f]", r->batch, r->watts, r->speed, r->seen_s, r->speed_s)) != 0;
     }
+    for (int i = 0; i < key->n_wanted; i++)
+        is_bad |= json_array_append_new(wanted, json_string(key->wanted[i])) != 0;
     is_bad |= json_object_set(root, "places", places) != 0 || json_object_set(root, "limits", limits) != 0 ||
-              json_object_set(root, "rungs", rungs) != 0;
+              json_object_set(root, "rungs", rungs) != 0 || json_object_set(root, "sensors", wanted) != 0;
     char *text = is_bad ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(places);
     json_decref(limits);
     json_decref(rungs);
+    json_decref(wanted);
     json_decref(root);
     return text;
 }
@@ -131,4 +134,17 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
     if (rc == 0)
         *ret = memory;
     return rc;
+}
+
+bool thermal_memory_had(const char *json, const char *machine, const char *const *wanted, int n_wanted)
+{
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *had = json_object_get(root, "sensors");
+    bool is_same = is_text(root, "machine", machine) && n_wanted > 0 && json_array_size(had) == (size_t)n_wanted;
+    for (int i = 0; i < n_wanted && is_same; i++) {
+        const char *name = json_string_value(json_array_get(had, (size_t)i));
+        is_same = name && strcmp(name, wanted[i]) == 0;
+    }
+    json_decref(root);
+    return is_same;
 }

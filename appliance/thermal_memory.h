@@ -2,7 +2,7 @@
  * thermal_memory - what was learned of a machine's heat, as JSON: {"machine": id, "sustainable_w": 81.2, "factor": 1.04, "limits": {"gpu0": 68}, "places": {"gpu0": {"r": 0.14, "tau": 3, "delay": 1, "sink": 420}}}.
  *
  * "rungs": [[batch, watts, tokens a second, seconds], ...] are of one model: with another they, sustainable_w and factor are left out. "meter" tells what the watts were measured by:
- * with another nothing counts.
+ * with another nothing counts. "sensors": what thermal.sensors named and the machine had.
  *
  * Pure functions; any thread. Places are told apart by name: one that is new, or gone, costs nothing of the others.
  */
@@ -14,9 +14,11 @@
 
 /* What the figures are of. */
 struct thermal_memory_key {
-    const char *machine; /* an id of it */
-    const char *model;   /* any text that differs for another model or device */
-    const char *meter;   /* sensors_meter_name */
+    const char *machine;       /* an id of it */
+    const char *model;         /* any text that differs for another model or device */
+    const char *meter;         /* sensors_meter_name */
+    const char *const *wanted; /* thermal.sensors, which this machine had all of */
+    int n_wanted;
 };
 
 /* names: [n] of the sensors that govern. Malloc'ed; NULL: out of memory. */
@@ -29,5 +31,8 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
  */
 int thermal_memory_read(const char *json, const char *const *names, int n, const struct thermal_memory_key *key,
                         struct governor_memory *ret, struct err *err);
+
+/* Whether this machine had all of these once, as far as it is written there; what cannot be read says no. */
+bool thermal_memory_had(const char *json, const char *machine, const char *const *wanted, int n_wanted);
 
 #endif

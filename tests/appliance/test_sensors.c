@@ -2,6 +2,7 @@
 #include "tests/support/heat_rig.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -351,6 +352,45 @@ static void test_wanted(void **state)
     assert_null(s);
 }
 
+static void *lay_late(void *tree)
+{
+    clock_sleep_until_ns(clock_now_ns() + 300 * CLOCK_MS);
+    heat_lay(tree, "zone1 type=acpitz temp=39000");
+    return NULL;
+}
+
+/* The module of a named chip is loaded after us, or its chip has died: no reason to end for good, as a misspelt name is. */
+static void test_wanted_and_missing(void **state)
+{
+    struct sensors *s = NULL;
+    struct sensors_reading r;
+    struct err err = {0};
+    const char *tree = heat_tree();
+    struct sensors_options o = {.sysfs = tree,
+                                .nvml = HEAT_NO_NVML,
+                                .period_ns = 20 * CLOCK_MS,
+                                .timeout_ns = 20 * CLOCK_MS,
+                                .wanted = (const char *const[]){"acpitz/2", "cpu"},
+                                .n_wanted = 2};
+    heat_lay(tree, "zone0 type=x86_pkg_temp temp=41000");
+    assert_err(sensors_open(&o, &s, &err), ERR_INVAL, &err, "\"acpitz/2\"");
+    o.had_wanted = true;
+    assert_ok(sensors_open(&o, &s, &err), &err);
+    assert_int_equal(sensors_governing(s), 2);
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "x86_pkg_temp"), 41));
+    assert_true(heat_place(s, "acpitz/2") >= 0 && isnan(heat_c(s, &r, "acpitz/2"))); /* blind */
+    sensors_close(s);
+    s = NULL;
+    pthread_t thread; /* late only: it is found while it is looked for */
+    o.wanted = (const char *const[]){"acpitz/0", "cpu"};
+    o.timeout_ns = 200 * CLOCK_MS;
+    assert_int_equal(pthread_create(&thread, NULL, lay_late, (void *)tree), 0);
+    assert_ok(sensors_open(&o, &s, &err), &err);
+    pthread_join(thread, NULL);
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/0"), 39));
+    sensors_close(s);
+}
+
 /* What never says anything would blind the governor for ever. */
 static void test_unbelievable_at_the_start(void **state)
 {
@@ -575,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_trips_lower_limits),
         cmocka_unit_test(test_wanted),
+        cmocka_unit_test(test_wanted_and_missing),
         cmocka_unit_test(test_unbelievable_at_the_start),
         cmocka_unit_test(test_more_than_there_is_room_for),
         cmocka_unit_test(test_renumbered),

@@ -97,7 +97,7 @@ static void test_a_box_that_cannot_be_read(void **state)
 
 /* ---- what is kept of a machine -------------------------------------------------------------------------------------------------------- */
 
-static const struct thermal_memory_key key = {"abc", "a.gguf", "NVML (GPU)"};
+static const struct thermal_memory_key key = {.machine = "abc", .model = "a.gguf", .meter = "NVML (GPU)"};
 
 static void test_memory_there_and_back(void **state)
 {
@@ -120,8 +120,9 @@ static void test_memory_there_and_back(void **state)
     assert_true(back.bodies[0].r_k_w == 0 && back.bodies[1].tau_s == 1.5 && back.bodies[2].r_k_w == 0);
     assert_true(back.limits_c[0] == 80 && back.limits_c[1] == 84.5 && back.limits_c[2] == 0);
     /* another model: the places stay, the work is learned anew; another machine or meter: nothing counts */
-    const struct thermal_memory_key model = {"abc", "other.gguf", "NVML (GPU)"}, machine = {"xyz", "a.gguf", "NVML (GPU)"},
-                                    meter = {"abc", "a.gguf", "RAPL package"};
+    const struct thermal_memory_key model = {.machine = "abc", .model = "other.gguf", .meter = "NVML (GPU)"},
+                                    machine = {.machine = "xyz", .model = "a.gguf", .meter = "NVML (GPU)"},
+                                    meter = {.machine = "abc", .model = "a.gguf", .meter = "RAPL package"};
     assert_ok(thermal_memory_read(text, names, 3, &model, &back, &err), &err);
     assert_true(back.bodies[0].r_k_w == 0.14 && back.workload.n_rungs == 0 && back.sustainable_w == 0 && back.factor == 0);
     assert_err(thermal_memory_read(text, names, 3, &machine, &back, &err), ERR_STATE, &err, "another machine");
@@ -129,10 +130,32 @@ static void test_memory_there_and_back(void **state)
     free(text);
 }
 
+/* A name that this machine had once is no misspelt one. */
+static void test_memory_of_what_was_there(void **state)
+{
+    static const char *const wanted[] = {"acpitz/3", "gpu"}, *const other[] = {"acpitz/3", "cpu"};
+    const struct thermal_memory_key had = {
+        .machine = "abc", .model = "a.gguf", .meter = "none", .wanted = wanted, .n_wanted = 2};
+    const struct governor_memory memory = {.unit = 1};
+    char *text = thermal_memory_write(&memory, wanted, 1, &had);
+    assert_non_null(text);
+    assert_true(thermal_memory_had(text, "abc", wanted, 2));
+    assert_false(thermal_memory_had(text, "abc", wanted, 1));
+    assert_false(thermal_memory_had(text, "abc", other, 2));
+    assert_false(thermal_memory_had(text, "xyz", wanted, 2));
+    free(text);
+    text = thermal_memory_write(&memory, wanted, 1, &key);
+    assert_false(thermal_memory_had(text, "abc", wanted, 2));
+    assert_false(thermal_memory_had(text, "abc", NULL, 0));
+    assert_false(thermal_memory_had("[]", "abc", wanted, 2));
+    assert_false(thermal_memory_had("{\"machine\": \"abc\", \"sensors\": [3, 4]}", "abc", wanted, 2));
+    free(text);
+}
+
 static void test_memory_that_is_none(void **state)
 {
     static const char *const names[] = {"gpu0"};
-    static const struct thermal_memory_key of_m = {"m", "", "none"};
+    static const struct thermal_memory_key of_m = {.machine = "m", .model = "", .meter = "none"};
     static const char *const bad[] = {
         "",
         "[]",
@@ -320,6 +343,27 @@ static void test_the_end_keeps_what_is_known(void **state)
     thermal_stop(t);
     assert_null(thermal_take_memory(t));
     thermal_close(t);
+    /* a sensor that this machine had at an earlier start, by what was kept, and lacks now */
+    static const char *const board[] = {"acpitz/0"};
+    struct thermal_options missing = {.sensors = {.wanted = board,
+                                                  .n_wanted = 1,
+                                                  .sysfs = test_temp_dir(),
+                                                  .nvml = "/nonexistent",
+                                                  .period_ns = 10 * CLOCK_MS,
+                                                  .timeout_ns = 10 * CLOCK_MS},
+                                      .has_sensors = true,
+                                      .batch_max = 8};
+    assert_err(thermal_open(&missing, &t, &err), ERR_INVAL, &err, "\"acpitz/0\"");
+    const char *machine = strstr(memory, "\"machine\": ");
+    char had[100];
+    assert_non_null(machine);
+    snprintf(had, sizeof had, "{%.29s, \"sensors\": [\"acpitz/0\"]}", machine);
+    missing.memory = had;
+    assert_ok(thermal_open(&missing, &t, &err), &err);
+    struct thermal_stats stats;
+    thermal_get(t, &stats);
+    assert_true(stats.has_sensors);
+    thermal_close(t);
     free(memory);
 }
 
@@ -366,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_a_box_may_be_quicker),
         cmocka_unit_test(test_a_box_that_cannot_be_read),
         cmocka_unit_test(test_memory_there_and_back),
+        cmocka_unit_test(test_memory_of_what_was_there),
         cmocka_unit_test(test_memory_that_is_none),
         cmocka_unit_test(test_ring_goes_round_and_goes_on),
         cmocka_unit_test(test_ring_after_a_power_cut),
