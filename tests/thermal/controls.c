@@ -10,12 +10,13 @@
 static void begin_governor(void *state, const struct world *world, enum workload_policy policy, bool is_told,
                            const struct governor_memory *known)
 {
+    const bool has_table = is_told && world->set != WORLD_SIZES;
     struct governor_options options = {.n_sensors = world->plant.n_spots,
                                        .batch_max = WORLD_BATCHES,
                                        .policy = policy,
                                        .meter = world->set == WORLD_HALF ? GOVERNOR_METER_DEVICE : GOVERNOR_METER_TOTAL,
-                                       .watts = is_told ? world->work.told_watts : NULL,
-                                       .speed = is_told ? world->work.told_speed : NULL};
+                                       .watts = has_table ? world->work.told_watts : NULL,
+                                       .speed = has_table ? world->work.told_speed : NULL};
     for (int i = 0; i < options.n_sensors; i++)
         options.limits_c[i] = world->plant.spots[i].limit_c;
     governor_init(state, &options, known);

@@ -88,6 +88,14 @@ static void test_second_start(void **state)
     assert_worth(&s);
 }
 
+/* From the smallest to the largest box that the engine is meant for, of which nothing is known at the start. */
+static void test_sizes(void **state)
+{
+    const struct survey s = survey(CONTROL_NEW, WORLD_SIZES);
+    assert_under_the_limit(&s);
+    assert_worth(&s);
+}
+
 /* Work in bursts, which heat at once, beside bursts of others, and a meter that tells of both late. */
 static void test_looks(void **state)
 {
@@ -198,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_second_start),
         cmocka_unit_test(test_ripple),
         cmocka_unit_test(test_looks),
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_fast_changes_all_watts_measured),
         cmocka_unit_test(test_fast_changes_half_measured),
         cmocka_unit_test(test_faults),

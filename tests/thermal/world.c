@@ -6,7 +6,7 @@
 #define END_S        (WORLD_HOURS * 3600.0)
 #define BURST_MOST_W 25
 
-const char *const world_set_names[WORLD_SETS] = {"slow", "ripple", "fast", "half", "fault", "board", "looks"};
+const char *const world_set_names[WORLD_SETS] = {"slow", "ripple", "fast", "half", "fault", "board", "looks", "sizes"};
 const char *const world_fault_names[FAULTS] = {"none", "missing", "frozen", "zero", "spikes", "flapping"};
 
 static double between(struct rng *rng, double lo, double hi)
@@ -102,6 +102,24 @@ static void draw_board(struct rng *rng, struct plant_params *p)
                                       .noise_k = between(rng, 0, 0.4)};
 }
 
+/* The same box in another unit of power: as warm as it was by so many times the watts. */
+static void resize(struct world *w, double times)
+{
+    struct plant_params *p = &w->plant;
+    p->idle_w *= times;
+    p->sink_r /= times;
+    p->sink_j_k *= times;
+    p->case_r /= times;
+    p->case_j_k *= times;
+    p->case_air_r /= times;
+    for (int i = 0; i < p->n_spots; i++)
+        p->spots[i].r_k_w /= times;
+    for (int b = 1; b <= WORLD_BATCHES; b++) {
+        w->work.watts[b] *= times;
+        w->work.told_watts[b] *= times;
+    }
+}
+
 /* How far each spot is above its limit after standing for ever, most of them. */
 static double steady_excess(const struct plant_params *p, const struct plant_air *air, double watts)
 {
@@ -142,7 +160,7 @@ void world_draw(struct world *w, uint64_t seed, enum world_set set)
         if (set == WORLD_BOARD)
             draw_board(&rng, &w->plant);
     } while (!is_worth(w));
-    w->ripple = set == WORLD_SLOW || set == WORLD_BOARD ? 0 : between(&rng, 0, 0.15);
+    w->ripple = set == WORLD_SLOW || set == WORLD_BOARD || set == WORLD_SIZES ? 0 : between(&rng, 0, 0.15);
     w->ripple_s = between(&rng, 2, 8);
     if (set == WORLD_FAST || set == WORLD_HALF)
         draw_loads(&rng, w);
@@ -150,6 +168,8 @@ void world_draw(struct world *w, uint64_t seed, enum world_set set)
         draw_looks(&rng, w);
     if (has_bursts(set))
         draw_bursts(&rng, w);
+    if (set == WORLD_SIZES)
+        resize(w, exp(between(&rng, log(0.05), log(8))));
     if (set == WORLD_FAULT) {
         w->fault = 1 + (enum world_fault)rng_below(&rng, FAULTS - 1);
         w->fault_at.from_s = between(&rng, 600, END_S - 1800);

@@ -27,6 +27,7 @@ enum world_set {
     WORLD_FAULT,  /* slow and ripple, and a sensor that fails for a while */
     WORLD_BOARD,  /* slow, and a second, hidden zone with a sensor and a limit of its own */
     WORLD_LOOKS,  /* fast, but the work comes in bursts after a rest, as looks of cameras do; and the meter is late */
+    WORLD_SIZES,  /* slow, in boxes from a twentieth of a Spark to eight of them; nothing is told of what their work draws */
     WORLD_SETS
 };
 extern const char *const world_set_names[WORLD_SETS];
