@@ -78,7 +78,7 @@ THERMAL := $(O)/libthermal.a
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all cpu toolkit deps demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
-        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model eval-model bench bench-thermal install uninstall clean help FORCE
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: toolkit cpu                    ## the program and the tools
@@ -259,6 +259,9 @@ model: deps                         ## train the shipped model anew, or go on fr
 	$(again) $(O)/tools/eval_model
 	@$(O)/tools/eval_model -m $(MODEL_OUT)/heron.gguf -v $(MODEL_OUT)/mmproj-heron.gguf --scenes $(EVAL_SCENES) --require
 	@cp $(MODEL_OUT)/heron.gguf $(MODEL) && cp $(MODEL_OUT)/mmproj-heron.gguf $(VISION)
+
+test-recipe:                        ## tests of the recipe's own parts (torch, as `make model`)
+	@$(HERON_PYTHON) config/model/test_recipe.py
 
 EVAL_SCENES ?= 2000
 EVAL_MODEL  ?= $(MODEL)

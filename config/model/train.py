@@ -474,23 +474,13 @@ class Recipe:
         return done >= plan["lessons"]
 
     def export(self, model):
-        """The F32 original as transformers keeps it, with tokenizer, template and processor beside it, and the MTP block if it is worth its place."""
+        """The F32 original as transformers keeps it, and the MTP block if it is worth its place."""
         new, folder = self.out / "checkpoint.new", self.out / "checkpoint"
         shutil.rmtree(new, ignore_errors=True)
         model.load_state_dict(self.load("polish", must=True)["model"])
-        model.float().cpu().save_pretrained(new)
         state = self.load("draft")
         with_draft = is_finished("draft", state) and state["held_out_accepted"] >= ACCEPTED
-        if with_draft:
-            from safetensors.torch import save_file
-
-            # beside the model, under the names that the family's checkpoints have
-            save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in state["block"].items()}, new / "model-mtp.safetensors")
-        shutil.copy(self.out / "tokenizer.json", new / "tokenizer.json")
-        shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", new / "chat_template.jinja")
-        (new / "preprocessor_config.json").write_text(json.dumps(dict(
-            image_processor_type="Qwen2VLImageProcessorFast", size=dict(shortest_edge=shape.SHORTEST_EDGE, longest_edge=shape.LONGEST_EDGE), patch_size=16, temporal_patch_size=2,
-            merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=3), indent=1))
+        write_checkpoint(new, model.float().cpu(), state["block"] if with_draft else None, self.out / "tokenizer.json")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
         self.tell(stage="export", folder=str(folder), with_draft=with_draft)
@@ -509,6 +499,20 @@ class Recipe:
         if self.args.stage in ("all", "export"):
             self.export(model)
         return 0
+
+
+def write_checkpoint(folder, model, block, tokenizer):
+    """Model, MTP block (its state_dict, or None), tokenizer, template and processor as checkpoints of the family have them. folder: made anew."""
+    from safetensors.torch import save_file
+
+    model.save_pretrained(folder)
+    if block is not None:  # beside the model, under the names that the family's checkpoints have
+        save_file({f"mtp.{n}": p.detach().float().cpu().contiguous() for n, p in block.items()}, folder / "model-mtp.safetensors")
+    shutil.copy(tokenizer, folder / "tokenizer.json")
+    shutil.copy(pathlib.Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
+    (folder / "preprocessor_config.json").write_text(json.dumps(dict(
+        image_processor_type="Qwen2VLImageProcessorFast", size=dict(shortest_edge=shape.SHORTEST_EDGE, longest_edge=shape.LONGEST_EDGE), patch_size=16, temporal_patch_size=2,
+        merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_resize=True, do_rescale=True, do_normalize=True, do_convert_rgb=True, resample=3), indent=1))
 
 
 def threads(device):
