@@ -30,6 +30,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define LOST_S       30.0
 #define HOLD_SHARE   0.55
 #define LOST_SHARE   0.33
+#define LOST_LONG_S  600.0
 #define FALL_SHARE_S 0.4
 #define DOUBTFUL     2    /* good readings after a suspend until a sensor is believed */
 #define ANSWER_LEAST 0.04 /* K/W: what answers less may stand still by itself */
@@ -269,6 +270,12 @@ static bool is_of_others(const struct governor *g, int i)
     return g->observers[i].is_deaf || g->is_foreign[i];
 }
 
+static void note_lost(struct governor *g, double dt)
+{
+    for (int i = 0; i < g->options.n_sensors; i++)
+        g->lost_s[i] = trust(g, i) == LOST_SHARE ? g->lost_s[i] + dt : 0;
+}
+
 /* The least that any sensor allows. careful: that is a floor, and says nothing of what the box sustains. */
 static double allowed(const struct governor *g, int *ret_blind, bool *ret_careful)
 {
@@ -288,7 +295,8 @@ static double allowed(const struct governor *g, int *ret_blind, bool *ret_carefu
             }
             const double least_w = floor_w(g, share);
             w = fmin(w, fmax(least_w, g->budget_w - FALL_SHARE_S * fmax(g->budget_w - least_w, 0)));
-            w = fmin(w, g->budget_w); /* never more while blind */
+            /* never more while blind; where it is lost for good what came meanwhile must not hold for years: up to the floor */
+            w = fmin(w, g->lost_s[i] > LOST_LONG_S ? fmax(g->budget_w, least_w) : g->budget_w);
         }
         if (w < least)
             *ret_careful = is_of_others(g, i);
@@ -346,9 +354,14 @@ static bool is_cool(struct governor *g)
 /* The device's own margin stopped everything until it is large again; where it is not told any more, until all that tell something are cool. */
 static void watch_margin(struct governor *g, double margin_k)
 {
-    bool is_over = isnan(margin_k) ? g->options.n_sensors == 0 : margin_k < DEVICE_LEAST_K + HARD_RESUME_K;
-    for (int i = 0; isnan(margin_k) && i < g->options.n_sensors; i++)
+    bool is_over = margin_k < DEVICE_LEAST_K + HARD_RESUME_K, is_told = !isnan(margin_k);
+    for (int i = 0; isnan(margin_k) && i < g->options.n_sensors; i++) {
+        if (!g->readings[i].has_any || g->readings[i].age_s > GONE_S)
+            continue;
+        is_told = true;
         is_over = is_over || !is_below(g, i);
+    }
+    is_over = is_over || !is_told;
     g->is_margin_over = margin_k < DEVICE_LEAST_K || (g->is_margin_over && is_over);
 }
 
@@ -552,7 +565,7 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
     if (is_blind) /* found out */
         g->probe_s = 0;
     ret->is_probe = !is_blind && probe(g, dt);
-    g->budget_w = clamp(fmin(may, g->budget_w + (is_blind ? 0 : dt * rise_w(g))), 0, most);
+    g->budget_w = clamp(fmin(may, g->budget_w + dt * rise_w(g)), 0, most);
     if (ret->is_probe)
         g->budget_w = fmin(g->budget_w, g->probe_w);
     choose(g, s, dt, ret);
@@ -620,6 +633,7 @@ static double tick(struct governor *g, const struct governor_sight *s, struct go
     watch_limits(g, s, dt);
     watch_supply(g, s, dt);
 
+    note_lost(g, dt);
     const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
     const double may = fmin(allowed(g, &ret->blind, &g->is_careful), g->capped_w);
     for (int i = 0; i < g->options.n_sensors; i++)
@@ -680,8 +694,9 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
             ret->bodies[i] = o->body;
     }
     ret->sustainable_w = g->usual_w;
-    ret->factor = g->usual_factor;
     workload_remember(&g->workload, &ret->workload);
+    ret->factor =
+        g->usual_factor / (ret->workload.n_rungs > 0 ? g->workload.factor : 1); /* rungs are kept as they were measured */
     convert(ret, 1 / g->unit);
     ret->unit = g->unit;
     return n_learned;

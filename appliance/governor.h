@@ -108,8 +108,9 @@ struct governor {
     double budget_w, capped_w, cap_s;
     double drawn_w, wanted; /* of our own watts: lately drawn, at most; sequences that there are to run, at most */
     double sustainable_w, usual_w, usual_s, poor_s, rest_w, factor, usual_factor, limited_s;
-    int batch;                      /* of the last permit that allowed something */
-    int doubtful[GOVERNOR_SENSORS]; /* good readings that are still wanted, after a suspend */
+    int batch;                       /* of the last permit that allowed something */
+    int doubtful[GOVERNOR_SENSORS];  /* good readings that are still wanted, after a suspend */
+    double lost_s[GOVERNOR_SENSORS]; /* for which a sensor has not been believed at all */
     bool is_tripped, is_hard, is_held_back, is_warm, is_careful;
     bool is_over[GOVERNOR_SENSORS], is_margin_over; /* which stopped everything */
     bool is_judged[GOVERNOR_SENSORS];               /* whether it is because of us, in this stop */

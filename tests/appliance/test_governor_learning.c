@@ -276,6 +276,36 @@ static void test_a_restart_knows_its_work(void **state)
     }
 }
 
+/* A box whose work draws much more or less than was thought draws as usual at its second start too: nothing holds it back. */
+static void test_a_restart_knows_what_is_usual(void **state)
+{
+    for (int more = 0; more < 2; more++) {
+        const double times = more ? 1.5 : 0.7; /* still its unit */
+        struct box b;
+        const struct governor_options options = one_sensor();
+        struct governor_memory memory;
+        box_open(&b, &options);
+        for (int run = 0; run < 3; run++) {
+            if (run > 0) {
+                governor_get_memory(&b.governor, &memory);
+                governor_init(&b.governor, &options, &memory);
+            }
+            for (int t = 0; t < 7200; t++) {
+                const struct governor_sight s = box_look(&b, INFINITY);
+                governor_tick(&b.governor, &s, &b.grant);
+                b.last_w = 20 + (b.grant.permit.batch > 0 ? times * b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0);
+                b.sink_c += (b.last_w - (b.sink_c - 10) / 0.2) / 400; /* cool, whatever it does */
+                if (b.grant.is_limited)
+                    fail_msg("%.1f times the watts, start %d, second %d: held back by its supply", times, run, t);
+            }
+        }
+        governor_get_memory(&b.governor, &memory);
+        if (!(fabs(memory.factor - 1) <
+              0.2)) /* of what the rungs say, which are kept as they were measured (the rest is learned in hours) */
+            fail_msg("%.1f times the watts: %.2f of them is usual", times, memory.factor);
+    }
+}
+
 /* A lower limit is no reason to look after the vents. */
 static void test_another_limit_calls_for_no_service(void **state)
 {
@@ -326,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_a_busy_start_is_no_weak_supply),
         cmocka_unit_test(test_boxes_of_all_sizes),
         cmocka_unit_test(test_a_restart_knows_its_work),
+        cmocka_unit_test(test_a_restart_knows_what_is_usual),
         cmocka_unit_test(test_another_limit_calls_for_no_service),
         cmocka_unit_test(test_every_batch_has_its_rung),
     };
