@@ -310,6 +310,11 @@ static void tick(struct daemon *d)
         report_tick(d->report, now);
         if (pl_leaked_pipelines() >= LEAKED_MAX)
             stop(d, EX_TEMPFAIL, "camera pipelines that would not stop");
+        struct thermal_stats heat = {0};
+        if (d->thermal)
+            thermal_get(d->thermal, &heat);
+        if (heat.has_come)
+            stop(d, EX_TEMPFAIL, "a sensor that was missing at the start and has come");
     }
     keep_thermal(d);
     feed_watchdog(d, &engine, now);
@@ -441,6 +446,8 @@ static void leave_engine(struct daemon *d)
 {
     log_warning("the engine does not come back from its work: ending without it");
     worker_abandon(d->worker);
+    thermal_stop(d->thermal);
+    keep_thermal(d);
     mqtt_close(d->mqtt, OFFLINE_NS);
     control_close(d->control);
     fflush(NULL);

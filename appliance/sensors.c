@@ -19,9 +19,10 @@
 #define BELIEVED_MOST_C  120.0
 #define WATTS_MOST       2000.0 /* of one GPU or processor package */
 #define FRESH_PERIODS    1.5
-#define START_TIMEOUTS   10 /* timeouts for the first answer: a GPU that nobody uses takes seconds to wake up */
-#define SCAN_PERIODS     5  /* between two looks through all of sysfs */
-#define TRIES            3  /* at the start: a sensor may say nothing before its first conversion */
+#define START_TIMEOUTS   10  /* timeouts for the first answer: a GPU that nobody uses takes seconds to wake up */
+#define SCAN_PERIODS     5   /* between two looks through all of sysfs */
+#define SEEK_PERIODS     300 /* between two looks for what was missing at the start */
+#define TRIES            3   /* at the start: a sensor may say nothing before its first conversion */
 #define TEXT_MAX         512
 #define SIMULATED        "simulated:"
 
@@ -32,6 +33,8 @@
 enum source_kind { SOURCE_SYSFS, SOURCE_NVML, SOURCE_OTHERS, N_SOURCES };
 static const char *const source_names[N_SOURCES] = {"sysfs", "NVML", "drives and modules in sysfs"};
 static const char *const thread_names[N_SOURCES] = {"heron-sysfs", "heron-nvml", "heron-others"};
+
+static const char *const part_names[] = {"gpu", "board", "cpu", "other"};
 
 /* A counter or power reading on its way to mean watts. */
 struct meter {
@@ -68,6 +71,7 @@ struct source {
     struct sensors_nvml *nvml;
     int n_gpus, ours;                                              /* the one that the engine computes on; -1: not known */
     bool is_late;                                                  /* nothing was known of it at the start */
+    int n_rounds;                                                  /* of looking for what is missing */
     int place_of[SENSORS_NVML_GPUS], memory_of[SENSORS_NVML_GPUS]; /* of a GPU and of its memory; -1: none */
 
     pthread_mutex_t lock; /* of all below; never held while something is read */
@@ -86,6 +90,9 @@ struct source {
     double margin_k;
     int64_t margin_ns;
     bool is_throttled, is_limited; /* since they were taken */
+    int n_missing;                 /* looked for, once it is given */
+    char missing[SENSORS_MAX][SENSORS_NAME_MAX];
+    bool has_come; /* one of them */
 };
 
 struct slot {
@@ -221,8 +228,38 @@ static void sysfs_watts(struct source *s)
     }
 }
 
+/* Whether a name that thermal.sensors has means this place. */
+static bool is_called(const char *wanted, const char *name, enum sensors_part part)
+{
+    return strcmp(wanted, name) == 0 || strcmp(wanted, part_names[part]) == 0;
+}
+
+/* What was missing at the start: a driver may have come since. What says nothing that can be believed has not. */
+static void sysfs_seek(struct source *s)
+{
+    struct sensors_sysfs *now;
+    struct err err = {0};
+    pthread_mutex_lock(&s->lock);
+    const int n_missing = s->has_come ? 0 : s->n_missing; /* names that are there stay as they are */
+    pthread_mutex_unlock(&s->lock);
+    if (n_missing == 0 || ++s->n_rounds % SEEK_PERIODS != 0 || sensors_sysfs_open(s->path, 0, &now, &err) != 0)
+        return;
+    sensors_sysfs_find(now, false);
+    for (int i = 0; i < sensors_sysfs_count(now); i++)
+        for (int m = 0; m < n_missing; m++) {
+            const struct sensors_sysfs_place *p = sensors_sysfs_place(now, i);
+            if (!is_called(s->missing[m], p->name, p->part) || !is_believable(sensors_sysfs_read(now, i)))
+                continue;
+            pthread_mutex_lock(&s->lock);
+            s->has_come = true;
+            pthread_mutex_unlock(&s->lock);
+        }
+    sensors_sysfs_close(now);
+}
+
 static void sysfs_round(struct source *s)
 {
+    sysfs_seek(s);
     sensors_sysfs_refresh(s->sysfs, clock_now_ns());
     for (int i = 0; i < s->n_places; i++)
         publish_c(s, i, sensors_sysfs_read(s->sysfs, i));
@@ -504,8 +541,6 @@ static void source_close(struct source *s, int64_t until_ns)
 
 /* ---- places and limits -------------------------------------------------------------------------------------------------------------------- */
 
-static const char *const part_names[] = {"gpu", "board", "cpu", "other"};
-
 static double limit_of(const struct sensors_options *o, const struct found *f)
 {
     static const double usual_c[] = {SENSORS_GPU_LIMIT_C, SENSORS_BOARD_LIMIT_C, SENSORS_CPU_LIMIT_C};
@@ -541,7 +576,7 @@ static int compare_slots(const void *a, const void *b)
 
 static bool is_meant(const struct slot *s, const char *wanted)
 {
-    return strcmp(wanted, s->place.name) == 0 || (!s->is_others && strcmp(wanted, part_names[s->place.part]) == 0);
+    return s->is_others ? strcmp(wanted, s->place.name) == 0 : is_called(wanted, s->place.name, s->place.part);
 }
 
 /* What was there at an earlier start: of the part that its name says. */
@@ -551,7 +586,8 @@ static struct slot missing_slot(const struct sensors_options *o, const char *wan
     for (int part = 0; part < SENSORS_OTHER; part++)
         if (strncmp(wanted, part_names[part], strlen(part_names[part])) == 0)
             missing.part = (enum sensors_part)part;
-    struct slot slot = {.source = NOWHERE, .place = {.part = missing.part, .limit_c = limit_of(o, &missing), .governs = true}};
+    struct slot slot = {.source = NOWHERE,
+                        .place = {.part = missing.part, .limit_c = limit_of(o, &missing), .governs = true, .is_missing = true}};
     snprintf(slot.place.name, sizeof slot.place.name, "%s", wanted);
     return slot;
 }
@@ -581,6 +617,9 @@ static int apply_wanted(const struct sensors_options *o, bool does_without, stru
         bool is_any = false;
         for (int i = 0; i < *n; i++)
             if (slots[i].place.governs && is_meant(&slots[i], o->wanted[w]))
+                is_any = is_kept[i] = true;
+        for (int i = 0; i < *n && does_without && !is_any; i++) /* there, and says nothing yet: it may, later */
+            if (slots[i].place.part != SENSORS_OTHER && is_meant(&slots[i], o->wanted[w]))
                 is_any = is_kept[i] = true;
         if (!is_any && !(does_without && *n < SLOTS_MAX))
             return refuse_wanted(slots, *n, o->wanted[w], err);
@@ -633,6 +672,18 @@ static int drop_unseen(struct slot *slots, int n)
     return kept;
 }
 
+static void seek_missing(struct sensors *s)
+{
+    struct source *sysfs = s->sources[SOURCE_SYSFS];
+    if (!sysfs)
+        return;
+    pthread_mutex_lock(&sysfs->lock);
+    for (int i = 0; i < s->n_governing; i++)
+        if (s->slots[i].place.is_missing)
+            memcpy(sysfs->missing[sysfs->n_missing++], s->slots[i].place.name, SENSORS_NAME_MAX);
+    pthread_mutex_unlock(&sysfs->lock);
+}
+
 static int collect_places(struct sensors *s, const struct sensors_options *o, bool does_without, struct err *err)
 {
     struct slot slots[SLOTS_MAX];
@@ -656,7 +707,8 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, bo
     if (is_unseen) { /* nothing will ever tell of it, or only after another start */
         const struct found none = {.part = SENSORS_GPU, .trip_c = NAN, .critical_c = NAN};
         slots[n++] = (struct slot){
-            .source = NOWHERE, .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true}};
+            .source = NOWHERE,
+            .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true, .is_missing = true}};
     }
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
     const int rc = apply_wanted(o, does_without, slots, &n, err);
@@ -672,6 +724,7 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, bo
     s->n = n < SENSORS_MAX ? n : SENSORS_MAX;
     s->n_governing = governing < s->n ? governing : s->n;
     memcpy(s->slots, slots, (size_t)s->n * sizeof *slots);
+    seek_missing(s);
     return 0;
 }
 
@@ -746,12 +799,12 @@ static void close_sources(struct sensors *s)
     }
 }
 
-/* does_without: of what is wanted and not there */
-static int open_sources(struct sensors *s, const struct sensors_options *o, bool does_without, struct err *err)
+/* Waits until until_ns for what hangs; from without_ns on without what is wanted and not there. */
+static int open_sources(struct sensors *s, const struct sensors_options *o, int64_t until_ns, int64_t without_ns,
+                        struct err *err)
 {
     const char *const sysfs = o->sysfs ? o->sysfs : "/sys", *const nvml = o->nvml ? o->nvml : "libnvidia-ml.so.1";
     const char *const paths[N_SOURCES] = {sysfs, nvml, sysfs};
-    const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * s->timeout_ns;
     for (int k = 0; k < N_SOURCES; k++) {
         const int rc = source_open((enum source_kind)k, paths[k], o, s->period_ns, s->timeout_ns, &s->sources[k], err);
         if (rc != 0)
@@ -760,8 +813,7 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, bool
     for (int k = 0; k < N_SOURCES; k++) {
         struct source *source = s->sources[k];
         if (!source_await(source, until_ns)) {
-            log_warning("sensors: ignoring %s: no answer within %.1f s", source_names[k],
-                        (double)(START_TIMEOUTS * s->timeout_ns) / CLOCK_S);
+            log_warning("sensors: ignoring %s: no answer in time", source_names[k]);
             s->sources[k] = NULL;
             source_stop(source);
             source_close(source, 0);
@@ -769,7 +821,7 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, bool
             log_notice("sensors: nothing from %s: %s", source_names[k], source->why);
         }
     }
-    const int rc = collect_places(s, o, does_without, err);
+    const int rc = collect_places(s, o, clock_now_ns() >= without_ns, err);
     if (rc == 0)
         choose_meter(s, o->is_gpu);
     return rc;
@@ -778,16 +830,18 @@ static int open_sources(struct sensors *s, const struct sensors_options *o, bool
 /* A driver may be later than we are: what this machine had is looked for again, for a while. */
 static int open_machine(struct sensors *s, const struct sensors_options *o, struct err *err)
 {
-    int rc = open_sources(s, o, false, err);
+    const int64_t all_ns = START_TIMEOUTS * s->timeout_ns;
+    int rc = open_sources(s, o, clock_now_ns() + all_ns, INT64_MAX, err);
     if (rc != ERR_INVAL || !o->had_wanted)
         return rc;
     log_notice("sensors: %s; it was there at an earlier start: looking for it again", err->text);
-    const int64_t until_ns = clock_now_ns() + START_TIMEOUTS * s->timeout_ns;
+    const int64_t until_ns = clock_now_ns() + all_ns;
     for (bool is_last = false; rc == ERR_INVAL && !is_last;) {
         close_sources(s);
         clock_sleep_until_ns(clock_now_ns() + s->timeout_ns);
         is_last = clock_now_ns() >= until_ns;
-        rc = open_sources(s, o, is_last, err);
+        const int64_t soon_ns = clock_now_ns() + 2 * s->timeout_ns; /* what hung before may hang again */
+        rc = open_sources(s, o, soon_ns > until_ns ? soon_ns : until_ns, until_ns, err);
     }
     return rc;
 }
@@ -894,6 +948,7 @@ static void take_source(struct sensors *s, int k, int64_t now_ns, struct sensors
         ret->is_limited = ret->is_limited || source->is_limited;
     }
     source->is_throttled = source->is_limited = false;
+    ret->has_come = ret->has_come || source->has_come;
     pthread_mutex_unlock(&source->lock);
     if (s->is_metered[k])
         *sum += watts;

@@ -40,6 +40,7 @@ struct sensors_place {
     enum sensors_part part;
     double limit_c; /* of SENSORS_OTHER: what its chip calls too much; NAN: it does not say */
     bool governs;
+    bool is_missing; /* nothing tells of it: it was not there at the start */
 };
 
 struct sensors_options {
@@ -63,6 +64,7 @@ struct sensors_reading {
     double device_margin_k; /* to the device's own throttling, as the device says; NAN: it does not */
     bool is_throttled;      /* it slowed itself down because of heat since the last call */
     bool is_limited;        /* because of something else: power brake, PROCHOT */
+    bool has_come;          /* something that was missing at the start is there by now: another start finds it */
     bool is_gone;           /* a GPU that governs was there, and is not: its driver is loaded anew, or it fell off the bus */
 };
 
@@ -70,7 +72,8 @@ struct sensors;
 
 /*
  * Where the engine computes on a GPU that says nothing, it has a place that is blind: until it says something, or for good where NVML is not there or hangs. Naming others in
- * `wanted` does without it. What is wanted, was there at an earlier start and is not there now is looked for for ten timeouts; then it has a place that is blind, until the next start.
+ * `wanted` does without it. What is wanted, was there at an earlier start and is not there now is looked for for ten timeouts; then it has a place that is blind, until the next start. Every five minutes
+ * sysfs is looked through for it.
  *
  * Errors: ERR_INVAL (a wanted name of nothing that governs, and never did: the message lists what there is; a simulated box that cannot be read), ERR_NOMEM, ERR_IO (no thread). A machine without
  * any sensor is no error. A source that does not answer in time is as good as absent, and said in the log; so is a place that says nothing believable at the start.

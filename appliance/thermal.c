@@ -29,11 +29,14 @@ struct thermal {
     char machine[20], *model; /* whose memory it is */
     char *wanted[CONFIG_LIST_MAX];
     int n_wanted;
+    char *before;       /* the memory that was read; NULL: none */
+    bool is_meter_lost; /* it was learned with a meter that does not answer at this start */
     pthread_t thread;
     /* thermal thread only */
     struct governor governor;
     struct load load;
     int64_t remembered_ns;
+    bool has_new_sensors;                                   /* all that are named are there, and this is not yet kept */
     int n_learned;                                          /* as last kept */
     bool needed_service, was_limited, is_over[SENSORS_MAX]; /* as last told */
     int foreign;
@@ -200,22 +203,33 @@ static struct thermal_memory_key memory_key(const struct thermal *t)
                                        .n_wanted = t->n_wanted};
 }
 
-/* What was found at the start is kept soon, the rest now and then; a start that knows nothing overwrites nothing. */
+/*
+ * What was found at the start is kept soon, the rest now and then; which sensors the machine has at once. A start that knows nothing overwrites nothing, and one whose meter does not
+ * answer keeps what was learned with it.
+ */
 static void remember(struct thermal *t, int64_t now, bool is_end)
 {
     struct governor_memory memory;
     const int n_learned = governor_get_memory(&t->governor, &memory);
     const bool is_due = is_end || n_learned > t->n_learned || now - t->remembered_ns >= REMEMBER_NS;
-    if (!is_due || (n_learned == 0 && memory.workload.n_rungs == 0))
+    const bool is_new = t->has_new_sensors;
+    t->has_new_sensors = false;
+    if (t->is_meter_lost || !(is_new || (is_due && (n_learned > 0 || memory.workload.n_rungs > 0))))
         return;
     t->n_learned = n_learned;
     t->remembered_ns = now;
     const char *names[SENSORS_MAX];
-    const int n = sensors_governing(t->sensors);
-    for (int i = 0; i < n; i++)
-        names[i] = sensors_place(t->sensors, i)->name;
+    int n = 0;
+    for (int i = 0; i < sensors_governing(t->sensors); i++) {
+        const struct sensors_place *place = sensors_place(t->sensors, i);
+        if (place->is_missing)
+            continue;
+        memory.bodies[n] = memory.bodies[i];
+        memory.limits_c[n] = memory.limits_c[i];
+        names[n++] = place->name;
+    }
     const struct thermal_memory_key key = memory_key(t);
-    char *text = thermal_memory_write(&memory, names, n, &key);
+    char *text = thermal_memory_write(&memory, names, n, &key, t->before);
     pthread_mutex_lock(&t->lock);
     free(t->memory);
     t->memory = text;
@@ -256,6 +270,7 @@ static void tick(struct thermal *t)
     next.blind = name_of(t, next.grant.blind);
     next.foreign = name_of(t, next.grant.foreign);
     next.watts = s.watts;
+    next.has_come = r.has_come;
     next.trips += next.grant.is_trip && !before.is_trip;
     if (t->ring) {
         char line[RING_LINE];
@@ -362,8 +377,13 @@ static void begin_governor(struct thermal *t, const struct thermal_options *opti
     }
     const struct thermal_memory_key key = memory_key(t);
     const bool is_known = options->memory && thermal_memory_read(options->memory, names, g.n_sensors, &key, &memory, &err) == 0;
+    t->before = is_known ? strdup(options->memory) : NULL; /* without it less is kept */
     if (options->memory && !is_known)
         log_warning("ignoring what was learned of the machine's heat: %s", err.text);
+    t->is_meter_lost = options->memory && err.code == ERR_UNSUPPORTED && g.meter == GOVERNOR_METER_NONE;
+    for (int i = 0; is_known && i < g.n_sensors; i++)
+        if (sensors_place(t->sensors, i)->is_missing) /* its limit is not another one */
+            memory.limits_c[i] = g.limits_c[i];
     governor_init(&t->governor, &g, is_known ? &memory : NULL);
 }
 
@@ -413,6 +433,7 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
         rc = ring_open(options->ring, 0, &t->ring, err);
     if (rc == 0) {
         begin_governor(t, options);
+        t->has_new_sensors = t->sensors && !sensors.had_wanted && t->n_wanted > 0 && !sensors_is_simulated(t->sensors);
         t->stats.is_unguarded = t->is_unguarded;
         t->stats.has_sensors = t->governor.options.n_sensors > 0;
         t->stats.watts = NAN;
@@ -458,6 +479,7 @@ void thermal_close(struct thermal *t)
     for (int i = 0; i < t->n_wanted; i++)
         free(t->wanted[i]);
     free(t->memory);
+    free(t->before);
     free(t->model);
     free(t);
 }

@@ -45,6 +45,7 @@ struct thermal_stats {
     bool has_sensors;      /* some sensor governs */
     uint64_t trips;
     bool is_ring_losing; /* in the last ten minutes */
+    bool has_come;       /* a sensor that was missing at the start is there: only another start takes it in */
 };
 
 /* The options of a configuration, for an engine on this device ("cpu", "cuda:0"); texts are the configuration's. Batch, memory, ring and period are left to the caller. */

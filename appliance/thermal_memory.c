@@ -27,8 +27,20 @@ static double *figure_of(struct observer_body *body, const struct figure *f)
     return (double *)((char *)body + f->at);
 }
 
+/* Of places that are not there at the moment what was known stays. */
+static bool carry_over(const char *before, json_t *places, json_t *limits)
+{
+    json_t *root = before ? json_loads(before, 0, NULL) : NULL;
+    bool is_bad = json_object_size(json_object_get(root, "places")) > 0 &&
+                  json_object_update_missing(places, json_object_get(root, "places")) != 0;
+    is_bad |= json_object_size(json_object_get(root, "limits")) > 0 &&
+              json_object_update_missing(limits, json_object_get(root, "limits")) != 0;
+    json_decref(root);
+    return !is_bad;
+}
+
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
-                           const struct thermal_memory_key *key)
+                           const struct thermal_memory_key *key, const char *before)
 {
     json_t *places = json_object(), *limits = json_object(), *rungs = json_array(), *wanted = json_array();
     json_t *root =
@@ -45,6 +57,7 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
             is_bad |= json_object_set_new(place, figures[k].name, json_real(*figure_of(&body, &figures[k]))) != 0;
         is_bad |= json_object_set_new(places, names[i], place) != 0;
     }
+    is_bad = is_bad || !carry_over(before, places, limits);
     for (int i = 0; i < memory->workload.n_rungs; i++) {
         const struct workload_rung *r = &memory->workload.rungs[i];
         is_bad |= json_array_append_new(rungs,
@@ -116,8 +129,10 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
         !(memory.sustainable_w >= 0 && memory.sustainable_w < WATTS_MOST) || !(memory.factor >= 0 && memory.factor < 100) ||
         !(memory.unit == 0 || (memory.unit >= 0.01 && memory.unit <= 100)))
         rc = err_set(err, ERR_FORMAT, "machine, sustainable_w, factor or unit is missing, or cannot be");
-    else if (!is_text(root, "machine", key->machine) || !is_text(root, "meter", key->meter))
-        rc = err_set(err, ERR_STATE, "it was learned on another machine, or with another meter");
+    else if (!is_text(root, "machine", key->machine))
+        rc = err_set(err, ERR_STATE, "it was learned on another machine");
+    else if (!is_text(root, "meter", key->meter))
+        rc = err_set(err, ERR_UNSUPPORTED, "it was learned with another meter");
     else
         rc = read_rungs(json_object_get(root, "rungs"), &memory.workload, err);
     if (rc == 0 && !is_text(root, "model", key->model)) { /* the box is the same, the work is another */

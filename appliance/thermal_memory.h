@@ -21,13 +21,13 @@ struct thermal_memory_key {
     int n_wanted;
 };
 
-/* names: [n] of the sensors that govern. Malloc'ed; NULL: out of memory. */
+/* names: [n] of the sensors that govern; what `before`, an earlier memory that could be read (or NULL), has of others stays. Malloc'ed; NULL: out of memory. */
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
-                           const struct thermal_memory_key *key);
+                           const struct thermal_memory_key *key, const char *before);
 
 /*
- * Untouched on failure. Errors: ERR_FORMAT (not what is written here, or figures that cannot be), ERR_STATE (of another machine, or measured
- * by another meter).
+ * Untouched on failure. Errors: ERR_FORMAT (not what is written here, or figures that cannot be), ERR_STATE (of another machine), ERR_UNSUPPORTED
+ * (measured by another meter).
  */
 int thermal_memory_read(const char *json, const char *const *names, int n, const struct thermal_memory_key *key,
                         struct governor_memory *ret, struct err *err);

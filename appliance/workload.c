@@ -133,7 +133,8 @@ void workload_remember(const struct workload *w, struct workload_memory *ret)
 {
     ret->n_rungs = 0;
     for (int i = 0; i < w->n_rungs; i++)
-        if (w->rungs[i].seen_s >= KNOWN_S || w->rungs[i].speed_s >= SPEED_KNOWN_S) {
+        if (w->rungs[i].seen_s >= KNOWN_S ||
+            w->rungs[i].speed_s >= SPEED_KNOWN_S / 4) { /* of what is recalled a half is left */
             struct workload_rung *r = &ret->rungs[ret->n_rungs++];
             *r = w->rungs[i];
             r->watts *= w->factor;

@@ -276,6 +276,22 @@ static void test_a_restart_knows_its_work(void **state)
     }
 }
 
+/* A start that ends before it has learned anything forgets nothing. */
+static void test_a_short_start_forgets_nothing(void **state)
+{
+    struct box b;
+    const struct governor_options options = one_sensor();
+    struct governor_memory memory = {.unit = 1, .workload = {.rungs = {{1, 64, 18, 0, 60}, {4, 76, 31, 60, 60}}, .n_rungs = 2}};
+    for (int run = 0; run < 3; run++) {
+        box_open(&b, &options);
+        governor_init(&b.governor, &options, &memory);
+        box_run(&b, 5);
+        governor_get_memory(&b.governor, &memory);
+        assert_int_equal(memory.workload.n_rungs, 2);
+        assert_true(fabs(memory.workload.rungs[0].speed - 18) < 1 && fabs(memory.workload.rungs[1].speed - 31) < 1);
+    }
+}
+
 /* A box whose work draws much more or less than was thought draws as usual at its second start too: nothing holds it back. */
 static void test_a_restart_knows_what_is_usual(void **state)
 {
@@ -357,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_boxes_of_all_sizes),
         cmocka_unit_test(test_a_restart_knows_its_work),
         cmocka_unit_test(test_a_restart_knows_what_is_usual),
+        cmocka_unit_test(test_a_short_start_forgets_nothing),
         cmocka_unit_test(test_another_limit_calls_for_no_service),
         cmocka_unit_test(test_every_batch_has_its_rung),
     };

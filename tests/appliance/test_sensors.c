@@ -368,8 +368,8 @@ static void test_wanted_and_missing(void **state)
     const char *tree = heat_tree();
     struct sensors_options o = {.sysfs = tree,
                                 .nvml = HEAT_NO_NVML,
-                                .period_ns = 20 * CLOCK_MS,
-                                .timeout_ns = 20 * CLOCK_MS,
+                                .period_ns = 10 * CLOCK_MS,
+                                .timeout_ns = 200 * CLOCK_MS,
                                 .wanted = (const char *const[]){"acpitz/2", "cpu"},
                                 .n_wanted = 2};
     heat_lay(tree, "zone0 type=x86_pkg_temp temp=41000");
@@ -378,16 +378,47 @@ static void test_wanted_and_missing(void **state)
     assert_ok(sensors_open(&o, &s, &err), &err);
     assert_int_equal(sensors_governing(s), 2);
     HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "x86_pkg_temp"), 41));
-    assert_true(heat_place(s, "acpitz/2") >= 0 && isnan(heat_c(s, &r, "acpitz/2"))); /* blind */
+    const int missing = heat_place(s, "acpitz/2");
+    assert_true(missing >= 0 && sensors_place(s, missing)->is_missing && isnan(r.c[missing])); /* blind */
+    /* hours later: seen, and a start anew will find it */
+    assert_false(r.has_come);
+    heat_lay(tree, "zone1 type=acpitz temp=38000\nzone2 type=acpitz temp=38000"); /* others than that */
+    heat_lay(tree, "zone3 type=acpitz temp=39000");
+    HEAT_WAIT(s, r, r.has_come);
     sensors_close(s);
-    s = NULL;
-    pthread_t thread; /* late only: it is found while it is looked for */
-    o.wanted = (const char *const[]){"acpitz/0", "cpu"};
-    o.timeout_ns = 200 * CLOCK_MS;
+    assert_ok(sensors_open(&o, &s, &err), &err);
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/2"), 39));
+    assert_false(r.has_come);
+    sensors_close(s);
+}
+
+/* Its driver comes while we look for it; or it is there, and says nothing that can be believed yet. */
+static void test_wanted_and_late(void **state)
+{
+    struct sensors *s = NULL;
+    struct sensors_reading r;
+    struct err err = {0};
+    pthread_t thread;
+    const char *tree = heat_tree();
+    struct sensors_options o = {.sysfs = tree,
+                                .nvml = HEAT_NO_NVML,
+                                .period_ns = 20 * CLOCK_MS,
+                                .timeout_ns = 200 * CLOCK_MS,
+                                .wanted = (const char *const[]){"board", "cpu"},
+                                .n_wanted = 2,
+                                .had_wanted = true};
+    heat_lay(tree, "zone0 type=x86_pkg_temp temp=41000");
     assert_int_equal(pthread_create(&thread, NULL, lay_late, (void *)tree), 0);
     assert_ok(sensors_open(&o, &s, &err), &err);
     pthread_join(thread, NULL);
     HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/0"), 39));
+    sensors_close(s);
+    heat_lay(tree, "zone1 type=acpitz temp=-2000"); /* a cold morning */
+    assert_ok(sensors_open(&o, &s, &err), &err);
+    assert_int_equal(sensors_governing(s), 2);
+    assert_int_equal(sensors_count(s), 2);
+    heat_lay(tree, "zone1 type=acpitz temp=21000");
+    HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/0"), 21));
     sensors_close(s);
 }
 
@@ -616,6 +647,7 @@ int main(void)
         cmocka_unit_test(test_trips_lower_limits),
         cmocka_unit_test(test_wanted),
         cmocka_unit_test(test_wanted_and_missing),
+        cmocka_unit_test(test_wanted_and_late),
         cmocka_unit_test(test_unbelievable_at_the_start),
         cmocka_unit_test(test_more_than_there_is_room_for),
         cmocka_unit_test(test_renumbered),

@@ -110,7 +110,7 @@ static void test_memory_there_and_back(void **state)
                                            .workload = {.rungs = {{1, 70, 18.5, 120, 60}, {4, 82.5, 26, 60, 7}}, .n_rungs = 2}};
     struct governor_memory back = {0};
     struct err err = {0};
-    char *text = thermal_memory_write(&memory, names, 3, &key);
+    char *text = thermal_memory_write(&memory, names, 3, &key, NULL);
     assert_non_null(text);
     assert_ok(thermal_memory_read(text, names, 3, &key, &back, &err), &err);
     assert_memory_equal(&back, &memory, sizeof memory);
@@ -126,7 +126,16 @@ static void test_memory_there_and_back(void **state)
     assert_ok(thermal_memory_read(text, names, 3, &model, &back, &err), &err);
     assert_true(back.bodies[0].r_k_w == 0.14 && back.workload.n_rungs == 0 && back.sustainable_w == 0 && back.factor == 0);
     assert_err(thermal_memory_read(text, names, 3, &machine, &back, &err), ERR_STATE, &err, "another machine");
-    assert_err(thermal_memory_read(text, names, 3, &meter, &back, &err), ERR_STATE, &err, "another meter");
+    assert_err(thermal_memory_read(text, names, 3, &meter, &back, &err), ERR_UNSUPPORTED, &err, "another meter");
+    /* a start without some of the sensors: what was known of them stays, the rest is new */
+    struct governor_memory less = memory;
+    less.bodies[0] = (struct observer_body){0.2, 5, 2, 300};
+    less.limits_c[0] = 79;
+    char *after = thermal_memory_write(&less, later, 1, &key, text);
+    assert_ok(thermal_memory_read(after, names, 3, &key, &back, &err), &err);
+    assert_true(back.bodies[0].r_k_w == 0.14 && back.bodies[1].r_k_w == 0.2 && back.bodies[2].r_k_w == 0.2);
+    assert_true(back.limits_c[0] == 68 && back.limits_c[1] == 79 && back.limits_c[2] == 84.5);
+    free(after);
     free(text);
 }
 
@@ -137,14 +146,14 @@ static void test_memory_of_what_was_there(void **state)
     const struct thermal_memory_key had = {
         .machine = "abc", .model = "a.gguf", .meter = "none", .wanted = wanted, .n_wanted = 2};
     const struct governor_memory memory = {.unit = 1};
-    char *text = thermal_memory_write(&memory, wanted, 1, &had);
+    char *text = thermal_memory_write(&memory, wanted, 1, &had, NULL);
     assert_non_null(text);
     assert_true(thermal_memory_had(text, "abc", wanted, 2));
     assert_false(thermal_memory_had(text, "abc", wanted, 1));
     assert_false(thermal_memory_had(text, "abc", other, 2));
     assert_false(thermal_memory_had(text, "xyz", wanted, 2));
     free(text);
-    text = thermal_memory_write(&memory, wanted, 1, &key);
+    text = thermal_memory_write(&memory, wanted, 1, &key, NULL);
     assert_false(thermal_memory_had(text, "abc", wanted, 2));
     assert_false(thermal_memory_had(text, "abc", NULL, 0));
     assert_false(thermal_memory_had("[]", "abc", wanted, 2));
