@@ -136,6 +136,8 @@ $(THERMAL): $(THERMAL_SRC:%.c=$(O)/%.o)
 $(filter $(O)/tests/thermal/%,$(TESTS)): $(THERMAL)
 $(filter $(O)/tests/thermal/%,$(TESTS)): private TESTLIB += $(THERMAL)
 
+$(O)/tests/thermal/test_bench: | $(O)/tests/thermal/bench
+
 $(O)/tests/thermal/bench: tests/thermal/bench.c $(THERMAL) $(LIB) $(O)/flags
 	$(call say,TOOL,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(THERMAL) $(LIB) $(ALL_LIBS)
 

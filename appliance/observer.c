@@ -55,9 +55,10 @@ static const struct observer_body UNKNOWN = {.r_k_w = 0.22, .tau_s = 4, .delay_s
 #define MARGIN_MAX_K   4.0
 #define MARGIN_LEAST_K 0.2 /* of a perfect sensor, and this much more for each K of its standard deviation */
 #define MARGIN_PER_SD  1.0
-#define SINK_LIGHT     450.0 /* J/K, as a minute shows it: under a lighter one a vent that is blocked is hot in seconds */
-#define MARGIN_LIGHT_K 1.0   /* for a sink half as heavy */
-#define NEAR_K         0.1   /* under the limit: the margin grows from here on */
+/* Seconds until it is seen, by J/K as a minute shows them: under a light sink a vent that is blocked is hot before that. */
+#define LIGHT_LEAST    0.004
+#define MARGIN_LIGHT_K 140.0
+#define NEAR_K         0.1 /* under the limit: the margin grows from here on */
 #define GROWS_K_S      0.1
 #define SURGE_SHARE    4.0 /* of a second's rise under a surge: it comes between two looks, and again larger */
 #define SURGE_FREE_K   0.5
@@ -286,9 +287,9 @@ static void correct(struct observer *o, double dt, double now_w, double c)
 
     const double above = observer_now_c(o) - (o->limit_c - NEAR_K);
     o->margin_k += dt * (above >= 0 ? GROWS_K_S * fmin(1, 2 * above) : -o->calm_k_s);
-    const double small = fmax(SINK_LIGHT / o->body.sink_j_k - 1, 0);
+    const double light = fmax((1 + o->body.delay_s) / o->body.sink_j_k - LIGHT_LEAST, 0);
     o->margin_k =
-        clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + MARGIN_LIGHT_K * small + o->raised_k, MARGIN_MAX_K);
+        clamp(o->margin_k, MARGIN_LEAST_K + MARGIN_PER_SD * sensor_sd(o) + MARGIN_LIGHT_K * light + o->raised_k, MARGIN_MAX_K);
 }
 
 void observer_note(struct observer *o, double dt, double watts, double c, enum observer_work work)

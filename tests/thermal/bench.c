@@ -21,7 +21,8 @@ static const struct cli_command self = {
 
 struct options {
     int64_t plants, seed, threads, worst, world;
-    const char *set, *svg, *csv;
+    const char *set, *judge, *svg, *csv;
+    int judged; /* enum control */
     bool is_quick, is_required;
 };
 
@@ -117,7 +118,7 @@ static void print_row(const char *name, const struct survey *s)
 static void print_worst(struct survey *s, int n, enum world_set set)
 {
     qsort(s->all, (size_t)s->n, sizeof *s->all, survey_worse);
-    printf("  worst boxes of heron:\n");
+    printf("  worst boxes:\n");
     for (int i = 0; i < n && i < s->n; i++) {
         struct world w;
         world_draw(&w, s->all[i].seed, set);
@@ -141,15 +142,17 @@ static int run_set(const struct options *o, enum world_set set, FILE *csv)
     survey_oracle(set, (uint64_t)o->seed, (int)o->plants, (int)o->threads, best);
     int n_missed = 0;
     struct survey of[CONTROLS];
-    for (int c = 0; c < (o->is_quick ? 1 : CONTROLS); c++) {
+    for (int c = 0; c < CONTROLS; c++) {
         struct survey *s = &of[c];
+        if (o->is_quick && c != o->judged)
+            continue;
         survey_run(&controls[c], set, (uint64_t)o->seed, (int)o->plants, best, (int)o->threads, s);
         print_row(controls[c].name, s);
         for (int i = 0; csv && i < s->n; i++)
             fprintf(csv, "%s,%s,%llu,%.4f,%.1f,%.5f,%.2f,%.2f,%.0f,%.0f\n", world_set_names[set], controls[c].name,
                     (unsigned long long)s->all[i].seed, s->all[i].over_k, s->all[i].above_s, s->all[i].speed / s->all[i].best,
                     s->all[i].changes_per_h, s->all[i].reversals_per_h, s->all[i].trips, s->all[i].back_s);
-        if (c == CONTROL_OURS) {
+        if (c == o->judged) {
             n_missed += misses(set, s);
             if (o->worst > 0)
                 print_worst(s, (int)o->worst, set);
@@ -224,7 +227,9 @@ int main(int argc, char **argv)
         {"set", NULL, CLI_TEXT, &o.set, 0, 0, "NAME", "only this one: slow, ripple, fast, half, fault, board, looks, sizes"},
         {"threads", NULL, CLI_INT, &o.threads, 1, 64, "N", "all processors"},
         {"worst", NULL, CLI_INT, &o.worst, 0, 1000, "N", "boxes to describe; 10"},
-        {"quick", NULL, CLI_FLAG, &o.is_quick, 0, 0, NULL, "only Heron's governor"},
+        {"quick", NULL, CLI_FLAG, &o.is_quick, 0, 0, NULL, "only the one that is judged"},
+        {"judge", NULL, CLI_TEXT, &o.judge, 0, 0, "NAME",
+         "by the targets; heron (or \"heron, first start\", \"bang-bang, 5 K\", ...)"},
         {"require", NULL, CLI_FLAG, &o.is_required, 0, 0, NULL, "status 1 where a target is not reached"},
         {"csv", NULL, CLI_TEXT, &o.csv, 0, 0, "FILE", "the figures of every box"},
         {"svg", NULL, CLI_TEXT, &o.svg, 0, 0, "FILE", "a picture of one run"},
@@ -242,6 +247,10 @@ int main(int argc, char **argv)
             only = i;
     if (o.set && only < 0)
         return cli_fail(&self, EX_USAGE, "there is no set \"%s\"", o.set);
+    while (o.judge && o.judged < CONTROLS && strcmp(o.judge, controls[o.judged].name) != 0)
+        o.judged++;
+    if (o.judged == CONTROLS)
+        return cli_fail(&self, EX_USAGE, "there is no control \"%s\"", o.judge);
     FILE *csv = o.csv ? fopen(o.csv, "we") : NULL;
     if (o.csv && !csv)
         return cli_fail(&self, EX_CANTCREAT, "%s: cannot be written", o.csv);
