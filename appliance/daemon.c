@@ -310,9 +310,8 @@ static void tick(struct daemon *d)
         report_tick(d->report, now);
         if (pl_leaked_pipelines() >= LEAKED_MAX)
             stop(d, EX_TEMPFAIL, "camera pipelines that would not stop");
-        struct thermal_stats heat = {0};
-        if (d->thermal)
-            thermal_get(d->thermal, &heat);
+        struct thermal_stats heat;
+        thermal_get(d->thermal, &heat);
         if (heat.has_come)
             stop(d, EX_TEMPFAIL, "a sensor that was missing at the start and has come");
     }

@@ -25,8 +25,10 @@ void load_take(struct load *l, const struct load_told *told, int64_t now, struct
         l->unpaid_s += busy_ns / 1e9;
     }
     if (tokens > 0) {
-        if (l->unpaid_s > 0 && l->unpaid_batch > 0 && ret->duty > 0)
-            ret->speed = tokens / l->unpaid_s * ret->duty, ret->span_s = l->unpaid_s;
+        if (l->unpaid_s > 0 && l->unpaid_batch > 0 && ret->duty > 0) {
+            ret->speed = tokens / l->unpaid_s * ret->duty;
+            ret->span_s = l->unpaid_s;
+        }
         l->unpaid_s = 0;
     }
     l->last = p;

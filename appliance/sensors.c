@@ -245,16 +245,16 @@ static void sysfs_seek(struct source *s)
     if (n_missing == 0 || ++s->n_rounds % SEEK_PERIODS != 0 || sensors_sysfs_open(s->path, 0, &now, &err) != 0)
         return;
     sensors_sysfs_find(now, false);
-    for (int i = 0; i < sensors_sysfs_count(now); i++)
-        for (int m = 0; m < n_missing; m++) {
-            const struct sensors_sysfs_place *p = sensors_sysfs_place(now, i);
-            if (!is_called(s->missing[m], p->name, p->part) || !is_believable(sensors_sysfs_read(now, i)))
-                continue;
-            pthread_mutex_lock(&s->lock);
-            s->has_come = true;
-            pthread_mutex_unlock(&s->lock);
-        }
+    bool has_come = false;
+    for (int i = 0; i < sensors_sysfs_count(now); i++) {
+        const struct sensors_sysfs_place *p = sensors_sysfs_place(now, i);
+        for (int m = 0; m < n_missing && !has_come; m++)
+            has_come = is_called(s->missing[m], p->name, p->part) && is_believable(sensors_sysfs_read(now, i));
+    }
     sensors_sysfs_close(now);
+    pthread_mutex_lock(&s->lock);
+    s->has_come = has_come;
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void sysfs_round(struct source *s)
@@ -579,7 +579,7 @@ static bool is_meant(const struct slot *s, const char *wanted)
     return s->is_others ? strcmp(wanted, s->place.name) == 0 : is_called(wanted, s->place.name, s->place.part);
 }
 
-/* What was there at an earlier start: of the part that its name says. */
+/* A place that nothing tells of: of the part that its name says. */
 static struct slot missing_slot(const struct sensors_options *o, const char *wanted)
 {
     struct found missing = {.part = SENSORS_CPU, .trip_c = NAN, .critical_c = NAN};
@@ -704,12 +704,8 @@ static int collect_places(struct sensors *s, const struct sensors_options *o, bo
             if (f->is_awaited)
                 log_warning("sensors: the GPU says nothing yet: going on slowly until it does");
         }
-    if (is_unseen) { /* nothing will ever tell of it, or only after another start */
-        const struct found none = {.part = SENSORS_GPU, .trip_c = NAN, .critical_c = NAN};
-        slots[n++] = (struct slot){
-            .source = NOWHERE,
-            .place = {.name = "gpu0", .part = SENSORS_GPU, .limit_c = limit_of(o, &none), .governs = true, .is_missing = true}};
-    }
+    if (is_unseen) /* nothing will ever tell of it, or only after another start */
+        slots[n++] = missing_slot(o, "gpu0");
     qsort(slots, (size_t)n, sizeof *slots, compare_slots);
     const int rc = apply_wanted(o, does_without, slots, &n, err);
     if (rc != 0)

@@ -219,14 +219,10 @@ static void remember(struct thermal *t, int64_t now, bool is_end)
     t->n_learned = n_learned;
     t->remembered_ns = now;
     const char *names[SENSORS_MAX];
-    int n = 0;
-    for (int i = 0; i < sensors_governing(t->sensors); i++) {
+    const int n = sensors_governing(t->sensors);
+    for (int i = 0; i < n; i++) {
         const struct sensors_place *place = sensors_place(t->sensors, i);
-        if (place->is_missing)
-            continue;
-        memory.bodies[n] = memory.bodies[i];
-        memory.limits_c[n] = memory.limits_c[i];
-        names[n++] = place->name;
+        names[i] = place->is_missing ? NULL : place->name;
     }
     const struct thermal_memory_key key = memory_key(t);
     char *text = thermal_memory_write(&memory, names, n, &key, t->before);

@@ -28,15 +28,10 @@ static double *figure_of(struct observer_body *body, const struct figure *f)
 }
 
 /* Of places that are not there at the moment what was known stays. */
-static bool carry_over(const char *before, json_t *places, json_t *limits)
+static bool carry_over(const json_t *before, const char *what, json_t *to)
 {
-    json_t *root = before ? json_loads(before, 0, NULL) : NULL;
-    bool is_bad = json_object_size(json_object_get(root, "places")) > 0 &&
-                  json_object_update_missing(places, json_object_get(root, "places")) != 0;
-    is_bad |= json_object_size(json_object_get(root, "limits")) > 0 &&
-              json_object_update_missing(limits, json_object_get(root, "limits")) != 0;
-    json_decref(root);
-    return !is_bad;
+    json_t *had = json_object_get(before, what);
+    return !json_is_object(had) || json_object_update_missing(to, had) == 0;
 }
 
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
@@ -46,8 +41,11 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
     json_t *root =
         json_pack("{s:s, s:s, s:s, s:f, s:f, s:f}", "machine", key->machine, "model", key->model, "meter", key->meter,
                   "sustainable_w", memory->sustainable_w, "factor", memory->factor, "unit", memory->unit);
+    json_t *had = before ? json_loads(before, 0, NULL) : NULL;
     bool is_bad = !root || !places || !limits || !wanted;
     for (int i = 0; i < n && !is_bad; i++) {
+        if (!names[i])
+            continue;
         struct observer_body body = memory->bodies[i];
         is_bad = json_object_set_new(limits, names[i], json_real(memory->limits_c[i])) != 0;
         if (body.r_k_w <= 0)
@@ -57,7 +55,7 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
             is_bad |= json_object_set_new(place, figures[k].name, json_real(*figure_of(&body, &figures[k]))) != 0;
         is_bad |= json_object_set_new(places, names[i], place) != 0;
     }
-    is_bad = is_bad || !carry_over(before, places, limits);
+    is_bad = is_bad || !carry_over(had, "places", places) || !carry_over(had, "limits", limits);
     for (int i = 0; i < memory->workload.n_rungs; i++) {
         const struct workload_rung *r = &memory->workload.rungs[i];
         is_bad |= json_array_append_new(rungs,
@@ -72,6 +70,7 @@ char *thermal_memory_write(const struct governor_memory *memory, const char *con
     json_decref(limits);
     json_decref(rungs);
     json_decref(wanted);
+    json_decref(had);
     json_decref(root);
     return text;
 }

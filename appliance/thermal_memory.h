@@ -21,7 +21,7 @@ struct thermal_memory_key {
     int n_wanted;
 };
 
-/* names: [n] of the sensors that govern; what `before`, an earlier memory that could be read (or NULL), has of others stays. Malloc'ed; NULL: out of memory. */
+/* names: [n] of the sensors that govern, NULL: one to leave out; what `before`, an earlier memory that could be read (or NULL), has of others stays. Malloc'ed; NULL: out of memory. */
 char *thermal_memory_write(const struct governor_memory *memory, const char *const *names, int n,
                            const struct thermal_memory_key *key, const char *before);
 

@@ -24,8 +24,8 @@ static int bench(const char *const *args, bool is_stderr, char **ret_text)
 static void test_what_keeps_its_targets_passes(void **state)
 {
     char *out;
-    assert_int_equal(
-        bench(PROGRAM_ARGS("--set", "slow", "--seed", "20", "--plants", "2", "--quick", "--require"), false, &out), 0);
+    assert_int_equal(bench(PROGRAM_ARGS("--set", "slow", "--seed", "20", "--plants", "2", "--quick", "--require"), false, &out),
+                     0);
     assert_true(test_contains(out, "heron") && test_contains(out, "100.00 %"));
     assert_null(strstr(out, "not reached"));
     free(out);
@@ -36,8 +36,8 @@ static void test_what_misses_one_is_named(void **state)
 {
     for (int is_required = 0; is_required < 2; is_required++) {
         char *out;
-        assert_int_equal(bench(PROGRAM_ARGS("--set", "slow", "--seed", "20", "--plants", "2", "--quick", "--judge", "bang-bang, 5 K",
-                                            is_required ? "--require" : "--threads=1"),
+        assert_int_equal(bench(PROGRAM_ARGS("--set", "slow", "--seed", "20", "--plants", "2", "--quick", "--judge",
+                                            "bang-bang, 5 K", is_required ? "--require" : "--threads=1"),
                                false, &out),
                          is_required);
         assert_true(test_contains(out, "not reached: overshoot at most") && test_contains(out, "wanted at most 1\n"));
