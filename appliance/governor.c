@@ -13,6 +13,8 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define REST_S       3.0   /* nothing runs: what others draw is measured */
 #define START_SHARE  0.4   /* of the largest batch: a step to learn from, and gentle */
 #define DUTY_LEAST   0.01  /* less is nothing */
+#define REST_AGAIN_S 25.0  /* more, after a first look: what that warmed would seem to be the rest */
+#define START_AGAIN  1.4   /* of the watts of that look, at most */
 #define RISE_SHARE_S 0.009 /* of everything, a second */
 #define RISE_LEAST_W 0.5
 #define LATE_S       3.0  /* the box slept */
@@ -39,7 +41,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 /* Proof of life */
 #define PROBE_STILL_S 240.0
 #define PROBE_S       25.0
-#define PROBE_EVERY_S 600.0
+#define PROBE_EVERY_S 120.0
 #define PROBE_STEPS   2.5
 
 /* Trips */
@@ -69,6 +71,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define UNIT_WORK_W 8.0 /* of the table: less says little */
 #define UNIT_AGREES 1.5
 #define UNIT_LOOKS  8
+#define UNIT_CARE_S 120.0 /* of work, for which no more is tried than the first step while it is not known */
 
 /* Long memory */
 #define SUSTAINED_S  120.0
@@ -545,6 +548,13 @@ static double rise_w(const struct governor *g)
     return fmax(RISE_LEAST_W, RISE_SHARE_S * workload_most_w(&g->workload));
 }
 
+/* What the first step is by the table: as long as the box's size is not known, what is learned from it would only seem to leave room for more. */
+static double first_duty(const struct governor *g, int batch)
+{
+    return START_SHARE * workload_table_watts(&g->workload, g->options.batch_max, 1) /
+           workload_table_watts(&g->workload, batch, 1);
+}
+
 static void choose(struct governor *g, const struct governor_sight *s, double dt, struct governor_grant *ret)
 {
     workload_choose(&g->workload, g->options.policy, dt, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
@@ -555,6 +565,8 @@ static void choose(struct governor *g, const struct governor_sight *s, double dt
         workload_choose(&g->workload, g->options.policy, 0, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
     }
     g->batch = ret->permit.batch;
+    if (!g->is_unit_known && g->unit_work_s < UNIT_CARE_S)
+        ret->duty = fmin(ret->duty, first_duty(g, g->batch));
 }
 
 /* The budget of this second, and what is done with it. may: watts that all sensors allow. */
@@ -585,6 +597,7 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
 static void find_unit(struct governor *g, const struct governor_sight *s, double dt)
 {
     const double table_w = workload_table_watts(&g->workload, s->batch, s->duty);
+    g->unit_work_s += table_w > 0 ? dt : 0;
     if (g->is_unit_known || !g->is_running || g->is_tripped || !is_measured(s) || table_w < UNIT_WORK_W)
         return;
     if (!isfinite(g->rest_w) || g->n_unit_looks >= UNIT_LOOKS) { /* it cannot be told */
@@ -598,6 +611,7 @@ static void find_unit(struct governor *g, const struct governor_sight *s, double
     if (g->unit_s < UNIT_S || g->unit_table_w[1] <= 0)
         return;
     const double first = g->unit_w[0] / g->unit_table_w[0], second = g->unit_w[1] / g->unit_table_w[1];
+    const double mean_w = (g->unit_w[0] + g->unit_w[1]) / g->unit_s;
     const double unit = unit_of((g->unit_w[0] + g->unit_w[1]) / (g->unit_table_w[0] + g->unit_table_w[1]));
     memset(g->unit_w, 0, sizeof g->unit_w);
     memset(g->unit_table_w, 0, sizeof g->unit_table_w);
@@ -606,6 +620,7 @@ static void find_unit(struct governor *g, const struct governor_sight *s, double
     if (!(first < UNIT_AGREES * second && second < UNIT_AGREES * first)) /* others come and go meanwhile: look again */
         return;
     g->next_unit = unit != 1 ? unit : 0;
+    g->start_w = START_AGAIN * mean_w / unit;
     g->is_unit_known = true;
 }
 
@@ -640,7 +655,7 @@ static double tick(struct governor *g, const struct governor_sight *s, struct go
         g->doubtful[i] -= g->doubtful[i] > 0 && g->readings[i].age_s == 0;
     if (!g->is_running && g->clock_s > REST_S) {
         g->is_running = true;
-        g->budget_w = other + START_SHARE * (most - other);
+        g->budget_w = other + fmin(START_SHARE * (most - other), g->start_w > 0 ? g->start_w : INFINITY);
         if (ret->blind >= 0)
             g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
     }
@@ -667,8 +682,11 @@ void governor_tick(struct governor *g, const struct governor_sight *sight, struc
     struct governor_sight s = *sight;
     if (g->next_unit > 0 && s.duty <= 0) {
         const struct governor_options options = g->options;
+        const double start_w = g->start_w;
         begin(g, &options, NULL, g->next_unit);
         g->is_unit_known = true;
+        g->start_w = start_w;
+        g->clock_s = -REST_AGAIN_S;
     }
     s.watts /= g->unit;
     const double dt = tick(g, &s, ret);

@@ -98,6 +98,8 @@ struct governor {
     double next_unit;                          /* to begin anew with, once nothing runs; 0: none */
     bool is_unit_known;                        /* or nothing more can be learned of it */
     double unit_w[2], unit_table_w[2], unit_s; /* what our work drew, and by the table, in two halves of the look at it */
+    double unit_work_s,
+        start_w; /* of work in all; what it drew in that look, of which is known how warm it makes; 0: nothing */
     int n_unit_looks;
     struct observer observers[GOVERNOR_SENSORS];
     struct plausible readings[GOVERNOR_SENSORS];

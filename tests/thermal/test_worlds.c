@@ -144,6 +144,31 @@ static void test_hidden_board_zone(void **state)
     assert_calm(&s);
 }
 
+/* Single boxes that were far over their limit until the governor did what stands beside them. */
+static void test_boxes_that_were_too_warm_once(void **state)
+{
+    static const struct {
+        enum world_set set;
+        uint64_t seed;
+        double most_k;
+    } boxes[] = {
+        {WORLD_FAULT, 102356, 2}, /* a sensor frozen as the vent was blocked, looked at again two minutes after it had lived */
+        {WORLD_FAULT, 105155, 2},
+        {WORLD_SIZES, 105830, 1}, /* no more than the first step until the box's size is known */
+        {WORLD_SIZES, 100884, 1},
+        {WORLD_SIZES, 105034, 1}, /* and then begun with what that step has drawn, not with a larger one */
+    };
+    for (size_t i = 0; i < sizeof boxes / sizeof *boxes; i++) {
+        struct world w;
+        struct figures f;
+        world_draw(&w, boxes[i].seed, boxes[i].set);
+        trial_run(&(struct trial){.control = &controls[CONTROL_OURS], .world = &w, .best = 1}, &f);
+        if (f.over_k > boxes[i].most_k)
+            fail_msg("%s %llu: %.2f K over its limit", world_set_names[boxes[i].set], (unsigned long long)boxes[i].seed,
+                     f.over_k);
+    }
+}
+
 /* The box of the README's story, at its own limit. */
 static void test_seed_box(void **state)
 {
@@ -211,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_fast_changes_half_measured),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_hidden_board_zone),
+        cmocka_unit_test(test_boxes_that_were_too_warm_once),
         cmocka_unit_test(test_seed_box),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
