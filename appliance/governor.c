@@ -13,6 +13,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define REST_S       3.0   /* nothing runs: what others draw is measured */
 #define START_SHARE  0.4   /* of the largest batch: a step to learn from, and gentle */
 #define DUTY_LEAST   0.01  /* less is nothing */
+#define REST_MOST_S  15.0  /* for a meter that takes longer to answer */
 #define REST_AGAIN_S 25.0  /* more, after a first look: what that warmed would seem to be the rest */
 #define START_AGAIN  1.4   /* of the watts of that look, at most */
 #define RISE_SHARE_S 0.009 /* of everything, a second */
@@ -42,6 +43,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define PROBE_STILL_S 240.0
 #define PROBE_S       25.0
 #define PROBE_EVERY_S 120.0
+#define PROBE_MOST_S  600.0 /* after some that have shown nothing */
 #define PROBE_STEPS   2.5
 
 /* Trips */
@@ -70,8 +72,7 @@ const char *const governor_level_names[] = {"nominal", "warm", "throttled", "pau
 #define UNIT_S      16.0
 #define UNIT_WORK_W 8.0 /* of the table: less says little */
 #define UNIT_AGREES 1.5
-#define UNIT_LOOKS  8
-#define UNIT_CARE_S 120.0 /* of work, for which no more is tried than the first step while it is not known */
+#define UNIT_CARE_S 120.0 /* of work, within which it is found or not */
 
 /* Long memory */
 #define SUSTAINED_S  120.0
@@ -147,6 +148,7 @@ static void begin(struct governor *g, const struct governor_options *options, co
     g->usual_factor = known ? known->factor : 0;
     g->capped_w = g->rest_w = INFINITY;
     g->wanted = options->batch_max;
+    g->probe_every_s = PROBE_EVERY_S;
     for (int i = 0; i < 3; i++)
         g->trips_s[i] = -INFINITY;
 }
@@ -170,7 +172,8 @@ void governor_init(struct governor *g, const struct governor_options *options, c
     if (is_told)
         told.watts = watts;
     begin(g, &told, known ? &mine : NULL, unit);
-    g->is_unit_known = options->watts || (known && known->unit > 0) || options->meter == GOVERNOR_METER_NONE;
+    g->is_unit_found = options->watts || (known && known->unit > 0);
+    g->is_unit_known = g->is_unit_found || options->meter == GOVERNOR_METER_NONE;
 }
 
 /* ---- what is seen ------------------------------------------------------------------------------------------------------------ */
@@ -430,6 +433,7 @@ static bool probe(struct governor *g, double dt)
             if (g->readings[i].still_s < PROBE_S - g->probe_s) { /* it moved: it lives */
                 g->probe_s = 0;
                 g->budget_w = g->before_probe_w;
+                g->probe_every_s = PROBE_EVERY_S;
             }
         return g->probe_s > 0;
     }
@@ -445,7 +449,8 @@ static bool probe(struct governor *g, double dt)
         own_w < cut) /* little work: no danger, and no proof */
         return false;
     g->probe_s = PROBE_S;
-    g->probe_wait_s = PROBE_EVERY_S;
+    g->probe_wait_s = g->probe_every_s;
+    g->probe_every_s = fmin(2 * g->probe_every_s, PROBE_MOST_S); /* a place that hardly answers can prove nothing */
     g->before_probe_w = g->budget_w;
     g->probe_w = fmax(g->now_w - cut, 0);
     return true;
@@ -518,7 +523,7 @@ static void describe(struct governor *g, double may, struct governor_grant *ret)
     const int batch = (int)fmin(ceil(g->wanted), g->options.batch_max);
     const double wanted_w = workload_watts(&g->workload, batch, 1);
     find_hottest(g, ret);
-    g->is_held_back = g->is_running && may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * wanted_w;
+    g->is_held_back = g->is_running ? may < (g->is_held_back ? HELD_BACK_LEAVE : HELD_BACK) * wanted_w : g->start_w > 0;
     g->is_warm = ret->headroom_k < (g->is_warm ? WARM_LEAVE_K : WARM_K);
     ret->level = g->is_tripped || ret->is_gone ? GOVERNOR_PAUSED
                  : ret->blind >= 0             ? GOVERNOR_BLIND
@@ -548,13 +553,6 @@ static double rise_w(const struct governor *g)
     return fmax(RISE_LEAST_W, RISE_SHARE_S * workload_most_w(&g->workload));
 }
 
-/* What the first step is by the table: as long as the box's size is not known, what is learned from it would only seem to leave room for more. */
-static double first_duty(const struct governor *g, int batch)
-{
-    return START_SHARE * workload_table_watts(&g->workload, g->options.batch_max, 1) /
-           workload_table_watts(&g->workload, batch, 1);
-}
-
 static void choose(struct governor *g, const struct governor_sight *s, double dt, struct governor_grant *ret)
 {
     workload_choose(&g->workload, g->options.policy, dt, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
@@ -565,8 +563,19 @@ static void choose(struct governor *g, const struct governor_sight *s, double dt
         workload_choose(&g->workload, g->options.policy, 0, g->budget_w, s->demand, &ret->permit.batch, &ret->duty);
     }
     g->batch = ret->permit.batch;
-    if (!g->is_unit_known && g->unit_work_s < UNIT_CARE_S)
-        ret->duty = fmin(ret->duty, first_duty(g, g->batch));
+}
+
+/* The meter has answered only now that we work: what the box draws without us is to be seen first. */
+static bool is_rest_wanted(const struct governor *g, const struct governor_sight *s)
+{
+    return !g->is_unit_known && is_measured(s) && !isfinite(g->rest_w);
+}
+
+/* Watts of the first step. */
+static double first_w(const struct governor *g)
+{
+    const double other = workload_watts(&g->workload, 0, 0);
+    return other + fmin(START_SHARE * (workload_most_w(&g->workload) - other), g->start_w > 0 ? g->start_w : INFINITY);
 }
 
 /* The budget of this second, and what is done with it. may: watts that all sensors allow. */
@@ -574,6 +583,8 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
 {
     const double most = workload_most_w(&g->workload);
     const bool is_blind = ret->blind >= 0;
+    if (!g->is_unit_known) /* what is learned from the first step would only seem to leave room for more */
+        may = fmin(may, first_w(g));
     if (is_blind) /* found out */
         g->probe_s = 0;
     ret->is_probe = !is_blind && probe(g, dt);
@@ -581,13 +592,13 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
     if (ret->is_probe)
         g->budget_w = fmin(g->budget_w, g->probe_w);
     choose(g, s, dt, ret);
-    if (!is_blind && !ret->is_probe && !g->is_careful && g->cap_s <= 0) {
+    if (!is_blind && !ret->is_probe && !g->is_careful && g->cap_s <= 0 && g->is_unit_known) {
         if (g->budget_w >= may && ret->duty < 1)
             remember(g, dt);
         else if (may >= most || ret->duty >= 1) /* nothing is held back: whatever was wrong is not any more */
             g->poor_s = fmax(g->poor_s - POOR_FADES * dt, 0);
     }
-    if (is_blind && g->options.pauses_blind && trust(g, ret->blind) == LOST_SHARE)
+    if ((is_blind && g->options.pauses_blind && trust(g, ret->blind) == LOST_SHARE) || is_rest_wanted(g, s))
         ret->duty = 0;
 }
 
@@ -597,13 +608,12 @@ static void spend(struct governor *g, const struct governor_sight *s, double dt,
 static void find_unit(struct governor *g, const struct governor_sight *s, double dt)
 {
     const double table_w = workload_table_watts(&g->workload, s->batch, s->duty);
-    g->unit_work_s += table_w > 0 ? dt : 0;
-    if (g->is_unit_known || !g->is_running || g->is_tripped || !is_measured(s) || table_w < UNIT_WORK_W)
+    if (g->is_unit_known || !g->is_running || g->is_tripped)
         return;
-    if (!isfinite(g->rest_w) || g->n_unit_looks >= UNIT_LOOKS) { /* it cannot be told */
-        g->is_unit_known = true;
+    g->unit_work_s += dt * (is_rest_wanted(g, s) ? 1 : fmin(table_w / UNIT_WORK_W, 1));
+    g->is_unit_known = g->unit_work_s >= UNIT_CARE_S; /* it cannot be told */
+    if (!is_measured(s) || table_w < UNIT_WORK_W || !isfinite(g->rest_w))
         return;
-    }
     const int half = g->unit_s < UNIT_S / 2 ? 0 : 1;
     g->unit_s += dt;
     g->unit_w[half] += dt * fmax(s->watts - g->rest_w, 0);
@@ -616,12 +626,11 @@ static void find_unit(struct governor *g, const struct governor_sight *s, double
     memset(g->unit_w, 0, sizeof g->unit_w);
     memset(g->unit_table_w, 0, sizeof g->unit_table_w);
     g->unit_s = 0;
-    g->n_unit_looks++;
     if (!(first < UNIT_AGREES * second && second < UNIT_AGREES * first)) /* others come and go meanwhile: look again */
         return;
     g->next_unit = unit != 1 ? unit : 0;
     g->start_w = START_AGAIN * mean_w / unit;
-    g->is_unit_known = true;
+    g->is_unit_known = g->is_unit_found = true;
 }
 
 /* Seconds since the last tick. After a suspend, or when the clock went back, nothing of the past counts. */
@@ -649,13 +658,14 @@ static double tick(struct governor *g, const struct governor_sight *s, struct go
     watch_supply(g, s, dt);
 
     note_lost(g, dt);
-    const double most = workload_most_w(&g->workload), other = workload_watts(&g->workload, 0, 0);
+    const double most = workload_most_w(&g->workload);
     const double may = fmin(allowed(g, &ret->blind, &g->is_careful), g->capped_w);
     for (int i = 0; i < g->options.n_sensors; i++)
         g->doubtful[i] -= g->doubtful[i] > 0 && g->readings[i].age_s == 0;
-    if (!g->is_running && g->clock_s > REST_S) {
+    const bool has_rest = isfinite(g->rest_w) || g->options.meter == GOVERNOR_METER_NONE || g->clock_s > REST_MOST_S;
+    if (!g->is_running && g->clock_s > REST_S && has_rest) {
         g->is_running = true;
-        g->budget_w = other + fmin(START_SHARE * (most - other), g->start_w > 0 ? g->start_w : INFINITY);
+        g->budget_w = first_w(g);
         if (ret->blind >= 0)
             g->budget_w = fmin(g->budget_w, floor_w(g, LOST_SHARE));
     }
@@ -677,17 +687,23 @@ static double tick(struct governor *g, const struct governor_sight *s, struct go
     return dt;
 }
 
+/* In the unit that was found: nothing stays but what the device itself has said. */
+static void begin_again(struct governor *g)
+{
+    const struct governor before = *g;
+    begin(g, &before.options, NULL, before.next_unit);
+    g->is_unit_known = g->is_unit_found = true;
+    g->start_w = before.start_w;
+    g->cap_s = before.cap_s;
+    g->capped_w = before.capped_w * before.unit / g->unit;
+    g->clock_s = -REST_AGAIN_S;
+}
+
 void governor_tick(struct governor *g, const struct governor_sight *sight, struct governor_grant *ret)
 {
     struct governor_sight s = *sight;
-    if (g->next_unit > 0 && s.duty <= 0) {
-        const struct governor_options options = g->options;
-        const double start_w = g->start_w;
-        begin(g, &options, NULL, g->next_unit);
-        g->is_unit_known = true;
-        g->start_w = start_w;
-        g->clock_s = -REST_AGAIN_S;
-    }
+    if (g->next_unit > 0 && s.duty <= 0 && !g->is_tripped)
+        begin_again(g);
     s.watts /= g->unit;
     const double dt = tick(g, &s, ret);
     find_unit(g, &s, dt);
@@ -716,6 +732,6 @@ int governor_get_memory(const struct governor *g, struct governor_memory *ret)
     ret->factor =
         g->usual_factor / (ret->workload.n_rungs > 0 ? g->workload.factor : 1); /* rungs are kept as they were measured */
     convert(ret, 1 / g->unit);
-    ret->unit = g->unit;
+    ret->unit = g->is_unit_found && g->next_unit <= 0 ? g->unit : 0;
     return n_learned;
 }

@@ -96,11 +96,10 @@ struct governor {
     struct governor_options options;
     double unit;                               /* watts */
     double next_unit;                          /* to begin anew with, once nothing runs; 0: none */
-    bool is_unit_known;                        /* or nothing more can be learned of it */
+    bool is_unit_known, is_unit_found;         /* nothing more is to be learned of it; because it was seen, or told */
     double unit_w[2], unit_table_w[2], unit_s; /* what our work drew, and by the table, in two halves of the look at it */
-    double unit_work_s,
-        start_w; /* of work in all; what it drew in that look, of which is known how warm it makes; 0: nothing */
-    int n_unit_looks;
+    double unit_work_s;                        /* of work, while it is looked for */
+    double start_w;                            /* of our own, at most, to begin anew with; 0: as at any start */
     struct observer observers[GOVERNOR_SENSORS];
     struct plausible readings[GOVERNOR_SENSORS];
     struct workload workload;
@@ -119,7 +118,7 @@ struct governor {
     bool is_foreign[GOVERNOR_SENSORS];              /* over its limit, and not because of us */
     double trip_c[GOVERNOR_SENSORS];
     double tripped_s, before_trip_w, before_trip_own_w, trips_s[3];
-    double clock_s, probe_s, probe_wait_s, probe_w, before_probe_w;
+    double clock_s, probe_s, probe_wait_s, probe_every_s, probe_w, before_probe_w;
     int n_trips;
 };
 

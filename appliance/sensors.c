@@ -109,13 +109,28 @@ static int refuse_wanted(const struct slot *slots, int n, const char *wanted, st
                    used ? "there are " : "this machine tells none", list);
 }
 
-/* All places that a name means; speaking: of those that say something. Of what is there and says nothing yet it may come later. Returns whether there is one. */
-static bool keep_wanted(const struct slot *slots, int n, const char *wanted, bool speaking, bool *is_kept)
+static bool has_governed(const struct sensors_options *o, const struct slot *s)
 {
+    for (int i = 0; i < o->n_governed; i++)
+        if (strcmp(o->governed[i], s->place.name) == 0)
+            return true;
+    return false;
+}
+
+/* What is there and says nothing yet: it may, later. Of a part's places those that did so before, for there are some that never say anything; or the first. */
+static bool keep_silent(const struct sensors_options *o, const struct slot *slots, int n, const char *wanted, bool *is_kept)
+{
+    int first = -1;
     bool is_any = false;
-    for (int i = 0; i < n; i++)
-        if ((speaking ? slots[i].place.governs : slots[i].place.part != SENSORS_OTHER) && is_meant(&slots[i], wanted))
+    for (int i = 0; i < n; i++) {
+        if (slots[i].place.part == SENSORS_OTHER || !is_meant(&slots[i], wanted))
+            continue;
+        first = first < 0 ? i : first;
+        if (has_governed(o, &slots[i]))
             is_any = is_kept[i] = true;
+    }
+    if (!is_any && first >= 0)
+        is_any = is_kept[first] = true;
     return is_any;
 }
 
@@ -124,9 +139,12 @@ static int apply_wanted(const struct sensors_options *o, bool does_without, stru
 {
     bool is_kept[SLOTS_MAX] = {false};
     for (int w = 0; w < o->n_wanted; w++) {
-        bool is_any = keep_wanted(slots, *n, o->wanted[w], true, is_kept);
+        bool is_any = false;
+        for (int i = 0; i < *n; i++)
+            if (slots[i].place.governs && is_meant(&slots[i], o->wanted[w]))
+                is_any = is_kept[i] = true;
         if (!is_any && does_without)
-            is_any = keep_wanted(slots, *n, o->wanted[w], false, is_kept);
+            is_any = keep_silent(o, slots, *n, o->wanted[w], is_kept);
         if (!is_any && !(does_without && *n < SLOTS_MAX))
             return refuse_wanted(slots, *n, o->wanted[w], err);
         if (!is_any) {

@@ -52,6 +52,9 @@ struct sensors_options {
     const char *const *wanted;
     int n_wanted;
     bool had_wanted; /* this machine had all of them at an earlier start: one that is missing is late or broken, not misspelt */
+    const char *const
+        *governed; /* names of places that governed at earlier starts: of a part that says nothing yet, those are waited for */
+    int n_governed;
     const char *sysfs; /* NULL: "/sys" */
     const char *nvml;  /* NULL: "libnvidia-ml.so.1" */
     /* of a source; 0: one second each. Its first answer may take ten timeouts: a GPU that nobody uses wakes up slowly */
@@ -76,7 +79,8 @@ struct sensors;
  * sysfs is looked through for it.
  *
  * Errors: ERR_INVAL (a wanted name of nothing that governs, and never did: the message lists what there is; a simulated box that cannot be read), ERR_NOMEM, ERR_IO (no thread). A machine without
- * any sensor is no error. A source that does not answer in time is as good as absent, and said in the log; so is a place that says nothing believable at the start.
+ * any sensor is no error. A source that does not answer in time is as good as absent, and said in the log; so is a place that says nothing believable at the start, unless it is
+ * wanted and was there before.
  */
 int sensors_open(const struct sensors_options *options, struct sensors **ret_sensors, struct err *err);
 void sensors_close(struct sensors *sensors); /* takes NULL; a source that hangs is left behind with its memory */

@@ -418,7 +418,13 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     for (int i = 0; rc == 0 && i < sensors.n_wanted && i < CONFIG_LIST_MAX; i++)
         if (!(t->wanted[t->n_wanted++] = strdup(sensors.wanted[i])))
             rc = err_set(err, ERR_NOMEM, "out of memory: the thermal governor");
+    char governed[SENSORS_MAX][SENSORS_NAME_MAX];
+    const char *names[SENSORS_MAX];
     sensors.had_wanted = options->memory && thermal_memory_had(options->memory, t->machine, sensors.wanted, sensors.n_wanted);
+    sensors.n_governed = options->memory ? thermal_memory_governed(options->memory, t->machine, governed) : 0;
+    for (int i = 0; i < sensors.n_governed; i++)
+        names[i] = governed[i];
+    sensors.governed = names;
     if (rc == 0 && options->has_sensors)
         rc = sensors_open(&sensors, &t->sensors, err);
     t->opened_ns = clock_awake_and_asleep_ns();

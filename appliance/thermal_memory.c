@@ -1,6 +1,7 @@
 #include "appliance/thermal_memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -161,4 +162,16 @@ bool thermal_memory_had(const char *json, const char *machine, const char *const
     }
     json_decref(root);
     return is_same;
+}
+
+int thermal_memory_governed(const char *json, const char *machine, char ret_names[SENSORS_MAX][SENSORS_NAME_MAX])
+{
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *limits = json_object_get(root, "limits");
+    int n = 0;
+    if (!is_text(root, "machine", machine))
+        limits = NULL;
+    for (void *at = json_object_iter(limits); at && n < SENSORS_MAX; at = json_object_iter_next(limits, at))
+        snprintf(ret_names[n++], SENSORS_NAME_MAX, "%.*s", SENSORS_NAME_MAX - 1, json_object_iter_key(at));
+    json_decref(root);
+    return n;
 }

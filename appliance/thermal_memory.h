@@ -10,6 +10,7 @@
 #define HERON_APPLIANCE_THERMAL_MEMORY_H
 
 #include "appliance/governor.h"
+#include "appliance/sensors.h"
 #include "base/err.h"
 
 /* What the figures are of. */
@@ -34,5 +35,8 @@ int thermal_memory_read(const char *json, const char *const *names, int n, const
 
 /* Whether this machine had all of these once, as far as it is written there; what cannot be read says no. */
 bool thermal_memory_had(const char *json, const char *machine, const char *const *wanted, int n_wanted);
+
+/* Names of places of this machine that governed once, as far as it is written there. Returns how many. */
+int thermal_memory_governed(const char *json, const char *machine, char ret_names[SENSORS_MAX][SENSORS_NAME_MAX]);
 
 #endif

@@ -216,20 +216,9 @@ static void test_boxes_of_all_sizes(void **state)
             int n_turns = 0, way = 0;
             double edge = 1;
             for (int t = 0; t < 7200; t++) {
-                b.now_ns += S;
-                const double c = b.sink_c + 0.15 / k * b.last_w;
-                const struct governor_sight s = {.now_ns = b.now_ns,
-                                                 .c = {floor(c + 0.5)},
-                                                 .watts = b.last_w,
-                                                 .batch = b.grant.permit.batch,
-                                                 .duty = b.grant.duty,
-                                                 .speed = NAN,
-                                                 .device_margin_k = NAN};
-                governor_tick(&b.governor, &s, &b.grant);
-                const double own = b.grant.permit.batch > 0 ? b.grant.duty * (60 + 4 * b.grant.permit.batch) : 0;
-                b.last_w = k * (20 + own);
-                b.sink_c += (b.last_w - k * (b.sink_c - 25) / 0.4) / (400 * k);
-                most_c = fmax(most_c, c);
+                const struct governor_sight s = box_look_sized(&b, k);
+                most_c = fmax(most_c, s.c[0]);
+                const double own = box_live_sized(&b, &s, k);
                 worked[i][run] += t >= 1800 ? own : 0;
                 if (t >= 1800 && fabs(own / 92 - edge) > 0.1) { /* the power turns round */
                     n_turns += way != 0 && (own / 92 > edge) != (way > 0);
@@ -248,6 +237,60 @@ static void test_boxes_of_all_sizes(void **state)
         if (!(r_k_w > 0.13 && r_k_w < 0.24))
             fail_msg("%.2g times as large: %.3f K/W", k, r_k_w);
     }
+}
+
+/* A box that is much smaller than is thought at first stays under its limit, whatever comes between its first look and what that shows. */
+static void test_a_first_look_that_is_disturbed(void **state)
+{
+    enum { RESTART, LATE_METER };
+    static const struct {
+        int what, seconds;
+    } disturbances[] = {{RESTART, 1},  {RESTART, 5},    {RESTART, 12},   {RESTART, 22},    {RESTART, 40},
+                        {RESTART, 60}, {LATE_METER, 4}, {LATE_METER, 5}, {LATE_METER, 12}, {LATE_METER, 30}};
+    static const double sizes[] = {0.02, 0.05, 8};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (size_t i = 0; i < sizeof disturbances / sizeof *disturbances; i++) {
+            struct box b;
+            const struct governor_options options = one_sensor();
+            struct governor_memory memory;
+            double most_c = 0;
+            box_open(&b, &options);
+            b.last_w *= sizes[k];
+            for (int t = 0; t < 5400; t++) {
+                if (disturbances[i].what == RESTART && t == disturbances[i].seconds) {
+                    governor_get_memory(&b.governor, &memory);
+                    governor_init(&b.governor, &options, &memory);
+                    memset(&b.grant, 0, sizeof b.grant);
+                    b.last_w = 20 * sizes[k];
+                }
+                struct governor_sight s = box_look_sized(&b, sizes[k]);
+                most_c = fmax(most_c, s.c[0]);
+                if (disturbances[i].what == LATE_METER && t < disturbances[i].seconds)
+                    s.watts = NAN;
+                box_live_sized(&b, &s, sizes[k]);
+            }
+            if (most_c > 69 || b.governor.unit == 1)
+                fail_msg("%.2f times as large, disturbance %zu: %.1f C, unit %.3f", sizes[k], i, most_c, b.governor.unit);
+        }
+}
+
+/* A place that hardly answers cannot prove that it lives: it is not asked all the time. */
+static void test_a_weak_place_is_seldom_probed(void **state)
+{
+    struct box b;
+    box_open_one(&b);
+    box_run(&b, 1800);
+    int n_probes = 0;
+    bool was_probe = false;
+    for (int t = 0; t < 6 * 3600; t++) {
+        struct governor_sight s = box_look(&b, 50); /* cool, and of too little resistance to be told from a dead one */
+        b.governor.observers[0].answer_k_w = 0.02;
+        box_live(&b, &s, false);
+        n_probes += b.grant.is_probe && !was_probe;
+        was_probe = b.grant.is_probe;
+    }
+    if (n_probes < 10 || n_probes > 40)
+        fail_msg("%d probes in six hours", n_probes);
 }
 
 /* A start that remembers chooses as the run before it did, though not every batch was tried then. */
@@ -376,6 +419,8 @@ int main(void)
         cmocka_unit_test(test_little_work_is_not_throttled),
         cmocka_unit_test(test_a_busy_start_is_no_weak_supply),
         cmocka_unit_test(test_boxes_of_all_sizes),
+        cmocka_unit_test(test_a_first_look_that_is_disturbed),
+        cmocka_unit_test(test_a_weak_place_is_seldom_probed),
         cmocka_unit_test(test_a_restart_knows_its_work),
         cmocka_unit_test(test_a_restart_knows_what_is_usual),
         cmocka_unit_test(test_a_short_start_forgets_nothing),

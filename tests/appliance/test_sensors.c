@@ -413,9 +413,15 @@ static void test_wanted_and_late(void **state)
     pthread_join(thread, NULL);
     HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/0"), 39));
     sensors_close(s);
-    heat_lay(tree, "zone1 type=acpitz temp=-2000\nzone2 type=acpitz temp=-3000"); /* a cold morning */
+    heat_lay(tree, "zone1 type=acpitz temp=-2000\nzone2 type=acpitz temp=-3000\nzone3 type=acpitz temp=0"); /* a cold morning */
     assert_ok(sensors_open(&o, &s, &err), &err);
-    assert_string_equal(heat_names(s), "x86_pkg_temp!, acpitz/0!, acpitz/1!"); /* all that the name means */
+    assert_string_equal(heat_names(s),
+                        "x86_pkg_temp!, acpitz/0!, acpitz/1, acpitz/2"); /* of others nobody knows that they ever speak */
+    sensors_close(s);
+    o.governed = (const char *const[]){"x86_pkg_temp", "acpitz/0", "acpitz/1"};
+    o.n_governed = 3;
+    assert_ok(sensors_open(&o, &s, &err), &err);
+    assert_string_equal(heat_names(s), "x86_pkg_temp!, acpitz/0!, acpitz/1!, acpitz/2");
     heat_lay(tree, "zone1 type=acpitz temp=21000\nzone2 type=acpitz temp=20000");
     HEAT_WAIT(s, r, heat_is(heat_c(s, &r, "acpitz/0"), 21) && heat_is(heat_c(s, &r, "acpitz/1"), 20));
     sensors_close(s);

@@ -157,6 +157,12 @@ static void test_memory_of_what_was_there(void **state)
     assert_false(thermal_memory_had(text, "abc", wanted, 2));
     assert_false(thermal_memory_had(text, "abc", NULL, 0));
     assert_false(thermal_memory_had("[]", "abc", wanted, 2));
+    char governed[SENSORS_MAX][SENSORS_NAME_MAX];
+    assert_int_equal(
+        thermal_memory_governed("{\"machine\": \"abc\", \"limits\": {\"gpu0\": 68, \"acpitz/1\": 80}}", "abc", governed), 2);
+    assert_string_equal(governed[1], "acpitz/1");
+    assert_int_equal(thermal_memory_governed("{\"machine\": \"abc\", \"limits\": {\"gpu0\": 68}}", "xyz", governed), 0);
+    assert_int_equal(thermal_memory_governed("[]", "abc", governed), 0);
     assert_false(thermal_memory_had("{\"machine\": \"abc\", \"sensors\": [3, 4]}", "abc", wanted, 2));
     free(text);
 }
