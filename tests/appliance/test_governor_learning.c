@@ -218,7 +218,7 @@ static void test_boxes_of_all_sizes(void **state)
             for (int t = 0; t < 7200; t++) {
                 const struct governor_sight s = box_look_sized(&b, k);
                 most_c = fmax(most_c, s.c[0]);
-                const double own = box_live_sized(&b, &s, k);
+                const double own = box_live_sized(&b, &s, false, k);
                 worked[i][run] += t >= 1800 ? own : 0;
                 if (t >= 1800 && fabs(own / 92 - edge) > 0.1) { /* the power turns round */
                     n_turns += way != 0 && (own / 92 > edge) != (way > 0);
@@ -267,7 +267,7 @@ static void test_a_first_look_that_is_disturbed(void **state)
                 most_c = fmax(most_c, s.c[0]);
                 if (disturbances[i].what == LATE_METER && t < disturbances[i].seconds)
                     s.watts = NAN;
-                box_live_sized(&b, &s, sizes[k]);
+                box_live_sized(&b, &s, false, sizes[k]);
             }
             if (most_c > 69 || b.governor.unit == 1)
                 fail_msg("%.2f times as large, disturbance %zu: %.1f C, unit %.3f", sizes[k], i, most_c, b.governor.unit);

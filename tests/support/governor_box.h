@@ -77,12 +77,19 @@ static inline struct governor_sight box_look_unmetered(struct box *b)
     return s;
 }
 
-/* The governor's second, and the box's: it works as it may, or rests. */
-static inline void box_live(struct box *b, const struct governor_sight *s, bool is_resting)
+/* The governor's second, and that of a box `times` as large: it works as it may, or rests. Returns what is drawn of our own, as if it were of the usual size. */
+static inline double box_live_sized(struct box *b, const struct governor_sight *s, bool is_resting, double times)
 {
     governor_tick(&b->governor, s, &b->grant);
-    b->last_w = 20 + (!is_resting && b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0);
-    b->sink_c += (b->last_w - (b->sink_c - 25) / 0.4) / 400;
+    const double own_w = !is_resting && b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0;
+    b->sink_c += (20 + own_w - (b->sink_c - 25) / 0.4) / 400;
+    b->last_w = times * (20 + own_w);
+    return own_w;
+}
+
+static inline void box_live(struct box *b, const struct governor_sight *s, bool is_resting)
+{
+    box_live_sized(b, s, is_resting, 1);
 }
 
 static inline void box_tick(struct box *b, double c)
@@ -105,22 +112,13 @@ static inline void box_run(struct box *b, int seconds)
         box_tick(b, INFINITY);
 }
 
-/* The same box `times` as large: what the governor sees a second later, and that second. Returns what is drawn of our own, as if it were of the usual size. */
+/* The same of a box `times` as large. */
 static inline struct governor_sight box_look_sized(struct box *b, double times)
 {
     b->last_w /= times;
     struct governor_sight s = box_look(b, INFINITY);
     s.watts = b->last_w *= times;
     return s;
-}
-
-static inline double box_live_sized(struct box *b, const struct governor_sight *s, double times)
-{
-    governor_tick(&b->governor, s, &b->grant);
-    const double own_w = b->grant.permit.batch > 0 ? b->grant.duty * (60 + 4 * b->grant.permit.batch) : 0;
-    b->sink_c += (20 + own_w - (b->sink_c - 25) / 0.4) / 400;
-    b->last_w = times * (20 + own_w);
-    return own_w;
 }
 
 /* With one sensor, which has stopped everything because it is far above its limit. */
