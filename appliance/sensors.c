@@ -489,3 +489,8 @@ void sensors_read(struct sensors *s, int64_t now_ns, struct sensors_reading *ret
     if (!s->is_simulated && s->meter != GOVERNOR_METER_NONE)
         ret->watts = sum;
 }
+
+int64_t sensors_clock_ns(const struct sensors *s, int64_t now_ns)
+{
+    return s->is_simulated ? sensors_simulated_age_ns(&s->box) : now_ns;
+}

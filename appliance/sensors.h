@@ -104,4 +104,7 @@ void sensors_note_load(struct sensors *sensors, int batch, double duty);
 /* Never waits. now_ns: clock_awake_and_asleep_ns, so that what was read before a suspend is old behind it. */
 void sensors_read(struct sensors *sensors, int64_t now_ns, struct sensors_reading *ret);
 
+/* The time in the box at its last reading: now_ns itself, but for a simulated one, whose clock has its own speed and start. */
+int64_t sensors_clock_ns(const struct sensors *sensors, int64_t now_ns);
+
 #endif

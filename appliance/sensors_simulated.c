@@ -7,7 +7,7 @@
 
 #define SPEC_MAX   300
 #define SPEED_MAX  100.0
-#define OWED_MAX_S 60.0 /* after a long sleep the box does not live through all of it */
+#define STEP_MAX_S 2.0
 
 /* A mini PC: little heat, and little that leads it away. */
 static const struct plant_params SMALL = {
@@ -145,7 +145,7 @@ static double batch_w(const struct sensors_simulated *b)
 void sensors_simulated_step(struct sensors_simulated *b, int64_t now_ns, int batch, double duty)
 {
     if (b->last_ns)
-        b->owed_s = fmin(b->owed_s + fmax((double)(now_ns - b->last_ns) / 1e9, 0) * b->speed, OWED_MAX_S * b->speed);
+        b->owed_s = fmin(b->owed_s + fmax((double)(now_ns - b->last_ns) / 1e9, 0) * b->speed, STEP_MAX_S);
     b->last_ns = now_ns;
     b->batch = batch;
     b->duty = fmin(fmax(duty, 0), 1);
@@ -163,4 +163,9 @@ void sensors_simulated_step(struct sensors_simulated *b, int64_t now_ns, int bat
     b->watts = energy / n;
     for (int i = 0; i < b->plant.params.n_spots; i++)
         b->c[i] = plant_read(&b->plant, i, &b->rng);
+}
+
+int64_t sensors_simulated_age_ns(const struct sensors_simulated *b)
+{
+    return (int64_t)((b->time_s + b->owed_s) * 1e9);
 }

@@ -23,8 +23,7 @@ struct thermal {
     /* immutable after opening */
     struct sensors *sensors;
     struct ring *ring;
-    int64_t period_ns, opened_ns;
-    double speed; /* of the box's time: only a simulated one has another than ours */
+    int64_t period_ns;
     bool has_thread, is_unguarded, pauses_blind;
     char machine[20], *model; /* whose memory it is */
     char *wanted[CONFIG_LIST_MAX];
@@ -241,14 +240,14 @@ static const char *name_of(const struct thermal *t, int sensor)
 static void tick(struct thermal *t)
 {
     const int64_t now = clock_now_ns();
-    struct governor_sight s = {.now_ns = (int64_t)((double)(clock_awake_and_asleep_ns() - t->opened_ns) * t->speed),
-                               .watts = NAN,
-                               .device_margin_k = NAN};
+    const int64_t slept_too = clock_awake_and_asleep_ns();
+    struct governor_sight s = {.now_ns = slept_too, .watts = NAN, .device_margin_k = NAN};
     struct sensors_reading r = {.watts = NAN, .device_margin_k = NAN};
     take_load(t, now, &s);
     if (t->sensors) {
         sensors_note_load(t->sensors, s.batch, s.duty);
-        sensors_read(t->sensors, clock_awake_and_asleep_ns(), &r);
+        sensors_read(t->sensors, slept_too, &r);
+        s.now_ns = sensors_clock_ns(t->sensors, slept_too);
         memcpy(s.c, r.c, sizeof s.c);
         s.watts = r.watts;
         s.device_margin_k = r.device_margin_k;
@@ -427,10 +426,8 @@ int thermal_open(const struct thermal_options *options, struct thermal **ret_the
     sensors.governed = names;
     if (rc == 0 && options->has_sensors)
         rc = sensors_open(&sensors, &t->sensors, err);
-    t->opened_ns = clock_awake_and_asleep_ns();
-    t->speed = rc == 0 && t->sensors ? sensors_speed(t->sensors) : 1;
     if (options->period_ns <= 0)
-        t->period_ns = (int64_t)((double)PERIOD_NS / t->speed);
+        t->period_ns = t->sensors ? (int64_t)((double)PERIOD_NS / sensors_speed(t->sensors)) : PERIOD_NS;
     if (rc == 0 && options->ring)
         rc = ring_open(options->ring, 0, &t->ring, err);
     if (rc == 0) {

@@ -9,7 +9,7 @@
 
 #include "tests/support/schema_judge.h"
 
-#define LIMIT_MS 30000
+#define LIMIT_MS 120000 /* a box that keeps itself cool on a slow machine takes its time */
 #define POLL_US  2000
 #define MARK     "message " /* begins a line that is one; the others are the client's own words */
 
