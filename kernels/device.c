@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
+
+#define HUGE_BYTES ((size_t)2 << 20)
 
 const char *const kn_op_names[KN_OP_COUNT] = {
 #define KN_OP(name) #name,
@@ -336,15 +339,22 @@ size_t kn_trace_read(struct kn_device *device, struct kn_trace_row *ret_rows, si
 
 /* ---- host memory, shared by the backends that compute on it ------------------------------------------------------------------ */
 
-int kn_host_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
+static void *host_pages(size_t bytes)
 {
     void *p = NULL;
-    const size_t rounded = (bytes + 63) / 64 * 64;
-    if (rounded < bytes || posix_memalign(&p, 64, rounded ? rounded : 64) != 0)
-        return err_set(err, ERR_NOMEM, "out of memory: %zu bytes on %s", bytes, device->info.name);
+    const size_t rounded = (bytes + 63) / 64 * 64, align = rounded < HUGE_BYTES ? 64 : HUGE_BYTES;
+    if (rounded < bytes || posix_memalign(&p, align, rounded ? rounded : 64) != 0)
+        return NULL;
+    if (align == HUGE_BYTES) /* rows lie pages apart: each would need a page walk of its own */
+        madvise(p, rounded / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
     memset(p, 0, rounded);
-    *ret_memory = p;
-    return 0;
+    return p;
+}
+
+int kn_host_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
+{
+    *ret_memory = host_pages(bytes);
+    return *ret_memory ? 0 : err_set(err, ERR_NOMEM, "out of memory: %zu bytes on %s", bytes, device->info.name);
 }
 
 void kn_host_free(struct kn_device *device, void *memory)

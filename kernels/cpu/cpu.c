@@ -57,6 +57,10 @@ static int device_open(int index, const struct kn_device_options *options, struc
         d->tile = &tile_avx2, d->vec = &vec_avx2;
     if (d->level >= CPU_AVX512)
         d->tile = &tile_avx512, d->vec = &vec_avx512;
+    if (d->level >= CPU_AMX) {
+        tile_amx_init(&d->tile_own);
+        d->tile = &d->tile_own;
+    }
 #endif
     rc = pool_open(options->threads, &d->pool, err);
     if (rc)
@@ -93,12 +97,14 @@ static size_t lay_out(struct cpu_stream *s, const struct kn_limits *l, uint8_t *
 {
     const size_t threads = (size_t)pool_threads(s->pool), n = (size_t)s->n_rows_max, v = s->act_values;
     size_t used = 0;
-    s->act.q = cut(memory, &used, v, 1);
-    s->act.ad = cut(memory, &used, v / 32 + 1, 4);
-    s->act.sum32 = cut(memory, &used, v / 32 + 1, 4);
-    s->act.sum16 = cut(memory, &used, v / 16 + 1, 4);
-    s->act.fsum32 = cut(memory, &used, v / 32 + 1, 4);
-    s->act.fsum16 = cut(memory, &used, v / 16 + 1, 4);
+    for (int g = 0; g < 2; g++) {
+        s->act[g].q = cut(memory, &used, v, 1);
+        s->act[g].ad = cut(memory, &used, v / 32 + 1, 4);
+        s->act[g].sum32 = cut(memory, &used, v / 32 + 1, 2);
+        s->act[g].sum16 = cut(memory, &used, v / 16 + 1, 2);
+        s->act[g].fsum32 = cut(memory, &used, v / 32 + 1, 4);
+        s->act[g].fsum16 = cut(memory, &used, v / 16 + 1, 4);
+    }
     s->rows = cut(memory, &used, n, sizeof *s->rows);
     if (l->experts > 0) {
         s->by_expert = cut(memory, &used, n, sizeof *s->by_expert);

@@ -18,7 +18,7 @@
 #include "kernels/cpu/weights.h"
 #include "kernels/device.h"
 
-#define CPU_BLOCK_ROWS   128  /* rows of a matrix-product item: their accumulators stay in the first-level cache */
+#define CPU_BLOCK_ROWS   256  /* rows of a matrix-product item: what it costs to unpack weights is shared by them */
 #define CPU_CHUNK_ROWS   1024 /* most rows whose activations are quantised at a time */
 #define CPU_ATTN_ROWS    32   /* query vectors of an attention item, unless one token has more heads per KV head */
 #define CPU_ATTN_SEGMENT 1024 /* keys of a segment: attention over longer contexts merges segments in order */
@@ -29,6 +29,7 @@ struct cpu_device {
     struct pool *pool;
     const struct tile_kernels *tile;
     const struct vec_kernels *vec;
+    struct tile_kernels tile_own; /* of a level that is put together when it is opened */
     struct weights weights;
 };
 
@@ -46,7 +47,7 @@ struct cpu_stream {
     const struct tile_kernels *tile;
     const struct vec_kernels *vec;
 
-    struct tile_act act; /* quantised activations: act_values values in all */
+    struct tile_act act[2]; /* quantised activations, by enum tile_grain: act_values values each in all */
     size_t act_values;
     struct tile_row *rows;      /* [n_rows_max] the rows of the op, in order */
     struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
@@ -82,8 +83,14 @@ void cpu_too_large(struct kn_stream *stream, const char *op);
 /* Rows of the activation workspace that fit at `cols` inputs, at most n. */
 int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n);
 
-/* Fill s->rows for rows first .. first + n - 1 of x: quantised if any weight needs it. */
-void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, bool quantized);
+/* A bit for what a weight wants activations as; NULL: none. */
+static inline unsigned cpu_grain(const struct kn_weight *w)
+{
+    return w ? 1u << tile_grain_of(w->dtype) : 0;
+}
+
+/* Fill s->rows for rows first .. first + n - 1 of x, quantised as these bits say. */
+void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains);
 
 /* acc[r][0..32) = n_groups (1 or 2) groups of 16 outputs, from group0 on, for n_rows <= CPU_BLOCK_ROWS rows. */
 void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape, const uint8_t *slice,

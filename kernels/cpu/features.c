@@ -9,18 +9,38 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 static const char *const level_names[CPU_LEVEL_COUNT] = {
     [CPU_SCALAR] = "scalar",
     [CPU_AVX2] = "avx2",
     [CPU_AVX512] = "avx512",
+    [CPU_AMX] = "amx",
 };
 
 const char *cpu_level_name(int level)
 {
     return level >= 0 && level < CPU_LEVEL_COUNT ? level_names[level] : NULL;
 }
+
+#if defined(__x86_64__)
+/* Tile registers are 8 KiB of each thread's state: Linux gives them to a process that asks (arch_prctl(2), since 5.16). */
+static bool may_use_tiles(void)
+{
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA  18
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static bool has_tiles(void)
+{
+    unsigned a, b, c, d;
+    const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & wanted) == wanted && may_use_tiles();
+}
+#endif
 
 bool cpu_level_usable(enum cpu_level level)
 {
@@ -36,9 +56,13 @@ bool cpu_level_usable(enum cpu_level level)
     }
     if (level == CPU_AVX2)
         return avx2;
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vnni");
     if (level == CPU_AVX512)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+        return avx512;
+    if (level == CPU_AMX)
+        return avx512 && has_tiles();
 #endif
     return false;
 }
@@ -57,7 +81,7 @@ int cpu_level_choose(const char *mask, enum cpu_level *ret_level, struct err *er
             *ret_level = (enum cpu_level)i;
             return 0;
         }
-        return err_set(err, ERR_INVAL, "no instruction set is called \"%.40s\"; known are scalar, avx2, avx512", mask);
+        return err_set(err, ERR_INVAL, "no instruction set is called \"%.40s\"; known are scalar, avx2, avx512, amx", mask);
     }
     enum cpu_level best = CPU_SCALAR;
     for (int i = 0; i < CPU_LEVEL_COUNT; i++)

@@ -18,10 +18,11 @@ enum cpu_level {
     CPU_SCALAR, /* plain C, what the compiler makes of it for the baseline of the architecture */
     CPU_AVX2,   /* AVX2 + FMA + F16C + BMI2 */
     CPU_AVX512, /* AVX-512 F + BW + DQ + VL + VNNI */
+    CPU_AMX,    /* AMX tiles of int8 and bf16; the kernel is asked to let the process use them */
     CPU_LEVEL_COUNT
 };
 
-/* The name people and HERON_CPU use: "scalar", "avx2", "avx512". NULL outside the list. */
+/* The name people and HERON_CPU use: "scalar", "avx2", "avx512", "amx". NULL outside the list. */
 const char *cpu_level_name(int level);
 
 /* Does this machine run the level? */

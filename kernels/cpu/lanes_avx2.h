@@ -95,6 +95,20 @@ INL void v_store_f16(uint16_t *p, v16 a)
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(a.b, _MM_FROUND_TO_NEAREST_INT));
 }
+INL vi16 vi_load(const int32_t *p)
+{
+    return (vi16){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
+}
+INL void vi_store(int32_t *p, vi16 a)
+{
+    _mm256_storeu_si256((__m256i *)p, a.a);
+    _mm256_storeu_si256((__m256i *)(p + 8), a.b);
+}
+INL vi16 vi_load_i8(const int8_t *p)
+{
+    return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                  _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+}
 INL vi16 vi_load_u8(const uint8_t *p)
 {
     return (vi16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)),
@@ -189,8 +203,7 @@ INL v16 v_load_u8(const uint8_t *p)
 }
 INL v16 v_load_i8(const int8_t *p)
 {
-    return v_from_i((vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)),
-                           _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))});
+    return v_from_i(vi_load_i8(p));
 }
 INL v16 v_load_bf16(const uint16_t *p)
 {

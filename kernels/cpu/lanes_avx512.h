@@ -151,6 +151,18 @@ INL vi16 vi_set1(int32_t x)
 {
     return _mm512_set1_epi32(x);
 }
+INL vi16 vi_load(const int32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+INL void vi_store(int32_t *p, vi16 a)
+{
+    _mm512_storeu_si512(p, a);
+}
+INL vi16 vi_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 INL vi16 vi_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));

@@ -140,6 +140,18 @@ INL vi16 vi_set1(int32_t x)
 {
     EACH(vi16, i, x);
 }
+INL vi16 vi_load(const int32_t *p)
+{
+    EACH(vi16, i, p[l]);
+}
+INL void vi_store(int32_t *p, vi16 a)
+{
+    memcpy(p, a.i, sizeof a.i);
+}
+INL vi16 vi_load_i8(const int8_t *p)
+{
+    EACH(vi16, i, p[l]);
+}
 INL vi16 vi_load_u8(const uint8_t *p)
 {
     EACH(vi16, i, p[l]);

@@ -31,7 +31,7 @@ struct take {
     struct cpu_stream *s;
     const struct kn_mat *x;
     int32_t first, n, per_item;
-    bool quantized;
+    unsigned grains;
 };
 
 static void take_item(void *ctx, int32_t item, int thread)
@@ -42,23 +42,27 @@ static void take_item(void *ctx, int32_t item, int thread)
     for (int32_t r = item * t->per_item; r < end; r++) {
         const float *x = t->x->data + (int64_t)(t->first + r) * t->x->stride;
         size_t at = (size_t)r * (size_t)t->x->cols;
-        struct tile_act a = {.q = s->act.q + at,
-                             .ad = s->act.ad + at / 32,
-                             .sum32 = s->act.sum32 + at / 32,
-                             .sum16 = s->act.sum16 + at / 16,
-                             .fsum32 = s->act.fsum32 + at / 32,
-                             .fsum16 = s->act.fsum16 + at / 16};
-        s->rows[r] = (struct tile_row){x, a.q, a.ad, a.sum32, a.sum16, a.fsum32, a.fsum16};
-        if (t->quantized)
-            s->tile->quantize(x, t->x->cols, &a);
+        struct tile_row *row = &s->rows[r];
+        row->x = x;
+        for (int g = 0; g < 2; g++)
+            row->act[g] = (struct tile_act){.q = s->act[g].q + at,
+                                            .ad = s->act[g].ad + at / 32,
+                                            .sum32 = s->act[g].sum32 + at / 32,
+                                            .sum16 = s->act[g].sum16 + at / 16,
+                                            .fsum32 = s->act[g].fsum32 + at / 32,
+                                            .fsum16 = s->act[g].fsum16 + at / 16};
+        if (t->grains & 1u << TILE_SHORT)
+            s->tile->quantize(x, t->x->cols, &row->act[TILE_SHORT]);
+        if (t->grains & 1u << TILE_LONG)
+            s->tile->quantize_long(x, t->x->cols, &row->act[TILE_LONG]);
     }
 }
 
-void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, bool quantized)
+void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains)
 {
-    struct take t = {.s = s, .x = x, .first = first, .n = n, .quantized = quantized};
+    struct take t = {.s = s, .x = x, .first = first, .n = n, .grains = grains};
     /* below some thousands of values waking others costs more than it saves */
-    int32_t per = quantized ? 16384 / x->cols + 1 : n;
+    int32_t per = grains & ~(1u << TILE_FLOAT) ? 16384 / x->cols + 1 : n;
     t.per_item = per < n ? per : n;
     pool_run(s->pool, (n + t.per_item - 1) / t.per_item, take_item, &t);
 }
@@ -76,7 +80,7 @@ void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const 
         return;
     }
     const int32_t elems = shape->layout->elems;
-    const int32_t step = (tile_is_float(t) ? TILE_K_FLOAT : TILE_K) / elems;
+    const int32_t step = (tile_grain_of(t) == TILE_FLOAT ? TILE_K_FLOAT : TILE_K) / elems;
     memset(acc, 0, sizeof *acc * 32 * (size_t)n_rows);
     for (int32_t b = 0; b < shape->n_blocks; b += step) {
         int32_t n = shape->n_blocks - b < step ? shape->n_blocks - b : step;
@@ -147,9 +151,9 @@ static void run_item(void *ctx, int32_t item, int thread)
 static void run(struct job *j, const struct kn_mat *x)
 {
     struct cpu_stream *s = j->s;
-    bool quantized = false;
+    unsigned grains = 0;
     for (int32_t i = 0; i < j->n_weights; i++)
-        quantized |= !tile_is_float(j->part[i].w->dtype) || (j->part[i].w2 && !tile_is_float(j->part[i].w2->dtype));
+        grains |= cpu_grain(j->part[i].w) | cpu_grain(j->part[i].w2);
     int32_t chunk = cpu_chunk_rows(s, x->cols, x->rows);
     if (chunk < 1 && x->rows > 0) {
         cpu_too_large(&s->base, "linear");
@@ -157,7 +161,7 @@ static void run(struct job *j, const struct kn_mat *x)
     }
     for (j->first = 0; j->first < x->rows; j->first += chunk) {
         j->n_rows = x->rows - j->first < chunk ? x->rows - j->first : chunk;
-        cpu_take_rows(s, x, j->first, j->n_rows, quantized);
+        cpu_take_rows(s, x, j->first, j->n_rows, grains);
         int32_t items = 0;
         for (int32_t i = 0; i < j->n_weights; i++) {
             struct part *p = &j->part[i];

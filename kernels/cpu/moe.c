@@ -162,7 +162,7 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
     j.f = j.merged ? a->gate->rows / 2 : a->gate->rows;
     bool odd = j.merged && j.f % PACK_ROWS;
     j.items = odd ? (j.f + PACK_ROWS - 1) / PACK_ROWS : (j.f + 31) / 32;
-    bool quantized = !tile_is_float(a->gate->dtype) || (a->up && !tile_is_float(a->up->dtype));
+    const unsigned grains = cpu_grain(a->gate) | cpu_grain(a->up);
     int32_t chunk = chunk_tokens(s, a->x.rows, a->k, 1, a->x.cols);
     if (chunk < 1) {
         cpu_too_large(stream, "moe_gate_up");
@@ -171,7 +171,7 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
     for (int32_t t = 0; t < a->x.rows; t += chunk) {
         int32_t n = a->x.rows - t < chunk ? a->x.rows - t : chunk;
         j.pair0 = t * a->k;
-        cpu_take_rows(s, &a->x, t, n, quantized);
+        cpu_take_rows(s, &a->x, t, n, grains);
         sort_by_expert(s, a->ids + j.pair0, n * a->k, a->k, a->gate->slices);
         pool_run(s->pool, a->gate->slices * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
@@ -228,7 +228,7 @@ void cpu_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     }
     for (j.token0 = 0; j.token0 < a->y.rows; j.token0 += chunk) {
         j.n_tokens = a->y.rows - j.token0 < chunk ? a->y.rows - j.token0 : chunk;
-        cpu_take_rows(s, &a->h, j.token0 * a->k, j.n_tokens * a->k, !tile_is_float(a->down->dtype));
+        cpu_take_rows(s, &a->h, j.token0 * a->k, j.n_tokens * a->k, cpu_grain(a->down));
         sort_by_expert(s, a->ids + (int64_t)j.token0 * a->k, j.n_tokens * a->k, 1, a->down->slices);
         pool_run(s->pool, (a->down->rows + 31) / 32, down_item, &j);
     }

@@ -1,15 +1,16 @@
 /*
  * tile - the inner kernels of matrix products, one set per instruction set.
  *
- * Weights come in the packed layout of pack.h, 16 outputs at a time. Activations come as struct tile_row: floats for
- * floating-point weights; for block formats int8 with one scale per 32 values, and the sums that offsets of the formats need.
+ * Weights come in the packed layout of pack.h, 16 outputs at a time. Activations come as struct tile_row: floats for floating-point weights, else int8 with one scale
+ * for the values that a block of the weight's type has: 256 for the types whose blocks have an integer scale for each of their parts (TILE_LONG: the K types and IQ4_XS), 32 for
+ * those with a float for each (TILE_SHORT).
  *
- * One output of one row is, for block formats, with s over sub-blocks (32 or 16 inputs) in order,
- *   acc = fma(float(sum_k (q_k - bias) x_k) * ad, scale_s, acc);  acc = fma(-offset_s, sum_s(x), acc)   [where the type has
- * offsets] the integer sum being exact; for floating types, with b over blocks of 64 inputs in order, acc += (chain of fma over
- * the 64). `fused` (few rows: unpack in registers, straight from memory) and `unpack` + `gemm` (many rows: unpack once into a
- * panel in the first-level cache) do these very operations in this very order, so a row's result does not depend on which one
- * ran.
+ * One output of one row, with s over the parts (32 or 16 inputs) of a block in order, is
+ *   long:   per block, I = sum_s scale_s sum_k (q_k - bias) x_k and M = sum_s offset_s sum_k x_k, both exact integers; acc = fma(float(I), d ad, acc); acc = fma(-float(M), m ad, acc)
+ *   short:  acc = fma(float(sum_k (q_k - bias) x_k) ad, scale_s, acc); acc = fma(-offset_s, ad sum_k x_k, acc)
+ *   float:  with b over blocks of 64 inputs in order, acc += (chain of fma over the 64)
+ * (offsets where the type has them). `fused` (few rows: unpack in registers, straight from memory) and `unpack` + `gemm` (many rows: unpack once into a panel in the first-level
+ * cache) do these very operations on floats in this very order, so a row's result does not depend on which one ran. Integers may be summed in any way.
  *
  * Threads: pure functions over the caller's memory.
  */
@@ -24,13 +25,21 @@
 #define TILE_K          256 /* inputs of a panel, block formats */
 #define TILE_K_FLOAT    64  /* and floating types: also the length of one chain of fma */
 
+/* How activations are made integers. */
+enum tile_grain { TILE_SHORT, TILE_LONG, TILE_FLOAT };
+
+/* A row of them. sum: of q over 32 and over 16 values. */
+struct tile_act {
+    int8_t *q;              /* x_k = q_k * ad[k / 32], or ad[k / 256] */
+    float *ad;              /* [cols / 32] or [cols / 256] */
+    float *fsum32, *fsum16; /* short: ad times the sums */
+    int16_t *sum32, *sum16;
+};
+
 /* One row of activations. */
 struct tile_row {
-    const float *x;               /* floating weights: the values */
-    const int8_t *q;              /* block formats: x_k = q_k * ad[k / 32] */
-    const float *ad;              /* [cols / 32] */
-    const int32_t *sum32, *sum16; /* sums of q over 32 and 16 */
-    const float *fsum32, *fsum16; /* the same times ad */
+    const float *x;
+    struct tile_act act[2]; /* by enum tile_grain: what the op's weights need */
 };
 
 /* TILE_K (or TILE_K_FLOAT) inputs of 16 outputs, unpacked. */
@@ -39,20 +48,22 @@ struct tile_panel {
         uint8_t w[TILE_K / 4][64]; /* [k / 4][output][k % 4] */
         float f[TILE_K_FLOAT][16]; /* [k][output] */
     };
-    float scale[TILE_K / 16][16]; /* [sub-block][output] */
-    float offset[TILE_K / 16][16];
+    uint8_t high[TILE_K / 4][64]; /* of weights in two parts (tile_amx.c) */
+    union {
+        float scale[TILE_K / 16][16]; /* [part][output] */
+        int32_t iscale[TILE_K / 16][16];
+    };
+    union {
+        float offset[TILE_K / 16][16];
+        int32_t ioffset[TILE_K / 16][16];
+    };
+    float d[16], m[16]; /* long */
 } __attribute__((aligned(64)));
 
-/* Where quantised activations go. */
-struct tile_act {
-    int8_t *q;
-    float *ad, *fsum32, *fsum16;
-    int32_t *sum32, *sum16;
-};
-
 struct tile_kernels {
-    /* n floats (a multiple of 32) to int8. */
+    /* n floats (a multiple of 32, for long ones of 256) to int8. */
     void (*quantize)(const float *x, int32_t n, const struct tile_act *act);
+    void (*quantize_long)(const float *x, int32_t n, const struct tile_act *act);
 
     struct {
         /* y[r][o] for n_rows <= TILE_FUSED_ROWS rows and 16 outputs, over n_blocks (floating: inputs). y: rows 32 apart. */
@@ -68,15 +79,27 @@ struct tile_kernels {
     } type[KN_DTYPE_COUNT];
 };
 
-/* True where the activations are used as floats. */
-static inline bool tile_is_float(enum kn_dtype t)
+static inline enum tile_grain tile_grain_of(enum kn_dtype t)
 {
-    return t == KN_F32 || t == KN_F16 || t == KN_BF16;
+    switch (t) {
+    case KN_F32:
+    case KN_F16:
+    case KN_BF16: return TILE_FLOAT;
+    case KN_Q2_K:
+    case KN_Q3_K:
+    case KN_Q4_K:
+    case KN_Q5_K:
+    case KN_Q6_K:
+    case KN_IQ4_XS: return TILE_LONG;
+    default: return TILE_SHORT;
+    }
 }
 
 extern const struct tile_kernels tile_scalar;
 #if defined(__x86_64__)
 extern const struct tile_kernels tile_avx2, tile_avx512;
+/* Level "amx": tile_avx512 with products of many rows on tiles. */
+void tile_amx_init(struct tile_kernels *ret_kernels);
 #endif
 
 #endif

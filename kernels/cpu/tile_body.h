@@ -29,35 +29,60 @@
 
 /* ---- activations ---- */
 
+/* The largest magnitude of n values, a multiple of 16: magnitudes compare as integers, and a NaN is the largest of them: it reaches the scale and so the result. */
+INL float largest(const float *x, int32_t n)
+{
+    vi16 mask = vi_set1(0x7fffffff), most = vi_set1(0);
+    for (int32_t i = 0; i < n; i += 16)
+        most = vi_max(most, vi_and(v_ibits(v_load(x + i)), mask));
+    const int32_t bits = vi_hmax(most);
+    float amax;
+    memcpy(&amax, &bits, sizeof amax);
+    return amax;
+}
+
+INL int32_t quantize16(const float *x, float inv, int8_t *q)
+{
+    vi16 v = v_to_i(v_mul(v_load(x), v_set1(inv)));
+    vi_store_i8(q, v);
+    return vi_sum(v);
+}
+
+INL void quantize_by(const float *x, int32_t n, const int32_t per, const struct tile_act *a)
+{
+    for (int32_t b = 0; b < n / per; b++) {
+        const float amax = largest(x + per * b, per);
+        const float d = amax / 127.0f, inv = amax >= 1e-30f ? 127.0f / amax : 0.0f;
+        a->ad[b] = d;
+        for (int32_t s = b * (per / 32); s < (b + 1) * (per / 32); s++) {
+            const int32_t lo = quantize16(x + 32 * s, inv, a->q + 32 * s),
+                          hi = quantize16(x + 32 * s + 16, inv, a->q + 32 * s + 16);
+            a->sum16[2 * s] = (int16_t)lo;
+            a->sum16[2 * s + 1] = (int16_t)hi;
+            a->sum32[s] = (int16_t)(lo + hi);
+            if (per == 32) {
+                a->fsum16[2 * s] = d * (float)lo;
+                a->fsum16[2 * s + 1] = d * (float)hi;
+                a->fsum32[s] = d * (float)(lo + hi);
+            }
+        }
+    }
+}
+
 static void quantize(const float *x, int32_t n, const struct tile_act *a)
 {
-    vi16 mask = vi_set1(0x7fffffff);
-    for (int32_t s = 0; s < n / 32; s++) {
-        v16 lo = v_load(x + 32 * s), hi = v_load(x + 32 * s + 16);
-        /* magnitudes compare as integers, and a NaN is the largest of them: it reaches the scale and so the result */
-        union {
-            int32_t i;
-            float f;
-        } amax = {.i = vi_hmax(vi_max(vi_and(v_ibits(lo), mask), vi_and(v_ibits(hi), mask)))};
-        float d = amax.f / 127.0f, inv = amax.f >= 1e-30f ? 127.0f / amax.f : 0.0f;
-        vi16 ql = v_to_i(v_mul(lo, v_set1(inv))), qh = v_to_i(v_mul(hi, v_set1(inv)));
-        vi_store_i8(a->q + 32 * s, ql);
-        vi_store_i8(a->q + 32 * s + 16, qh);
-        int32_t sl = vi_sum(ql), sh = vi_sum(qh);
-        a->ad[s] = d;
-        a->sum16[2 * s] = sl;
-        a->sum16[2 * s + 1] = sh;
-        a->sum32[s] = sl + sh;
-        a->fsum16[2 * s] = d * (float)sl;
-        a->fsum16[2 * s + 1] = d * (float)sh;
-        a->fsum32[s] = d * (float)(sl + sh);
-    }
+    quantize_by(x, n, 32, a);
+}
+
+static void quantize_long(const float *x, int32_t n, const struct tile_act *a)
+{
+    quantize_by(x, n, 256, a);
 }
 
 /* ---- unpacking, type by type ----
  *
  * prep_<type> reads the head (and small scales) of a block into struct prep; part_<type> gives inputs PART * i ... of the block
- * as bytes w[PART / 4], with scale (and offset) per sub-block. Layouts: dtype.h and pack.c.
+ * as bytes w[PART / 4], with scale (and offset) per part: floats, for long types integers. Layouts: dtype.h and pack.c.
  */
 
 struct prep {
@@ -154,7 +179,7 @@ INL void prep_q2_k(const uint8_t *head, const uint8_t *body, struct prep *p)
 {
     prep_dm(head, p);
 }
-INL void part_q2_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_q2_k(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     const uint8_t *qs = body + 256 + 512 * (i / 2);
     int shift = 4 * (i % 2);
@@ -168,8 +193,8 @@ INL void part_q2_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16
     UNROLL for (int s = 0; s < 4; s++)
     {
         vi16 c = vi_load_u8(body + 16 * (4 * i + s));
-        sf[s] = v_mul(v_from_i(vi_and(c, vi_set1(15))), p->d);
-        of[s] = v_mul(v_from_i(vi_srl(c, 4)), p->m);
+        sf[s] = vi_and(c, vi_set1(15));
+        of[s] = vi_srl(c, 4);
     }
 }
 
@@ -184,7 +209,7 @@ INL void prep_q3_k(const uint8_t *head, const uint8_t *body, struct prep *p)
     b_store(p->sc[8], b_or(b_high(a), b_and(h, top)));
     b_store(p->sc[12], b_or(b_high(b), b_and(b_srl(h, 2), top)));
 }
-INL void part_q3_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_q3_k(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     const uint8_t *qs = body + 704 + 512 * (i / 2), *hm = body + 192;
     int shift = 4 * (i % 2), bit = 2 * i;
@@ -195,7 +220,7 @@ INL void part_q3_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16
         w[j] = b_or(b_and(v, three), b_and(b_sll(h, 2), four));
         w[8 + j] = b_or(b_and(b_srl(v, 2), three), b_and(b_sll(h, 1), four));
     }
-    UNROLL for (int s = 0; s < 4; s++) sf[s] = v_mul(v_sub(v_load_u8(p->sc[4 * i + s]), v_set1(32.0f)), p->d);
+    UNROLL for (int s = 0; s < 4; s++) sf[s] = vi_sub(vi_load_u8(p->sc[4 * i + s]), vi_set1(32));
 }
 
 /* Q4_K, Q5_K: 12 lines of 16 bytes with 6-bit scales and minima, as three 64-byte values. */
@@ -209,15 +234,15 @@ INL void prep_q4_k(const uint8_t *head, const uint8_t *body, struct prep *p)
     b_store(p->sc[4], b_or(b_low(c), b_and(b_srl(a, 2), top)));
     b_store(p->mn[4], b_or(b_high(c), b_and(b_srl(b, 2), top)));
 }
-INL void scales_q4_k(const struct prep *p, int i, v16 *sf, v16 *of)
+INL void scales_q4_k(const struct prep *p, int i, vi16 *sf, vi16 *of)
 {
     UNROLL for (int s = 0; s < 2; s++)
     {
-        sf[s] = v_mul(v_load_u8(p->sc[2 * i + s]), p->d);
-        of[s] = v_mul(v_load_u8(p->mn[2 * i + s]), p->m);
+        sf[s] = vi_load_u8(p->sc[2 * i + s]);
+        of[s] = vi_load_u8(p->mn[2 * i + s]);
     }
 }
-INL void part_q4_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_q4_k(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     const uint8_t *qs = body + 192 + 512 * i;
     UNROLL for (int j = 0; j < 8; j++)
@@ -229,7 +254,7 @@ INL void part_q4_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16
     scales_q4_k(p, i, sf, of);
 }
 #define prep_q5_k prep_q4_k
-INL void part_q5_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_q5_k(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     const uint8_t *qh = body + 192, *qs = body + 704 + 512 * i;
     b64 bit = b_set1(16);
@@ -247,7 +272,7 @@ INL void prep_q6_k(const uint8_t *head, const uint8_t *body, struct prep *p)
 {
     p->d = v_load_f16((const uint16_t *)head);
 }
-INL void part_q6_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_q6_k(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     const uint8_t *ql = body + 1280 + 1024 * (i / 2), *qh = body + 256 + 512 * (i / 2);
     int odd = i % 2;
@@ -258,7 +283,7 @@ INL void part_q6_k(const uint8_t *body, const struct prep *p, int i, b64 *w, v16
         w[j] = b_or(odd ? b_high(a) : b_low(a), b_and(odd ? h : b_sll(h, 4), top));
         w[8 + j] = b_or(odd ? b_high(b) : b_low(b), b_and(odd ? b_srl(h, 2) : b_sll(h, 2), top));
     }
-    UNROLL for (int s = 0; s < 4; s++) sf[s] = v_mul(v_load_i8((const int8_t *)body + 16 * (4 * i + s)), p->d);
+    UNROLL for (int s = 0; s < 4; s++) sf[s] = vi_load_i8((const int8_t *)body + 16 * (4 * i + s));
 }
 
 INL void part_iq4_nl(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
@@ -276,7 +301,7 @@ INL void prep_iq4_xs(const uint8_t *head, const uint8_t *body, struct prep *p)
     p->d = v_load_f16((const uint16_t *)head);
     memcpy(p->mn, head + 32, 32);
 }
-INL void part_iq4_xs(const uint8_t *body, const struct prep *p, int i, b64 *w, v16 *sf, v16 *of)
+INL void part_iq4_xs(const uint8_t *body, const struct prep *p, int i, b64 *w, vi16 *sf, vi16 *of)
 {
     b64 t = b_table(kn_iq4_values);
     nibbles32(body + 64 + 512 * i, w);
@@ -286,8 +311,8 @@ INL void part_iq4_xs(const uint8_t *body, const struct prep *p, int i, b64 *w, v
     vi16 three = vi_set1(0x30), low = vi_set1(15), mid = vi_set1(32);
     vi16 a = vi_or(vi_and(lo, low), vi_and(vi_sll(hi, 4), three));
     vi16 b = vi_or(vi_srl(lo, 4), vi_and(vi_sll(hi, 2), three));
-    sf[0] = v_mul(v_from_i(vi_sub(a, mid)), p->d);
-    sf[1] = v_mul(v_from_i(vi_sub(b, mid)), p->d);
+    sf[0] = vi_sub(a, mid);
+    sf[1] = vi_sub(b, mid);
 }
 
 /* MXFP4: 2^(e - 128), built from its bits; the two smallest are denormal. */
@@ -348,7 +373,7 @@ INL vi16 dot(struct kind k, vi16 acc, b64 w, const int8_t *x)
 }
 
 /* 32 inputs, number s of the row, into acc. */
-INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const struct tile_row *r, int32_t s, v16 acc)
+INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const struct tile_act *r, int32_t s, v16 acc)
 {
     const int8_t *x = r->q + 32 * (int64_t)s;
     int bias = k.is_signed ? LANES_BIAS : k.bias;
@@ -376,6 +401,31 @@ INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const s
     return acc;
 }
 
+/* The same of a long type, into the integers of its block. */
+INL void dot32_long(struct kind k, const b64 *w, const vi16 *sf, const vi16 *of, const struct tile_act *r, int32_t s, vi16 *sum,
+                    vi16 *less)
+{
+    const int8_t *x = r->q + 32 * (int64_t)s;
+    const int bias = k.is_signed ? LANES_BIAS : k.bias, n = 32 / k.sub;
+    UNROLL for (int h = 0; h < n; h++)
+    {
+        const int32_t of_x = n == 1 ? r->sum32[s] : r->sum16[2 * s + h];
+        vi16 i = vi_set1(-bias * of_x);
+        UNROLL for (int j = 0; j < k.sub / 4; j++) i = dot(k, i, w[h * (k.sub / 4) + j], x + h * k.sub + 4 * j);
+        *sum = vi_add(*sum, vi_mul(i, sf[h]));
+        if (k.has_offset)
+            *less = vi_add(*less, vi_mul(of[h], vi_set1(of_x)));
+    }
+}
+
+INL v16 add_block(struct kind k, v16 acc, vi16 sum, vi16 less, v16 d, v16 m, float ad)
+{
+    acc = v_fma(v_from_i(sum), v_mul(d, v_set1(ad)), acc);
+    if (k.has_offset)
+        acc = v_fnma(v_from_i(less), v_mul(m, v_set1(ad)), acc);
+    return acc;
+}
+
 /* ---- many rows: panels ---- */
 
 INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_panels, int32_t s0, int32_t n32,
@@ -386,7 +436,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
     int bias = k.is_signed ? LANES_BIAS : k.bias;
     UNROLL for (int r = 0; r < n_rows; r++)
     {
-        x[r] = rows[r].q + 32 * (int64_t)s0;
+        x[r] = rows[r].act[TILE_SHORT].q + 32 * (int64_t)s0;
         UNROLL for (int g = 0; g < n_panels; g++) a[r * GEMM_PANELS + g] = v_load(acc + 32 * r + 16 * g);
     }
     for (int32_t s = 0; s < n32; s++) {
@@ -394,7 +444,8 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
             vi16 i[GEMM_ROWS * GEMM_PANELS];
             UNROLL for (int r = 0; r < n_rows; r++)
             {
-                int32_t sum = k.sub == 32 ? rows[r].sum32[s0 + s] : rows[r].sum16[2 * (s0 + s) + h];
+                int32_t sum =
+                    k.sub == 32 ? rows[r].act[TILE_SHORT].sum32[s0 + s] : rows[r].act[TILE_SHORT].sum16[2 * (s0 + s) + h];
                 UNROLL for (int g = 0; g < n_panels; g++) i[r * GEMM_PANELS + g] = vi_set1(-bias * sum);
             }
             UNROLL for (int j = 0; j < k.sub / 4; j++)
@@ -413,10 +464,12 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
                 UNROLL for (int r = 0; r < n_rows; r++)
                 {
                     v16 *c = &a[r * GEMM_PANELS + g];
-                    *c = v_fma(v_mul(v_from_i(i[r * GEMM_PANELS + g]), v_set1(rows[r].ad[s0 + s])), sf, *c);
+                    *c = v_fma(v_mul(v_from_i(i[r * GEMM_PANELS + g]), v_set1(rows[r].act[TILE_SHORT].ad[s0 + s])), sf, *c);
                     if (k.has_offset)
                         *c = v_fnma(v_load(panels[g].offset[sub]),
-                                    v_set1(k.sub == 32 ? rows[r].fsum32[s0 + s] : rows[r].fsum16[2 * (s0 + s) + h]), *c);
+                                    v_set1(k.sub == 32 ? rows[r].act[TILE_SHORT].fsum32[s0 + s]
+                                                       : rows[r].act[TILE_SHORT].fsum16[2 * (s0 + s) + h]),
+                                    *c);
                 }
             }
         }
@@ -425,7 +478,69 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
         v_store(acc + 32 * r + 16 * g, a[r * GEMM_PANELS + g]);
 }
 
-INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k,
+/* A panel is one block of a long type. */
+INL void gemm_tile_long(struct kind k, const struct tile_panel *panels, const int n_panels, int32_t s0, int32_t n32,
+                        const struct tile_row *rows, const int n_rows, float *acc)
+{
+    vi16 sum[GEMM_ROWS * GEMM_PANELS];
+    const int8_t *x[GEMM_ROWS] = {0};
+    const int16_t *of_x[GEMM_ROWS] = {0};
+    const int bias = k.is_signed ? LANES_BIAS : k.bias, per = 32 / k.sub;
+    UNROLL for (int r = 0; r < n_rows; r++)
+    {
+        const struct tile_act *a = &rows[r].act[TILE_LONG];
+        x[r] = a->q + 32 * (int64_t)s0;
+        of_x[r] = per == 1 ? a->sum32 + s0 : a->sum16 + 2 * s0;
+        UNROLL for (int g = 0; g < n_panels; g++) sum[r * GEMM_PANELS + g] = vi_set1(0);
+    }
+    for (int32_t s = 0; s < n32 * per; s++) {
+        vi16 i[GEMM_ROWS * GEMM_PANELS];
+        UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int g = 0; g < n_panels; g++) i[r * GEMM_PANELS + g] =
+            vi_set1(-bias * of_x[r][s]);
+        UNROLL for (int j = 0; j < k.sub / 4; j++)
+        {
+            UNROLL for (int g = 0; g < n_panels; g++)
+            {
+                b64 w = b_load(panels[g].w[s * (k.sub / 4) + j]);
+                UNROLL for (int r = 0; r < n_rows; r++) i[r * GEMM_PANELS + g] =
+                    dot(k, i[r * GEMM_PANELS + g], w, x[r] + s * k.sub + 4 * j);
+            }
+        }
+        UNROLL for (int g = 0; g < n_panels; g++)
+        {
+            vi16 sf = vi_load(panels[g].iscale[s]);
+            UNROLL for (int r = 0; r < n_rows; r++) sum[r * GEMM_PANELS + g] =
+                vi_add(sum[r * GEMM_PANELS + g], vi_mul(i[r * GEMM_PANELS + g], sf));
+        }
+    }
+    vi16 less[GEMM_ROWS * GEMM_PANELS];
+    UNROLL for (int i = 0; i < GEMM_ROWS * GEMM_PANELS; i++) less[i] = vi_set1(0);
+    for (int32_t s = 0; s < n32 * per && k.has_offset; s++) {
+        UNROLL for (int g = 0; g < n_panels; g++)
+        {
+            vi16 of = vi_load(panels[g].ioffset[s]);
+            UNROLL for (int r = 0; r < n_rows; r++) less[r * GEMM_PANELS + g] =
+                vi_add(less[r * GEMM_PANELS + g], vi_mul(of, vi_set1(of_x[r][s])));
+        }
+    }
+    UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int g = 0; g < n_panels; g++)
+    {
+        float *to = acc + 32 * r + 16 * g;
+        v_store(to, add_block(k, v_load(to), sum[r * GEMM_PANELS + g], less[r * GEMM_PANELS + g], v_load(panels[g].d),
+                              v_load(panels[g].m), rows[r].act[TILE_LONG].ad[s0 / 8]));
+    }
+}
+
+INL void gemm_any(struct kind k, bool is_long, const struct tile_panel *panels, const int n_panels, int32_t s0, int32_t n32,
+                  const struct tile_row *rows, const int n_rows, float *acc)
+{
+    if (is_long)
+        gemm_tile_long(k, panels, n_panels, s0, n32, rows, n_rows, acc);
+    else
+        gemm_tile(k, panels, n_panels, s0, n32, rows, n_rows, acc);
+}
+
+INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k,
                    const struct tile_row *rows, int n_rows, float *acc)
 {
     int g = 0;
@@ -433,20 +548,37 @@ INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels,
     if (n_panels == 2) {
         int r = 0;
         for (; r + GEMM_ROWS <= n_rows; r += GEMM_ROWS)
-            gemm_tile(k, panels, 2, k0 / 32, n_k / 32, rows + r, GEMM_ROWS, acc + 32 * r);
+            gemm_any(k, is_long, panels, 2, k0 / 32, n_k / 32, rows + r, GEMM_ROWS, acc + 32 * r);
         for (; r < n_rows; r++)
-            gemm_tile(k, panels, 2, k0 / 32, n_k / 32, rows + r, 1, acc + 32 * r);
+            gemm_any(k, is_long, panels, 2, k0 / 32, n_k / 32, rows + r, 1, acc + 32 * r);
         return;
     }
 #endif
     for (; g < n_panels; g++) {
         int r = 0;
         for (; r + GEMM_ROWS <= n_rows; r += GEMM_ROWS)
-            gemm_tile(k, panels + g, 1, k0 / 32, n_k / 32, rows + r, GEMM_ROWS, acc + 32 * r + 16 * g);
+            gemm_any(k, is_long, panels + g, 1, k0 / 32, n_k / 32, rows + r, GEMM_ROWS, acc + 32 * r + 16 * g);
         for (; r < n_rows; r++)
-            gemm_tile(k, panels + g, 1, k0 / 32, n_k / 32, rows + r, 1, acc + 32 * r + 16 * g);
+            gemm_any(k, is_long, panels + g, 1, k0 / 32, n_k / 32, rows + r, 1, acc + 32 * r + 16 * g);
     }
 }
+
+/* As many rows at a time as there are registers for. */
+#define TILE_FUSED(T)                                                                                                          \
+    static void fused_##T(const uint8_t *head, const uint8_t *body, int32_t n_blocks, const struct tile_row *rows, int n_rows, \
+                          float *y)                                                                                            \
+    {                                                                                                                          \
+        for (; n_rows > 0; n_rows -= FUSED_ROWS, rows += FUSED_ROWS, y += 32 * FUSED_ROWS) {                                   \
+            if (FUSED_ROWS >= 4 && n_rows >= 4)                                                                                \
+                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 4 ? 4 : 1, y);                                         \
+            else if (FUSED_ROWS >= 3 && n_rows >= 3)                                                                           \
+                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 3 ? 3 : 1, y);                                         \
+            else if (FUSED_ROWS >= 2 && n_rows >= 2)                                                                           \
+                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 2 ? 2 : 1, y);                                         \
+            else                                                                                                               \
+                fused_##T##_n(head, body, n_blocks, rows, 1, y);                                                               \
+        }                                                                                                                      \
+    }
 
 /* The three kernels of one block type. PART: inputs per part. */
 #define TILE_TYPE(T, ELEMS, HEAD, BODY, PART, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                               \
@@ -469,25 +601,12 @@ INL void gemm_kind(struct kind k, const struct tile_panel *panels, int n_panels,
                 part_##T(body, &p, i, w, sf, of);                                                                              \
                 int32_t s = b * (ELEMS / 32) + i * (PART / 32);                                                                \
                 UNROLL for (int h = 0; h < PART / 32; h++) UNROLL for (int r = 0; r < n_rows; r++) acc[r] =                    \
-                    dot32(k, w + 8 * h, sf + h * (32 / SUB), of + h * (32 / SUB), &rows[r], s + h, acc[r]);                    \
+                    dot32(k, w + 8 * h, sf + h * (32 / SUB), of + h * (32 / SUB), &rows[r].act[TILE_SHORT], s + h, acc[r]);    \
             }                                                                                                                  \
         }                                                                                                                      \
         UNROLL for (int r = 0; r < n_rows; r++) v_store(y + 32 * r, acc[r]);                                                   \
     }                                                                                                                          \
-    static void fused_##T(const uint8_t *head, const uint8_t *body, int32_t n_blocks, const struct tile_row *rows, int n_rows, \
-                          float *y)                                                                                            \
-    {                                                                                                                          \
-        for (; n_rows > 0; n_rows -= FUSED_ROWS, rows += FUSED_ROWS, y += 32 * FUSED_ROWS) {                                   \
-            if (FUSED_ROWS >= 4 && n_rows >= 4)                                                                                \
-                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 4 ? 4 : 1, y);                                         \
-            else if (FUSED_ROWS >= 3 && n_rows >= 3)                                                                           \
-                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 3 ? 3 : 1, y);                                         \
-            else if (FUSED_ROWS >= 2 && n_rows >= 2)                                                                           \
-                fused_##T##_n(head, body, n_blocks, rows, FUSED_ROWS >= 2 ? 2 : 1, y);                                         \
-            else                                                                                                               \
-                fused_##T##_n(head, body, n_blocks, rows, 1, y);                                                               \
-        }                                                                                                                      \
-    }                                                                                                                          \
+    TILE_FUSED(T)                                                                                                              \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
     {                                                                                                                          \
         int part = 0;                                                                                                          \
@@ -519,32 +638,89 @@ TILE_TYPE(q4_0, 32, 2, 16, 32, 32, false, false, 8)
 TILE_TYPE(q4_1, 32, 4, 16, 32, 32, true, false, 0)
 TILE_TYPE(q5_0, 32, 2, 20, 32, 32, false, false, 16)
 TILE_TYPE(q5_1, 32, 4, 20, 32, 32, true, false, 0)
-TILE_TYPE(q2_k, 256, 4, 80, 64, 16, true, false, 0)
-TILE_TYPE(q3_k, 256, 2, 108, 64, 16, false, false, 4)
-TILE_TYPE(q4_k, 256, 4, 140, 64, 32, true, false, 0)
-TILE_TYPE(q5_k, 256, 4, 172, 64, 32, true, false, 0)
-TILE_TYPE(q6_k, 256, 2, 208, 64, 16, false, false, 32)
 TILE_TYPE(iq4_nl, 32, 2, 16, 32, 32, false, true, 0)
-TILE_TYPE(iq4_xs, 256, 4, 132, 64, 32, false, true, 0)
 TILE_TYPE(mxfp4, 32, 1, 16, 32, 32, false, true, 0)
 TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
 
-#define TILE_GEMM(name, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                                     \
+/* The same of a long type; its panel is one block. */
+#define TILE_LONG_TYPE(T, HEAD, BODY, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                       \
+    INL void fused_##T##_n(const uint8_t *head, const uint8_t *body, int32_t n_blocks, const struct tile_row *rows,            \
+                           const int n_rows, float *y)                                                                         \
+    {                                                                                                                          \
+        const struct kind k = {SUB, HAS_OFFSET, IS_SIGNED, BIAS_};                                                             \
+        v16 acc[TILE_FUSED_ROWS];                                                                                              \
+        UNROLL for (int r = 0; r < n_rows; r++) acc[r] = v_zero();                                                             \
+        for (int32_t b = 0; b < n_blocks; b++, head += 16 * HEAD, body += 16 * BODY) {                                         \
+            struct prep p;                                                                                                     \
+            vi16 sum[TILE_FUSED_ROWS], less[TILE_FUSED_ROWS];                                                                  \
+            UNROLL for (int r = 0; r < n_rows; r++) sum[r] = less[r] = vi_set1(0);                                             \
+            prep_##T(head, body, &p);                                                                                          \
+            UNROLL_PARTS for (int i = 0; i < 4; i++)                                                                           \
+            {                                                                                                                  \
+                prefetch(body + PREFETCH_BYTES + i * (4 * BODY), 4 * BODY);                                                    \
+                b64 w[16];                                                                                                     \
+                vi16 sf[4], of[4];                                                                                             \
+                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
+                    of[s] = vi_set1(0);                                                                                        \
+                part_##T(body, &p, i, w, sf, of);                                                                              \
+                UNROLL for (int h = 0; h < 2; h++) UNROLL for (int r = 0; r < n_rows; r++)                                     \
+                    dot32_long(k, w + 8 * h, sf + h * (32 / SUB), of + h * (32 / SUB), &rows[r].act[TILE_LONG],                \
+                               8 * b + 2 * i + h, &sum[r], &less[r]);                                                          \
+            }                                                                                                                  \
+            UNROLL for (int r = 0; r < n_rows; r++) acc[r] =                                                                   \
+                add_block(k, acc[r], sum[r], less[r], p.d, HAS_OFFSET ? p.m : p.d, rows[r].act[TILE_LONG].ad[b]);              \
+        }                                                                                                                      \
+        UNROLL for (int r = 0; r < n_rows; r++) v_store(y + 32 * r, acc[r]);                                                   \
+    }                                                                                                                          \
+    TILE_FUSED(T)                                                                                                              \
+    static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
+    {                                                                                                                          \
+        head += (int64_t)first * 16 * HEAD, body += (int64_t)first * 16 * BODY;                                                \
+        struct prep p;                                                                                                         \
+        prep_##T(head, body, &p);                                                                                              \
+        v_store(panel->d, p.d);                                                                                                \
+        v_store(panel->m, HAS_OFFSET ? p.m : p.d);                                                                             \
+        UNROLL_PARTS for (int i = 0; i < 4; i++)                                                                               \
+        {                                                                                                                      \
+            b64 w[16];                                                                                                         \
+            vi16 sf[4], of[4];                                                                                                 \
+            part_##T(body, &p, i, w, sf, of);                                                                                  \
+            UNROLL for (int j = 0; j < 16; j++) b_store(panel->w[i * 16 + j], w[j]);                                           \
+            UNROLL for (int s = 0; s < 64 / SUB; s++)                                                                          \
+            {                                                                                                                  \
+                vi_store(panel->iscale[i * (64 / SUB) + s], sf[s]);                                                            \
+                if (HAS_OFFSET)                                                                                                \
+                    vi_store(panel->ioffset[i * (64 / SUB) + s], of[s]);                                                       \
+            }                                                                                                                  \
+        }                                                                                                                      \
+    }
+
+/*             type   head body part offsets signed bias */
+TILE_LONG_TYPE(q2_k, 4, 80, 16, true, false, 0)
+TILE_LONG_TYPE(q3_k, 2, 108, 16, false, false, 4)
+TILE_LONG_TYPE(q4_k, 4, 140, 32, true, false, 0)
+TILE_LONG_TYPE(q5_k, 4, 172, 32, true, false, 0)
+TILE_LONG_TYPE(q6_k, 2, 208, 16, false, false, 32)
+TILE_LONG_TYPE(iq4_xs, 4, 132, 32, false, true, 0)
+
+#define TILE_GEMM(name, IS_LONG, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                            \
     static void name(const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k, const struct tile_row *rows,      \
                      int n_rows, float *acc)                                                                                   \
     {                                                                                                                          \
         const struct kind k = {SUB, HAS_OFFSET, IS_SIGNED, BIAS_};                                                             \
-        gemm_kind(k, panels, n_panels, k0, n_k, rows, n_rows, acc);                                                            \
+        gemm_kind(k, IS_LONG, panels, n_panels, k0, n_k, rows, n_rows, acc);                                                   \
     }
 
-TILE_GEMM(gemm_32_signed, 32, false, true, 0)
-TILE_GEMM(gemm_32_offset, 32, true, false, 0)
-TILE_GEMM(gemm_32_bias8, 32, false, false, 8)
-TILE_GEMM(gemm_32_bias16, 32, false, false, 16)
-TILE_GEMM(gemm_16_signed, 16, false, true, 0)
-TILE_GEMM(gemm_16_offset, 16, true, false, 0)
-TILE_GEMM(gemm_16_bias4, 16, false, false, 4)
-TILE_GEMM(gemm_16_bias32, 16, false, false, 32)
+TILE_GEMM(gemm_signed, false, 32, false, true, 0)
+TILE_GEMM(gemm_offset, false, 32, true, false, 0)
+TILE_GEMM(gemm_bias8, false, 32, false, false, 8)
+TILE_GEMM(gemm_bias16, false, 32, false, false, 16)
+TILE_GEMM(gemm_nvfp4, false, 16, false, true, 0)
+TILE_GEMM(gemm_q2_k, true, 16, true, false, 0)
+TILE_GEMM(gemm_q3_k, true, 16, false, false, 4)
+TILE_GEMM(gemm_q45_k, true, 32, true, false, 0)
+TILE_GEMM(gemm_q6_k, true, 16, false, false, 32)
+TILE_GEMM(gemm_iq4_xs, true, 32, false, true, 0)
 
 /* ---- floating types ---- */
 
@@ -677,24 +853,25 @@ static void gemm_float(const struct tile_panel *panels, int n_panels, int32_t k0
     }
 const struct tile_kernels LANES_NAME(tile) = {
     .quantize = quantize,
+    .quantize_long = quantize_long,
     .type =
         {
             [KN_F32] = TILE_ROW(f32, gemm_float),
             [KN_F16] = TILE_ROW(f16, gemm_float),
             [KN_BF16] = TILE_ROW(bf16, gemm_float),
-            [KN_Q4_0] = TILE_ROW(q4_0, gemm_32_bias8),
-            [KN_Q4_1] = TILE_ROW(q4_1, gemm_32_offset),
-            [KN_Q5_0] = TILE_ROW(q5_0, gemm_32_bias16),
-            [KN_Q5_1] = TILE_ROW(q5_1, gemm_32_offset),
-            [KN_Q8_0] = TILE_ROW(q8_0, gemm_32_signed),
-            [KN_Q2_K] = TILE_ROW(q2_k, gemm_16_offset),
-            [KN_Q3_K] = TILE_ROW(q3_k, gemm_16_bias4),
-            [KN_Q4_K] = TILE_ROW(q4_k, gemm_32_offset),
-            [KN_Q5_K] = TILE_ROW(q5_k, gemm_32_offset),
-            [KN_Q6_K] = TILE_ROW(q6_k, gemm_16_bias32),
-            [KN_IQ4_NL] = TILE_ROW(iq4_nl, gemm_32_signed),
-            [KN_IQ4_XS] = TILE_ROW(iq4_xs, gemm_32_signed),
-            [KN_MXFP4] = TILE_ROW(mxfp4, gemm_32_signed),
-            [KN_NVFP4] = TILE_ROW(nvfp4, gemm_16_signed),
+            [KN_Q4_0] = TILE_ROW(q4_0, gemm_bias8),
+            [KN_Q4_1] = TILE_ROW(q4_1, gemm_offset),
+            [KN_Q5_0] = TILE_ROW(q5_0, gemm_bias16),
+            [KN_Q5_1] = TILE_ROW(q5_1, gemm_offset),
+            [KN_Q8_0] = TILE_ROW(q8_0, gemm_signed),
+            [KN_Q2_K] = TILE_ROW(q2_k, gemm_q2_k),
+            [KN_Q3_K] = TILE_ROW(q3_k, gemm_q3_k),
+            [KN_Q4_K] = TILE_ROW(q4_k, gemm_q45_k),
+            [KN_Q5_K] = TILE_ROW(q5_k, gemm_q45_k),
+            [KN_Q6_K] = TILE_ROW(q6_k, gemm_q6_k),
+            [KN_IQ4_NL] = TILE_ROW(iq4_nl, gemm_signed),
+            [KN_IQ4_XS] = TILE_ROW(iq4_xs, gemm_iq4_xs),
+            [KN_MXFP4] = TILE_ROW(mxfp4, gemm_signed),
+            [KN_NVFP4] = TILE_ROW(nvfp4, gemm_nvfp4),
         },
 };

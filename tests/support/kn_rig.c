@@ -126,22 +126,29 @@ kn_vec kn_rig_vec(struct kn_rig *r, uint64_t seed, int32_t n, float mean, float 
 const struct kn_weight *kn_rig_weight(struct kn_rig *r, uint64_t seed, enum kn_dtype dtype, int32_t slices, int32_t rows,
                                       int32_t cols)
 {
+    char *bytes = test_malloc((size_t)rows * (size_t)slices * kn_row_bytes(dtype, cols));
+    kn_fill_noise(dtype, seed, 1.0f / sqrtf((float)cols), (int64_t)rows * slices * cols, bytes);
+    const struct kn_weight *w = kn_rig_weight_of(r, dtype, slices, rows, cols, bytes);
+    test_free(bytes);
+    return w;
+}
+
+const struct kn_weight *kn_rig_weight_of(struct kn_rig *r, enum kn_dtype dtype, int32_t slices, int32_t rows, int32_t cols,
+                                         const void *blocks)
+{
     struct err err = {0};
     struct kn_weight *w = test_calloc(1, sizeof *w);
     *w = (struct kn_weight){.dtype = dtype, .rows = rows, .cols = cols, .slices = slices};
     const int64_t total = (int64_t)rows * slices;
     const size_t row_bytes = kn_row_bytes(dtype, cols);
-    char *bytes = test_malloc((size_t)total * row_bytes);
-    kn_fill_noise(dtype, seed, 1.0f / sqrtf((float)cols), total * cols, bytes);
     assert_ok(kn_weight_begin(r->device, w, &err), &err);
     /* in chunks that respect no boundary */
     for (int64_t at = 0; at < total;) {
         const int64_t n = total - at < 7 ? total - at : 7;
-        assert_ok(kn_weight_rows(r->device, w, at, n, bytes + (size_t)at * row_bytes, &err), &err);
+        assert_ok(kn_weight_rows(r->device, w, at, n, (const char *)blocks + (size_t)at * row_bytes, &err), &err);
         at += n;
     }
     assert_ok(kn_weight_end(r->device, w, &err), &err);
-    test_free(bytes);
     r->weights[r->n_weights++] = w;
     return w;
 }

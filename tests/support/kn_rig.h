@@ -48,6 +48,9 @@ kn_vec kn_rig_vec(struct kn_rig *r, uint64_t seed, int32_t n, float mean, float 
 /* A weight of noise in that type. Lives until kn_rig_reset. */
 const struct kn_weight *kn_rig_weight(struct kn_rig *r, uint64_t seed, enum kn_dtype dtype, int32_t slices, int32_t rows,
                                       int32_t cols);
+/* The same of these GGUF blocks. */
+const struct kn_weight *kn_rig_weight_of(struct kn_rig *r, enum kn_dtype dtype, int32_t slices, int32_t rows, int32_t cols,
+                                         const void *blocks);
 
 /* What a case produced, row by row without padding. */
 struct kn_output {
