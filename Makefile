@@ -78,7 +78,7 @@ THERMAL := $(O)/libthermal.a
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all cpu toolkit deps demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
-        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-thermal install uninstall clean help FORCE
+        tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-peer bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
 all: toolkit cpu                    ## the program and the tools
@@ -275,6 +275,15 @@ eval-model: deps                    ## how often the shipped model (or EVAL_MODE
 bench: deps                         ## prefill and decode of synthetic 0.8B shapes against the memory's read bandwidth
 	$(again) $(O)/heron
 	@for t in q4_k q8_0; do $(O)/heron bench --synthetic qwen3.5-0.8b:$$t -p 128 -n 32 || exit 1; done
+
+PAIRS ?= 5
+PEER_MODELS ?=
+bench-peer: deps                    ## beside llama.cpp, in turns on the same files: PEER="FOLDER..." with llama-bench in each, PAIRS, PEER_MODELS
+	@test -n "$(PEER)" || { echo "make bench-peer PEER=FOLDER: where llama-bench lies" >&2; exit 2; }
+	$(again) $(O)/heron $(O)/tools/make_model $(O)/tests/kernels/test_ops $(O)/tests/engine/test_golden
+	@tests/bench_peer.py --heron $(O)/heron --maker $(O)/tools/make_model $(PEER:%=--peer %) --pairs $(PAIRS) --folder $(O)/bench-peer \
+		--check $(O)/tests/kernels/test_ops --check $(O)/tests/engine/test_golden --json $(O)/bench-peer.json $(PEER_MODELS)
+	@echo; echo "all samples: $(O)/bench-peer.json"
 
 PLANTS ?= 10000
 bench-thermal: deps                 ## the thermal governor in PLANTS simulated boxes of each kind, beside what keeps boxes cool elsewhere; a run as a picture

@@ -248,6 +248,12 @@ int cmd_bench(int argc, char **argv)
     const double load_bytes_per_s = (double)b.info.load_bytes / ((double)b.info.load_ns / 1e9);
     note(&b, "load", load_bytes_per_s / 1e9, "GB/s", (double)b.info.load_ns / 1e6, 0, load_bytes_per_s);
     char what[64];
+    if (n_prompt > 0 || n_decode > 0) { /* not timed: pages that nobody has touched yet */
+        const int64_t n = n_prompt < 1 ? 1 : n_prompt < STEP_ROWS ? n_prompt : STEP_ROWS;
+        if ((rc = open_sessions(&b, 1, &err)) != 0 || (rc = feed(&b, (int32_t)n, 1, EN_WANT_LAST, &took, &err)) != 0)
+            goto out;
+        close_sessions(&b);
+    }
     if (n_prompt > 0) {
         if ((rc = open_sessions(&b, 1, &err)) != 0 || (rc = feed(&b, (int32_t)n_prompt, 1, EN_WANT_NONE, &took, &err)) != 0)
             goto out;

@@ -314,6 +314,17 @@ static void fill_parallel(const struct fill *all)
     }
 }
 
+void synthetic_noise_rows(const struct synthetic *s, const struct tensor_spec *spec, int64_t first, int64_t n, void *ret_rows)
+{
+    fill_parallel(&(struct fill){.type = synthetic_type(s, spec),
+                                 .seed = tensor_seed(spec, NOISE_SEED),
+                                 .stddev = ldexpf(209.02f, spec->gain),
+                                 .cols = spec->cols,
+                                 .first = first,
+                                 .n = n,
+                                 .dst = ret_rows});
+}
+
 static void report(struct synthetic_walk *w, uint64_t bytes)
 {
     if (!w->progress)
@@ -335,13 +346,7 @@ static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
     int rc = kn_weight_begin(w->device, weight, w->err);
     for (int64_t at = 0; at < n_rows && rc == 0; at += chunk) {
         const int64_t n = n_rows - at < chunk ? n_rows - at : chunk;
-        fill_parallel(&(struct fill){.type = type,
-                                     .seed = tensor_seed(spec, NOISE_SEED),
-                                     .stddev = ldexpf(209.02f, spec->gain),
-                                     .cols = spec->cols,
-                                     .first = at,
-                                     .n = n,
-                                     .dst = w->staging});
+        synthetic_noise_rows(w->s, spec, at, n, w->staging);
         rc = kn_weight_rows(w->device, weight, at, n, w->staging, w->err);
         if (rc == 0)
             report(w, (uint64_t)n * row);

@@ -68,6 +68,9 @@ const char *synthetic_shape_name(size_t i);
 /* The type a noise model keeps a tensor in. Pure. */
 enum kn_dtype synthetic_type(const struct synthetic *s, const struct tensor_spec *spec);
 
+/* Rows first .. first + n - 1 of a noise model's matrix, in its type; by several threads. */
+void synthetic_noise_rows(const struct synthetic *s, const struct tensor_spec *spec, int64_t first, int64_t n, void *ret_rows);
+
 /* What it takes, without making it. Either plan may be NULL. */
 int synthetic_plan(const struct synthetic *s, struct weights_plan *ret_text, struct weights_plan *ret_vision, struct err *err);
 
@@ -84,6 +87,8 @@ struct synthetic_file {
     const char *name;    /* general.name; NULL: "untrained NAME of the shape" */
     bool merge_experts;  /* ffn_gate_up_exps instead of gate and up */
     bool bare_vocab;     /* no tokenizer keys: loading tests, fuzz seeds */
+    const struct synthetic
+        *noise; /* not NULL: types and values of that noise model instead, of any dtype; seed and dtype do not count */
 };
 
 /*

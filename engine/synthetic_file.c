@@ -18,6 +18,9 @@ static int file_type(enum kn_dtype type)
     case KN_F16: return 1;
     case KN_Q4_0: return 2;
     case KN_Q8_0: return 7;
+    case KN_Q4_K: return 15; /* the mix with Q6_K has this number, and most that is written is it */
+    case KN_Q5_K: return 17;
+    case KN_Q6_K: return 18;
     case KN_BF16: return 32;
     default: return -1;
     }
@@ -42,6 +45,8 @@ static bool is_written(const struct file_walk *f, const struct tensor_spec *spec
 
 static enum kn_dtype type_of(const struct file_walk *f, const struct tensor_spec *spec)
 {
+    if (f->file->noise)
+        return synthetic_type(f->file->noise, spec);
     if (spec->role != TENSOR_MATRIX)
         return KN_F32;
     if (spec->flags & TENSOR_PATCH)
@@ -78,6 +83,11 @@ static int file_visit(void *ctx, const struct tensor_spec *spec)
     int rc = room(f, (size_t)(chunk * spec->cols));
     for (int64_t at = 0; at < n_rows && rc == 0; at += chunk) {
         const int64_t n = n_rows - at < chunk ? n_rows - at : chunk;
+        if (f->file->noise && !tensor_is_vector(spec)) {
+            synthetic_noise_rows(f->file->noise, spec, at, n, f->coded);
+            gguf_writer_data(f->w, f->coded, (size_t)n * kn_row_bytes(type, spec->cols));
+            continue;
+        }
         synthetic_values(spec, f->file->seed, (uint64_t)(at * spec->cols), (size_t)(n * spec->cols), f->values);
         if (!kn_quantize(type, f->values, n * spec->cols, f->coded))
             rc = err_set(f->err, ERR_INVAL, "no conversion to %s", kn_dtype_name(type));
@@ -99,7 +109,9 @@ static void write_general(struct gguf_writer *w, const char *architecture, const
     gguf_writer_string(w, "general.name", file->name ? file->name : name);
     gguf_writer_string_array(w, "general.tags", tags, 1);
     gguf_writer_u32(w, "general.quantization_version", 2);
-    gguf_writer_u32(w, "general.file_type", (uint32_t)file_type(file->dtype));
+    const int number = file_type(file->noise ? file->noise->dtype : file->dtype);
+    if (number >= 0)
+        gguf_writer_u32(w, "general.file_type", (uint32_t)number);
 }
 
 /* The interval that says which layers are linear, or 0. */
@@ -215,7 +227,8 @@ static int write_vocab(struct gguf_writer *w, int32_t n_vocab, struct err *err)
 
 static int check_file(const char *path, const struct synthetic_file *file, struct err *err)
 {
-    if (file_type(file->dtype) >= 0)
+    if (file->noise || file->dtype == KN_F32 || file->dtype == KN_F16 || file->dtype == KN_BF16 || file->dtype == KN_Q8_0 ||
+        file->dtype == KN_Q4_0)
         return 0;
     return err_set(err, ERR_INVAL, "%s: random models are written as F32, F16, BF16, Q8_0 or Q4_0, not %s", path,
                    kn_dtype_name((int)file->dtype));

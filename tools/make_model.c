@@ -4,7 +4,8 @@
  *   make_model [options] SHAPE MODEL.gguf
  *
  * SHAPE is a preset of engine/synthetic.h (tiny-dense, tiny-moe, tiny-wide, tiny-wide-moe, or a published one, with "/LAYERS");
- * --NAME N changes one of its dimensions. Values: engine/synthetic.h. The model is untrained and says so.
+ * --NAME N changes one of its dimensions. Values: engine/synthetic.h. With SHAPE:TYPE it is the noise model that `heron bench --synthetic` takes, of any type and as fast as
+ * the disk writes; --type and --seed do not count then. The model is untrained and says so.
  */
 #include "engine/synthetic.h"
 
@@ -165,6 +166,8 @@ int main(int argc, char **argv)
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     rc = synthetic_parse(a.shape, &s, &err);
+    if (rc == 0 && strchr(a.shape, ':'))
+        a.file.noise = &s;
     for (int i = 0; rc == 0 && i < a.n_changes; i += 2) {
         int64_t value;
         parse_number(a.changes[i + 1], &value);
