@@ -98,7 +98,7 @@ $(LIB): $(filter-out $(MAIN) $(TELL),$(OBJ)) | $(TELL)
 
 $(O)/kernels/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2
-$(O)/kernels/cpu/%_amx.o: ISA := -mamx-tile -mamx-int8 -mamx-bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
+$(O)/kernels/cpu/%_amx.o: ISA := -mamx-tile -mamx-int8 -mamx-bf16 -mavx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
 $(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
 $(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
 # arithmetic of models has tolerances and gets every step that is there; private: not for what is built on the way

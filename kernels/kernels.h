@@ -263,13 +263,16 @@ enum kn_act {
     KN_ACT_GELU_ERF,  /* 0.5 u (1 + erf(u / sqrt 2)) */
 };
 
-/* y = act(x W^T * scale + bias), or with `accumulate` y += that. x [T, cols], y [T, rows]. w->slices is 1. */
+/*
+ * y = act(x W^T * scale + bias), or with `accumulate` y += that. x [T, cols], y [T, rows]. w->slices is 1. is_bf16: bfloat16 is enough for both factors (sums are float32), as it is
+ * where a model was trained so; a device that is faster then rounds them, where the weight is F16 or BF16 (F32 weights are there for exactness).
+ */
 struct kn_linear_args {
     struct kn_mat x;
     const struct kn_weight *w;
     kn_vec bias; /* [rows], may be NULL */
     enum kn_act act;
-    bool accumulate;
+    bool accumulate, is_bf16;
     struct kn_mat y;
 };
 

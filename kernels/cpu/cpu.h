@@ -48,7 +48,8 @@ struct cpu_stream {
     const struct vec_kernels *vec;
 
     struct tile_act act[2]; /* quantised activations, by enum tile_grain: act_values values each in all */
-    size_t act_values;
+    size_t act_values, bf16_pitch_max;
+    uint16_t *bf16;             /* rounded ones, where the level has products of them: act_values of them, and for 32 rows more */
     struct tile_row *rows;      /* [n_rows_max] the rows of the op, in order */
     struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
     int32_t *expert_first;      /* [experts + 1] */

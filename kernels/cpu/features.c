@@ -38,7 +38,8 @@ static bool has_tiles(void)
 {
     unsigned a, b, c, d;
     const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & wanted) == wanted && may_use_tiles();
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & wanted) == wanted && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           (a & 1u << 5) && may_use_tiles(); /* AVX512-BF16 */
 }
 #endif
 

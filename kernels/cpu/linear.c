@@ -92,6 +92,39 @@ void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const 
     }
 }
 
+static void product_bf16(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape,
+                         const uint8_t *slice, int32_t group0, int n_groups, const uint16_t *x, int64_t pitch, int n_rows,
+                         float *acc)
+{
+    const uint8_t *group = slice + (size_t)group0 * shape->group_bytes;
+    memset(acc, 0, sizeof *acc * 32 * (((size_t)n_rows + 15) / 16 * 16));
+    for (int32_t k = 0; k < shape->cols; k += TILE_K) {
+        const int32_t n = shape->cols - k < TILE_K ? shape->cols - k : TILE_K;
+        for (int g = 0; g < n_groups; g++) {
+            const uint8_t *from = group + (size_t)g * shape->group_bytes;
+            s->tile->bf16.unpack(shape->dtype, from + shape->head_bytes, k, n, &scratch->panels[g]);
+        }
+        s->tile->bf16.gemm(scratch->panels, n_groups, n, x + k, pitch, n_rows, acc);
+    }
+}
+
+struct round {
+    const struct cpu_stream *s;
+    const struct kn_mat *x;
+    int32_t first, n;
+    int64_t pitch;
+};
+
+#define ROUND_ROWS 16 /* of an item */
+
+static void round_item(void *ctx, int32_t item, int thread)
+{
+    const struct round *j = ctx;
+    const int32_t end = (item + 1) * ROUND_ROWS < j->n ? (item + 1) * ROUND_ROWS : j->n;
+    for (int32_t r = item * ROUND_ROWS; r < end; r++)
+        j->s->tile->bf16.round(j->x->data + (int64_t)(j->first + r) * j->x->stride, j->x->cols, j->s->bf16 + r * j->pitch);
+}
+
 /* ---- items ---- */
 
 /* One weight's (or a gate and up pair's) outputs over the rows of the chunk. */
@@ -110,6 +143,7 @@ struct job {
     kn_vec bias;
     enum kn_act act;
     bool accumulate;
+    int64_t bf16_pitch; /* 0: not these */
 };
 
 static void run_item(void *ctx, int32_t item, int thread)
@@ -132,7 +166,11 @@ static void run_item(void *ctx, int32_t item, int thread)
         int32_t n = part->w->rows - o < 32 ? part->w->rows - o : 32;
         if (n > 16 * n_groups)
             n = 16 * n_groups;
-        cpu_product(s, scratch, &part->shape, part->w->data, g, n_groups, s->rows + row0, n_rows, scratch->acc[0]);
+        if (j->bf16_pitch)
+            product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, s->bf16 + row0 * j->bf16_pitch, j->bf16_pitch, n_rows,
+                         scratch->acc[0]);
+        else
+            cpu_product(s, scratch, &part->shape, part->w->data, g, n_groups, s->rows + row0, n_rows, scratch->acc[0]);
         if (part->w2)
             cpu_product(s, scratch, &part->shape2, part->w2->data, g, n_groups, s->rows + row0, n_rows, scratch->acc[1]);
         for (int r = 0; r < n_rows; r++) {
@@ -154,20 +192,24 @@ static void run(struct job *j, const struct kn_mat *x)
     unsigned grains = 0;
     for (int32_t i = 0; i < j->n_weights; i++)
         grains |= cpu_grain(j->part[i].w) | cpu_grain(j->part[i].w2);
-    int32_t chunk = cpu_chunk_rows(s, x->cols, x->rows);
+    int32_t chunk = cpu_chunk_rows(s, j->bf16_pitch ? (int32_t)j->bf16_pitch : x->cols, x->rows);
     if (chunk < 1 && x->rows > 0) {
         cpu_too_large(&s->base, "linear");
         return;
     }
     for (j->first = 0; j->first < x->rows; j->first += chunk) {
         j->n_rows = x->rows - j->first < chunk ? x->rows - j->first : chunk;
-        cpu_take_rows(s, x, j->first, j->n_rows, grains);
+        if (j->bf16_pitch)
+            pool_run(s->pool, (j->n_rows + ROUND_ROWS - 1) / ROUND_ROWS, round_item,
+                     &(struct round){s, x, j->first, j->n_rows, j->bf16_pitch});
+        else
+            cpu_take_rows(s, x, j->first, j->n_rows, grains);
         int32_t items = 0;
         for (int32_t i = 0; i < j->n_weights; i++) {
             struct part *p = &j->part[i];
             size_t bytes = p->shape.group_bytes * (p->w2 ? 2 : 1);
             p->first_item = items;
-            p->per_item = j->n_rows <= TILE_FUSED_ROWS && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
+            p->per_item = j->n_rows <= TILE_FUSED_ROWS && !j->bf16_pitch && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
             /* but leave some items to every thread */
             int32_t fair = p->shape.n_groups / (4 * pool_threads(s->pool)) & ~1;
             if (p->per_item > fair)
@@ -183,6 +225,8 @@ void cpu_linear(struct kn_stream *stream, const struct kn_linear_args *a)
 {
     struct job j = {.s = cpu_stream_of(stream), .n_weights = 1, .bias = a->bias, .act = a->act, .accumulate = a->accumulate};
     j.part[0] = (struct part){.shape = cpu_shape(a->w), .w = a->w, .y = a->y};
+    if (a->is_bf16 && j.s->tile->bf16.gemm && (a->w->dtype == KN_F16 || a->w->dtype == KN_BF16))
+        j.bf16_pitch = (a->x.cols + 31) / 32 * 32;
     run(&j, &a->x);
 }
 

@@ -45,10 +45,13 @@ struct tile_row {
 /* TILE_K (or TILE_K_FLOAT) inputs of 16 outputs, unpacked. */
 struct tile_panel {
     union {
-        uint8_t w[TILE_K / 4][64]; /* [k / 4][output][k % 4] */
-        float f[TILE_K_FLOAT][16]; /* [k][output] */
+        struct {
+            uint8_t w[TILE_K / 4][64];    /* [k / 4][output][k % 4] */
+            uint8_t high[TILE_K / 4][64]; /* of weights in two parts (tile_amx.c) */
+        };
+        float f[TILE_K_FLOAT][16];    /* [k][output] */
+        uint16_t h[TILE_K / 2][16][2]; /* bfloat16: [k / 2][output][k % 2] */
     };
-    uint8_t high[TILE_K / 4][64]; /* of weights in two parts (tile_amx.c) */
     union {
         float scale[TILE_K / 16][16]; /* [part][output] */
         int32_t iscale[TILE_K / 16][16];
@@ -77,6 +80,18 @@ struct tile_kernels {
         void (*gemm)(const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k, const struct tile_row *rows,
                      int n_rows, float *acc);
     } type[KN_DTYPE_COUNT];
+
+    /*
+     * F16 and BF16 weights with both factors rounded to bfloat16; NULL where the level has nothing for it. Rows `stride` values apart, followed by zeros up to a multiple of 32 inputs,
+     * and by 31 more rows of anything; of acc as many rows are written as make up a multiple of 16. However few rows there are, each is computed in the same way.
+     */
+    struct {
+        void (*round)(const float *x, int32_t n, uint16_t *y);
+        /* Inputs first .. first + n - 1 into a panel, and zeros. */
+        void (*unpack)(enum kn_dtype type, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel);
+        void (*gemm)(const struct tile_panel *panels, int n_panels, int32_t n_k, const uint16_t *x, int64_t stride, int n_rows,
+                     float *acc);
+    } bf16;
 };
 
 static inline enum tile_grain tile_grain_of(enum kn_dtype t)

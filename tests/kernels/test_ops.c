@@ -43,6 +43,7 @@ static const enum kn_dtype all_types[] = {KN_F32,  KN_F16,  KN_BF16, KN_Q4_0, KN
 #define LIMIT_F32  1e-11
 #define LIMIT_INT8 6e-5
 #define LIMIT_LONG 1.5e-4
+#define LIMIT_BF16 5e-6 /* both factors rounded by up to 2^-9: a third of that squared for each */
 
 static double limit_of(enum kn_dtype type)
 {
@@ -205,7 +206,7 @@ static void rows_and_norms(void **state)
 
 /* ---- matrix products ------------------------------------------------------------------------------------------------------------- */
 
-/* shape: T, cols, rows, type, act, bias, accumulate */
+/* shape: T, cols, rows, type, act, bias, accumulate, bf16 */
 static void run_linear(struct kn_rig *r, const int *s, struct kn_output *out)
 {
     const struct kn_mat x = kn_rig_mat(r, 1, s[0], s[1], 3, 1);
@@ -215,6 +216,7 @@ static void run_linear(struct kn_rig *r, const int *s, struct kn_output *out)
                                                       .bias = s[5] ? kn_rig_vec(r, 3, s[2], 0, 1) : NULL,
                                                       .act = (enum kn_act)s[4],
                                                       .accumulate = s[6],
+                                                      .is_bf16 = s[7],
                                                       .y = y});
     kn_output_add(out, r, &y);
 }
@@ -227,7 +229,7 @@ static void run_linear_alone(struct kn_rig *r, const int *s, struct kn_output *o
     for (int32_t t = 0; t < s[0]; t++) {
         const struct kn_mat xt = {x.data + t * x.stride, 1, x.cols, x.stride},
                             yt = {y.data + t * y.stride, 1, y.cols, y.stride};
-        r->op->linear(r->stream, &(struct kn_linear_args){.x = xt, .w = w, .y = yt});
+        r->op->linear(r->stream, &(struct kn_linear_args){.x = xt, .w = w, .is_bf16 = s[7], .y = yt});
     }
     kn_output_add(out, r, &y);
 }
@@ -307,6 +309,14 @@ static void matrix_products(void **state)
             continue;
         same_bits("any bits", run_any_bits, run_any_bits_alone, (int[SHAPE_MAX]){33, 256, 40, type});
         compare("any bits", run_any_bits, (int[SHAPE_MAX]){9, 256, 40, type}, 1e-10); /* 127 is no rounding */
+    }
+    static const int floats[] = {KN_F32, KN_F16, KN_BF16};
+    for (size_t t = 0; t < 3; t++) { /* cols that are no whole number of anything */
+        compare("linear bf16", run_linear, (int[SHAPE_MAX]){1, 75, 37, floats[t], 0, 0, 0, 1}, LIMIT_BF16);
+        compare("linear bf16", run_linear, (int[SHAPE_MAX]){19, 1, 5, floats[t], 0, 0, 0, 1}, 4 * LIMIT_BF16); /* single products */
+        compare("linear bf16", run_linear, (int[SHAPE_MAX]){67, 580, 33, floats[t], KN_ACT_GELU_TANH, 1, 0, 1}, 4 * LIMIT_BF16);
+        compare("linear bf16", run_linear, (int[SHAPE_MAX]){300, 256, 16, floats[t], 0, 1, 1, 1}, LIMIT_BF16);
+        same_bits("linear bf16", run_linear, run_linear_alone, (int[SHAPE_MAX]){290, 90, 50, floats[t], 0, 0, 0, 1});
     }
     compare("linear", run_linear, (int[SHAPE_MAX]){3, 1, 1, KN_F32}, LIMIT_F32);
     compare("linear", run_linear, (int[SHAPE_MAX]){2, 13, 5, KN_F32}, LIMIT_F32);
