@@ -153,14 +153,18 @@ static void vision_block(const struct vision *v, struct kn_stream *stream, const
                                                    .grid_h = grid_h,
                                                    .merge = s->merge,
                                                    .theta = VISION_ROPE_THETA});
-    ops->attn_full(stream, &(struct kn_attn_full_args){.qkv = qkv, .n_heads = s->n_head, .y = y});
-    ops->linear(stream, &(struct kn_linear_args){.x = y, .is_bf16 = true, .w = &layer->w_out, .bias = layer->b_out, .accumulate = true, .y = x});
+    ops->attn_full(
+        stream, &(struct kn_attn_full_args){.qkv = qkv, .n_heads = s->n_head, .is_bf16 = layer->w_qkv.dtype != KN_F32, .y = y});
+    ops->linear(stream, &(struct kn_linear_args){
+                            .x = y, .is_bf16 = true, .w = &layer->w_out, .bias = layer->b_out, .accumulate = true, .y = x});
     ops->add_layer_norm(stream,
                         &(struct kn_add_layer_norm_args){.x = x, .w = layer->ln2_w, .b = layer->ln2_b, .eps = s->eps, .y = y});
     ops->linear(stream,
-                &(struct kn_linear_args){.x = y, .is_bf16 = true, .w = &layer->w_up, .bias = layer->b_up, .act = KN_ACT_GELU_TANH, .y = hidden});
+                &(struct kn_linear_args){
+                    .x = y, .is_bf16 = true, .w = &layer->w_up, .bias = layer->b_up, .act = KN_ACT_GELU_TANH, .y = hidden});
     ops->linear(stream,
-                &(struct kn_linear_args){.x = hidden, .is_bf16 = true, .w = &layer->w_down, .bias = layer->b_down, .accumulate = true, .y = x});
+                &(struct kn_linear_args){
+                    .x = hidden, .is_bf16 = true, .w = &layer->w_down, .bias = layer->b_down, .accumulate = true, .y = x});
 }
 
 void vision_set_breath(struct vision *vision, struct breath *breath)
@@ -202,7 +206,8 @@ int vision_forward(struct vision *vision, struct kn_stream *stream, const uint8_
                                                      .stddev = {s->stddev[0], s->stddev[1], s->stddev[2]},
                                                      .y = patches});
     /* the two frames of a temporal patch are the same picture */
-    ops->linear(stream, &(struct kn_linear_args){.x = patches, .is_bf16 = true, .w = &m->patch[0], .bias = m->patch_bias, .y = x});
+    ops->linear(stream,
+                &(struct kn_linear_args){.x = patches, .is_bf16 = true, .w = &m->patch[0], .bias = m->patch_bias, .y = x});
     ops->linear(stream, &(struct kn_linear_args){.x = patches, .is_bf16 = true, .w = &m->patch[1], .accumulate = true, .y = x});
     ops->add_pos_embed(
         stream, &(struct kn_add_pos_embed_args){
@@ -218,8 +223,8 @@ int vision_forward(struct vision *vision, struct kn_stream *stream, const uint8_
     /* patches are in merge order, so the merge^2 patches of a token lie one after the other: the same bytes, seen wider */
     const struct kn_mat wide_y = mat(vision->y, n_patches / merged, merged * s->n_embd);
     const struct kn_mat hidden = mat(vision->wide, n_patches / merged, merged * s->n_embd);
-    ops->linear(stream,
-                &(struct kn_linear_args){.x = wide_y, .is_bf16 = true, .w = &m->mm0, .bias = m->mm0_b, .act = KN_ACT_GELU_ERF, .y = hidden});
+    ops->linear(stream, &(struct kn_linear_args){
+                            .x = wide_y, .is_bf16 = true, .w = &m->mm0, .bias = m->mm0_b, .act = KN_ACT_GELU_ERF, .y = hidden});
     ops->linear(stream, &(struct kn_linear_args){.x = hidden, .is_bf16 = true, .w = &m->mm2, .bias = m->mm2_b, .y = out});
     return 0;
 }

@@ -437,6 +437,7 @@ struct kn_rope_2d_args {
 struct kn_attn_full_args {
     struct kn_mat qkv;
     int32_t n_heads;
+    bool is_bf16; /* bfloat16 is enough for q, k, v and the weights of v, as in kn_linear_args */
     struct kn_mat y;
 };
 

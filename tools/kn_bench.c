@@ -221,7 +221,8 @@ static void bench_full(struct bench *b, int32_t patches)
     float *qkv = noise(b, (size_t)patches * 3 * (size_t)C, 1), *y = noise(b, (size_t)patches * (size_t)C, 1);
     char label[64];
     snprintf(label, sizeof label, "attn_full H=%d D=%d P=%d", H, D, patches);
-    const struct kn_attn_full_args a = {{qkv, patches, 3 * C, 3 * C}, H, {y, patches, C, C}};
+    const struct kn_attn_full_args a = {
+        .qkv = {qkv, patches, 3 * C, 3 * C}, .n_heads = H, .is_bf16 = true, .y = {y, patches, C, C}};
     TIMED(label, 4.0 * C * patches * patches, b->ops->attn_full(b->stream, &a));
     kn_free(b->device, qkv);
     kn_free(b->device, y);

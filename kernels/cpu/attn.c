@@ -428,9 +428,34 @@ static void full_item(void *ctx, int32_t item, int thread)
         put_result(&t, r, j->a->y.data + (row0 + r) * j->a->y.stride + (int64_t)head * j->d);
 }
 
+/* The same on tiles. */
+static void full_bf16_item(void *ctx, int32_t item, int thread)
+{
+    const struct full *j = ctx;
+    const struct kn_attn_full_args *a = j->a;
+    const int32_t head = item % a->n_heads, row0 = item / a->n_heads * TILE_ATTEND_ROWS, left = a->qkv.rows - row0;
+    const int64_t c = (int64_t)a->n_heads * j->d;
+    const float *x = a->qkv.data + (int64_t)head * j->d;
+    j->s->tile->bf16.attend(&(struct tile_attend){.q = x + row0 * a->qkv.stride,
+                                                  .k = x + c,
+                                                  .v = x + 2 * c,
+                                                  .stride = a->qkv.stride,
+                                                  .n_queries = left < TILE_ATTEND_ROWS ? left : TILE_ATTEND_ROWS,
+                                                  .n_keys = a->qkv.rows,
+                                                  .d = j->d,
+                                                  .scale = 1.0f / sqrtf((float)j->d),
+                                                  .y = a->y.data + row0 * a->y.stride + (int64_t)head * j->d,
+                                                  .y_stride = a->y.stride},
+                            j->s->vec, j->s->scratch[thread].tmp);
+}
+
 void cpu_attn_full(struct kn_stream *stream, const struct kn_attn_full_args *a)
 {
     struct full j = {.s = cpu_stream_of(stream), .a = a, .d = a->y.cols / a->n_heads};
+    if (a->is_bf16 && j.s->tile->bf16.attend && j.d <= TILE_ATTEND_DIM) {
+        pool_run(j.s->pool, (a->qkv.rows + TILE_ATTEND_ROWS - 1) / TILE_ATTEND_ROWS * a->n_heads, full_bf16_item, &j);
+        return;
+    }
     /* as many rows as the thread's scratch holds, up to 64: each key block is copied once per tile */
     j.tile_rows = 64;
     while (j.tile_rows > 1 && cpu_attn_floats(j.tile_rows, j.d) > j.s->tmp_floats)

@@ -156,6 +156,8 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
     s->tmp_floats = max_size(cpu_attn_floats(attn_rows, head_dim), cpu_gdn_floats(head_dim, head_dim));
     if (l->experts > 0)
         s->tmp_floats = max_size(s->tmp_floats, (size_t)s->n_rows_max * 32);
+    if (s->tile->bf16.attend)
+        s->tmp_floats = max_size(s->tmp_floats, TILE_ATTEND_BYTES / sizeof(float));
     const size_t segments = ((size_t)l->kv_len + CPU_ATTN_SEGMENT - 1) / CPU_ATTN_SEGMENT;
     if (segments > 1) { /* four rows of the longest context; more go unsplit */
         s->partial_floats = 4 * segments * (size_t)l->heads * (size_t)(head_dim + 18);

@@ -49,8 +49,8 @@ struct cpu_stream {
 
     struct tile_act act[2]; /* quantised activations, by enum tile_grain: act_values values each in all */
     size_t act_values, bf16_pitch_max;
-    uint16_t *bf16;             /* rounded ones, where the level has products of them: act_values of them, and for 32 rows more */
-    struct tile_row *rows;      /* [n_rows_max] the rows of the op, in order */
+    uint16_t *bf16;        /* rounded ones, where the level has products of them: act_values of them, and for 32 rows more */
+    struct tile_row *rows; /* [n_rows_max] the rows of the op, in order */
     struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
     int32_t *expert_first;      /* [experts + 1] */
     int32_t *expert_list;       /* [n_rows_max] */
@@ -92,6 +92,13 @@ static inline unsigned cpu_grain(const struct kn_weight *w)
 
 /* Fill s->rows for rows first .. first + n - 1 of x, quantised as these bits say. */
 void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains);
+
+/* Up to 32 floats will be written soon: they come near while what they are is computed. Else the stores of an output larger than the caches wait for memory, line by line. */
+static inline void cpu_expect(const float *y, int32_t n)
+{
+    __builtin_prefetch(y, 1, 2);
+    __builtin_prefetch(y + n - 1, 1, 2);
+}
 
 /* acc[r][0..32) = n_groups (1 or 2) groups of 16 outputs, from group0 on, for n_rows <= CPU_BLOCK_ROWS rows. */
 void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape, const uint8_t *slice,

@@ -166,9 +166,11 @@ static void run_item(void *ctx, int32_t item, int thread)
         int32_t n = part->w->rows - o < 32 ? part->w->rows - o : 32;
         if (n > 16 * n_groups)
             n = 16 * n_groups;
+        for (int r = 0; n_rows > TILE_FUSED_ROWS && r < n_rows; r++)
+            cpu_expect(part->y.data + (int64_t)(j->first + row0 + r) * part->y.stride + o, n);
         if (j->bf16_pitch)
-            product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, s->bf16 + row0 * j->bf16_pitch, j->bf16_pitch, n_rows,
-                         scratch->acc[0]);
+            product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, s->bf16 + row0 * j->bf16_pitch, j->bf16_pitch,
+                         n_rows, scratch->acc[0]);
         else
             cpu_product(s, scratch, &part->shape, part->w->data, g, n_groups, s->rows + row0, n_rows, scratch->acc[0]);
         if (part->w2)
@@ -209,7 +211,9 @@ static void run(struct job *j, const struct kn_mat *x)
             struct part *p = &j->part[i];
             size_t bytes = p->shape.group_bytes * (p->w2 ? 2 : 1);
             p->first_item = items;
-            p->per_item = j->n_rows <= TILE_FUSED_ROWS && !j->bf16_pitch && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
+            p->per_item = j->n_rows <= TILE_FUSED_ROWS && !j->bf16_pitch && bytes < ITEM_BYTES / 2
+                              ? (int32_t)(ITEM_BYTES / bytes) & ~1
+                              : 2;
             /* but leave some items to every thread */
             int32_t fair = p->shape.n_groups / (4 * pool_threads(s->pool)) & ~1;
             if (p->per_item > fair)

@@ -115,6 +115,8 @@ static void gate_up_item(void *ctx, int32_t item, int thread)
     const struct kn_weight *gw = j->a->gate, *uw = j->merged ? j->a->gate : j->a->up;
     for (int32_t r = first; r < end; r += CPU_BLOCK_ROWS) {
         int n_rows = end - r < CPU_BLOCK_ROWS ? end - r : CPU_BLOCK_ROWS;
+        for (int i = 0; n_rows > TILE_FUSED_ROWS && i < n_rows; i++)
+            cpu_expect(j->a->y.data + (int64_t)(j->pair0 + s->expert_list[r + i]) * j->a->y.stride + o, n);
         cpu_product(s, scratch, &j->gate, cpu_slice(gw, &j->gate, e), g, n_groups, s->by_expert + r, n_rows, scratch->acc[0]);
         cpu_product(s, scratch, &j->up, cpu_slice(uw, &j->up, e), g + (j->merged ? j->f / PACK_ROWS : 0), n_groups,
                     s->by_expert + r, n_rows, scratch->acc[1]);

@@ -49,7 +49,7 @@ struct tile_panel {
             uint8_t w[TILE_K / 4][64];    /* [k / 4][output][k % 4] */
             uint8_t high[TILE_K / 4][64]; /* of weights in two parts (tile_amx.c) */
         };
-        float f[TILE_K_FLOAT][16];    /* [k][output] */
+        float f[TILE_K_FLOAT][16];     /* [k][output] */
         uint16_t h[TILE_K / 2][16][2]; /* bfloat16: [k / 2][output][k % 2] */
     };
     union {
@@ -62,6 +62,21 @@ struct tile_panel {
     };
     float d[16], m[16]; /* long */
 } __attribute__((aligned(64)));
+
+/* Attention of some queries over all keys, without a mask: y[r] = softmax(scale q[r] . K) V. Rows of q, k and v are `stride` floats apart. */
+#define TILE_ATTEND_ROWS  64
+#define TILE_ATTEND_DIM   128    /* d at most */
+#define TILE_ATTEND_BYTES 131072 /* of scratch */
+struct tile_attend {
+    const float *q, *k, *v;
+    int64_t stride;
+    int32_t n_queries, n_keys, d; /* n_queries: 1 .. TILE_ATTEND_ROWS */
+    float scale;
+    float *y;
+    int64_t y_stride;
+};
+
+struct vec_kernels;
 
 struct tile_kernels {
     /* n floats (a multiple of 32, for long ones of 256) to int8. */
@@ -91,6 +106,7 @@ struct tile_kernels {
         void (*unpack)(enum kn_dtype type, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel);
         void (*gemm)(const struct tile_panel *panels, int n_panels, int32_t n_k, const uint16_t *x, int64_t stride, int n_rows,
                      float *acc);
+        void (*attend)(const struct tile_attend *attend, const struct vec_kernels *vec, void *tmp);
     } bf16;
 };
 
@@ -113,6 +129,7 @@ static inline enum tile_grain tile_grain_of(enum kn_dtype t)
 extern const struct tile_kernels tile_scalar;
 #if defined(__x86_64__)
 extern const struct tile_kernels tile_avx2, tile_avx512;
+void attn_amx_attend(const struct tile_attend *attend, const struct vec_kernels *vec, void *tmp);
 /* Level "amx": tile_avx512 with products of many rows on tiles. */
 void tile_amx_init(struct tile_kernels *ret_kernels);
 #endif

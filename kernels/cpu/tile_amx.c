@@ -364,7 +364,8 @@ INL vi16 to_bf16(v16 a)
 static void round_bf16(const float *x, int32_t n, uint16_t *y)
 {
     for (int32_t i = 0; i < n; i += 16)
-        _mm256_storeu_si256((__m256i *)(y + i), (__m256i)_mm512_cvtneps_pbh(n - i < 16 ? v_load_n(x + i, n - i) : v_load(x + i)));
+        _mm256_storeu_si256((__m256i *)(y + i),
+                            (__m256i)_mm512_cvtneps_pbh(n - i < 16 ? v_load_n(x + i, n - i) : v_load(x + i)));
     if (n % 32 > 0 && n % 32 <= 16)
         _mm256_storeu_si256((__m256i *)(y + (n + 15) / 16 * 16), _mm256_setzero_si256());
 }
@@ -473,4 +474,5 @@ void tile_amx_init(struct tile_kernels *ret)
     ret->bf16.round = round_bf16;
     ret->bf16.unpack = unpack_bf16;
     ret->bf16.gemm = gemm_bf16;
+    ret->bf16.attend = attn_amx_attend;
 }

@@ -313,7 +313,8 @@ static void matrix_products(void **state)
     static const int floats[] = {KN_F32, KN_F16, KN_BF16};
     for (size_t t = 0; t < 3; t++) { /* cols that are no whole number of anything */
         compare("linear bf16", run_linear, (int[SHAPE_MAX]){1, 75, 37, floats[t], 0, 0, 0, 1}, LIMIT_BF16);
-        compare("linear bf16", run_linear, (int[SHAPE_MAX]){19, 1, 5, floats[t], 0, 0, 0, 1}, 4 * LIMIT_BF16); /* single products */
+        compare("linear bf16", run_linear, (int[SHAPE_MAX]){19, 1, 5, floats[t], 0, 0, 0, 1},
+                4 * LIMIT_BF16); /* single products */
         compare("linear bf16", run_linear, (int[SHAPE_MAX]){67, 580, 33, floats[t], KN_ACT_GELU_TANH, 1, 0, 1}, 4 * LIMIT_BF16);
         compare("linear bf16", run_linear, (int[SHAPE_MAX]){300, 256, 16, floats[t], 0, 1, 1, 1}, LIMIT_BF16);
         same_bits("linear bf16", run_linear, run_linear_alone, (int[SHAPE_MAX]){290, 90, 50, floats[t], 0, 0, 0, 1});
@@ -647,8 +648,24 @@ static void run_vision(struct kn_rig *r, const int *s, struct kn_output *out)
     kn_output_add(out, r, &y);
 }
 
+/* Attention alone, with bfloat16 where the device likes. shape: rows, heads, d, bf16 */
+static void run_attn_full(struct kn_rig *r, const int *s, struct kn_output *out)
+{
+    const struct kn_mat qkv = kn_rig_mat(r, 4, s[0], 3 * s[1] * s[2], 2, 1), y = kn_rig_out(r, s[0], s[1] * s[2], 3);
+    r->op->attn_full(r->stream, &(struct kn_attn_full_args){.qkv = qkv, .n_heads = s[1], .is_bf16 = s[3], .y = y});
+    kn_output_add(out, r, &y);
+}
+
 static void vision(void **state)
 {
+    static const int shapes[][3] = {{1, 1, 8},    {16, 2, 16},  {63, 2, 64}, {130, 3, 72},
+                                    {200, 1, 80}, {65, 2, 128}, {33, 1, 132}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int *s = shapes[i];
+        compare("attn_full", run_attn_full, (int[SHAPE_MAX]){s[0], s[1], s[2], 0}, LIMIT_F32);
+        compare("attn_full bf16", run_attn_full, (int[SHAPE_MAX]){s[0], s[1], s[2], 1},
+                10 * LIMIT_BF16); /* a score is off by 2^-8 or so */
+    }
     compare("vision", run_vision, (int[SHAPE_MAX]){2, 2, 1, 8, 5}, LIMIT_F32);
     compare("vision", run_vision, (int[SHAPE_MAX]){6, 10, 2, 72, 8}, LIMIT_F32);
     compare("vision", run_vision, (int[SHAPE_MAX]){20, 14, 3, 64, 48}, LIMIT_F32);
