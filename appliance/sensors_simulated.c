@@ -7,7 +7,7 @@
 
 #define SPEC_MAX   300
 #define SPEED_MAX  100.0
-#define STEP_MAX_S 2.0
+#define STEP_MAX_S 2.0 /* who comes later finds that the box has waited: a governor would take more for a sleep */
 
 /* A mini PC: little heat, and little that leads it away. */
 static const struct plant_params SMALL = {

@@ -339,22 +339,17 @@ size_t kn_trace_read(struct kn_device *device, struct kn_trace_row *ret_rows, si
 
 /* ---- host memory, shared by the backends that compute on it ------------------------------------------------------------------ */
 
-static void *host_pages(size_t bytes)
+int kn_host_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
 {
     void *p = NULL;
     const size_t rounded = (bytes + 63) / 64 * 64, align = rounded < HUGE_BYTES ? 64 : HUGE_BYTES;
     if (rounded < bytes || posix_memalign(&p, align, rounded ? rounded : 64) != 0)
-        return NULL;
+        return err_set(err, ERR_NOMEM, "out of memory: %zu bytes on %s", bytes, device->info.name);
     if (align == HUGE_BYTES) /* rows lie pages apart: each would need a page walk of its own */
         madvise(p, rounded / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
     memset(p, 0, rounded);
-    return p;
-}
-
-int kn_host_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
-{
-    *ret_memory = host_pages(bytes);
-    return *ret_memory ? 0 : err_set(err, ERR_NOMEM, "out of memory: %zu bytes on %s", bytes, device->info.name);
+    *ret_memory = p;
+    return 0;
 }
 
 void kn_host_free(struct kn_device *device, void *memory)

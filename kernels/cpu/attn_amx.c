@@ -26,9 +26,6 @@ struct attend {
 
 _Static_assert(sizeof(struct attend) <= TILE_ATTEND_BYTES, "tile.h says how much there is");
 
-static const struct amx_shape shape = {
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-
 /* Values i .. i + 15 of n, and zeros. */
 INL v16 load_some(const float *x, int32_t i, int32_t n)
 {
@@ -87,46 +84,8 @@ static void load_block(struct attend *a, const float *k, const float *v, int64_t
         for (int32_t x = 0; x < d; x += 16) {
             const v16 even = j < n ? load_some(v + j * stride, x, d) : v_zero(),
                       odd = j + 1 < n ? load_some(v + (j + 1) * stride, x, d) : v_zero();
-            _mm512_store_si512(&a->v[j / 2][x], vi_or(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even)),
-                                                      vi_sll(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd)), 16)));
+            _mm512_store_si512(&a->v[j / 2][x], vi_pair_bf16(even, odd));
         }
-}
-
-/* c [32][32] += a [32][n] b [n / 2][32][2], lds in values of the array. */
-INL void product(const uint16_t *a, int64_t lda, const uint32_t *b, int64_t ldb, int32_t n, float *c, int64_t ldc,
-                 const bool is_new, const bool is_wide)
-{
-    if (is_new) {
-        AMX_ZERO(0);
-        AMX_ZERO(1);
-        AMX_ZERO(2);
-        AMX_ZERO(3);
-    } else {
-        AMX_LOAD(0, c, 4 * ldc);
-        AMX_LOAD(2, c + 16 * ldc, 4 * ldc);
-        if (is_wide) {
-            AMX_LOAD(1, c + 16, 4 * ldc);
-            AMX_LOAD(3, c + 16 * ldc + 16, 4 * ldc);
-        }
-    }
-    for (int32_t x = 0; x < n; x += 32) {
-        AMX_LOAD(4, a + x, 2 * lda);
-        AMX_LOAD(6, b + x / 2 * ldb, 4 * ldb);
-        AMX_DOT_BF16(0, 4, 6);
-        AMX_LOAD(5, a + 16 * lda + x, 2 * lda);
-        AMX_DOT_BF16(2, 5, 6);
-        if (is_wide) {
-            AMX_LOAD(7, b + x / 2 * ldb + 16, 4 * ldb);
-            AMX_DOT_BF16(1, 4, 7);
-            AMX_DOT_BF16(3, 5, 7);
-        }
-    }
-    AMX_STORE(0, c, 4 * ldc);
-    AMX_STORE(2, c + 16 * ldc, 4 * ldc);
-    if (is_wide) {
-        AMX_STORE(1, c + 16, 4 * ldc);
-        AMX_STORE(3, c + 16 * ldc + 16, 4 * ldc);
-    }
 }
 
 static void weigh(struct attend *a, const struct vec_kernels *vec, int32_t n_queries, int32_t n_keys, int32_t d)
@@ -159,19 +118,21 @@ void attn_amx_attend(const struct tile_attend *t, const struct vec_kernels *vec,
     for (int32_t k0 = 0; k0 < t->n_keys; k0 += KEYS) {
         const int32_t n = t->n_keys - k0 < KEYS ? t->n_keys - k0 : KEYS;
         load_block(a, t->k + k0 * t->stride, t->v + k0 * t->stride, t->stride, n, d);
-        AMX_BEGIN(&shape);
+        AMX_BEGIN(&amx_whole);
         for (int32_t r = 0; r < rows; r += 32)
             for (int32_t g = 0; g < KEYS; g += 32)
-                product(a->q[r], DIM_MAX, &a->k[0][g], KEYS, d32, &a->s[r][g], KEYS, true, true);
+                amx_add_bf16(a->q[r], DIM_MAX, (const void *const[2]){&a->k[0][g], &a->k[0][g + 16]}, KEYS, d32, &a->s[r][g],
+                             KEYS, true, true, true);
         AMX_END(); /* the vector unit's turn: nothing of it is called with tiles in use */
         weigh(a, vec, t->n_queries, n, d);
-        AMX_BEGIN(&shape);
+        AMX_BEGIN(&amx_whole);
         for (int32_t r = 0; r < rows; r += 32)
             for (int32_t x = 0; x < d; x += 32) {
+                const void *const v[2] = {&a->v[0][x], &a->v[0][x + 16]};
                 if (x + 16 < d)
-                    product(a->p[r], KEYS, &a->v[0][x], DIM_MAX, KEYS, &a->acc[r][x], DIM_MAX, false, true);
+                    amx_add_bf16(a->p[r], KEYS, v, DIM_MAX, KEYS, &a->acc[r][x], DIM_MAX, true, true, false);
                 else
-                    product(a->p[r], KEYS, &a->v[0][x], DIM_MAX, KEYS, &a->acc[r][x], DIM_MAX, false, false);
+                    amx_add_bf16(a->p[r], KEYS, v, DIM_MAX, KEYS, &a->acc[r][x], DIM_MAX, true, false, false);
             }
         AMX_END();
     }

@@ -220,6 +220,15 @@ INL void vi_store_i8(int8_t *p, vi16 a)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(a));
 }
 
+#if defined(__AVX512BF16__)
+/* Sixteen pairs of bfloat16, rounded to nearest: the even one of each in the lower half. */
+INL vi16 vi_pair_bf16(v16 even, v16 odd)
+{
+    return vi_or(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even)),
+                 vi_sll(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd)), 16));
+}
+#endif
+
 INL b64 b_load(const void *p)
 {
     return _mm512_loadu_si512(p);

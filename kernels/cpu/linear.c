@@ -27,6 +27,12 @@ int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n)
     return n < m ? n : m;
 }
 
+/* Rounded rows are filled up with zeros, as tiles take 32 inputs at a time. */
+static int64_t bf16_pitch(int32_t cols)
+{
+    return (cols + 31) / 32 * 32;
+}
+
 struct take {
     struct cpu_stream *s;
     const struct kn_mat *x;
@@ -55,6 +61,8 @@ static void take_item(void *ctx, int32_t item, int thread)
             s->tile->quantize(x, t->x->cols, &row->act[TILE_SHORT]);
         if (t->grains & 1u << TILE_LONG)
             s->tile->quantize_long(x, t->x->cols, &row->act[TILE_LONG]);
+        if (t->grains & 1u << TILE_BF16)
+            s->tile->bf16.round(x, t->x->cols, s->bf16 + r * bf16_pitch(t->x->cols));
     }
 }
 
@@ -93,9 +101,9 @@ void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const 
 }
 
 static void product_bf16(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape,
-                         const uint8_t *slice, int32_t group0, int n_groups, const uint16_t *x, int64_t pitch, int n_rows,
-                         float *acc)
+                         const uint8_t *slice, int32_t group0, int n_groups, int32_t row0, int n_rows, float *acc)
 {
+    const int64_t pitch = bf16_pitch(shape->cols);
     const uint8_t *group = slice + (size_t)group0 * shape->group_bytes;
     memset(acc, 0, sizeof *acc * 32 * (((size_t)n_rows + 15) / 16 * 16));
     for (int32_t k = 0; k < shape->cols; k += TILE_K) {
@@ -104,25 +112,8 @@ static void product_bf16(const struct cpu_stream *s, struct cpu_scratch *scratch
             const uint8_t *from = group + (size_t)g * shape->group_bytes;
             s->tile->bf16.unpack(shape->dtype, from + shape->head_bytes, k, n, &scratch->panels[g]);
         }
-        s->tile->bf16.gemm(scratch->panels, n_groups, n, x + k, pitch, n_rows, acc);
+        s->tile->bf16.gemm(scratch->panels, n_groups, n, s->bf16 + row0 * pitch + k, pitch, n_rows, acc);
     }
-}
-
-struct round {
-    const struct cpu_stream *s;
-    const struct kn_mat *x;
-    int32_t first, n;
-    int64_t pitch;
-};
-
-#define ROUND_ROWS 16 /* of an item */
-
-static void round_item(void *ctx, int32_t item, int thread)
-{
-    const struct round *j = ctx;
-    const int32_t end = (item + 1) * ROUND_ROWS < j->n ? (item + 1) * ROUND_ROWS : j->n;
-    for (int32_t r = item * ROUND_ROWS; r < end; r++)
-        j->s->tile->bf16.round(j->x->data + (int64_t)(j->first + r) * j->x->stride, j->x->cols, j->s->bf16 + r * j->pitch);
 }
 
 /* ---- items ---- */
@@ -143,7 +134,7 @@ struct job {
     kn_vec bias;
     enum kn_act act;
     bool accumulate;
-    int64_t bf16_pitch; /* 0: not these */
+    bool is_bf16;
 };
 
 static void run_item(void *ctx, int32_t item, int thread)
@@ -168,9 +159,8 @@ static void run_item(void *ctx, int32_t item, int thread)
             n = 16 * n_groups;
         for (int r = 0; n_rows > TILE_FUSED_ROWS && r < n_rows; r++)
             cpu_expect(part->y.data + (int64_t)(j->first + row0 + r) * part->y.stride + o, n);
-        if (j->bf16_pitch)
-            product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, s->bf16 + row0 * j->bf16_pitch, j->bf16_pitch,
-                         n_rows, scratch->acc[0]);
+        if (j->is_bf16)
+            product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, row0, n_rows, scratch->acc[0]);
         else
             cpu_product(s, scratch, &part->shape, part->w->data, g, n_groups, s->rows + row0, n_rows, scratch->acc[0]);
         if (part->w2)
@@ -191,29 +181,24 @@ static void run_item(void *ctx, int32_t item, int thread)
 static void run(struct job *j, const struct kn_mat *x)
 {
     struct cpu_stream *s = j->s;
-    unsigned grains = 0;
-    for (int32_t i = 0; i < j->n_weights; i++)
+    unsigned grains = j->is_bf16 ? 1u << TILE_BF16 : 0;
+    for (int32_t i = 0; i < j->n_weights && !j->is_bf16; i++)
         grains |= cpu_grain(j->part[i].w) | cpu_grain(j->part[i].w2);
-    int32_t chunk = cpu_chunk_rows(s, j->bf16_pitch ? (int32_t)j->bf16_pitch : x->cols, x->rows);
+    int32_t chunk = cpu_chunk_rows(s, j->is_bf16 ? (int32_t)bf16_pitch(x->cols) : x->cols, x->rows);
     if (chunk < 1 && x->rows > 0) {
         cpu_too_large(&s->base, "linear");
         return;
     }
     for (j->first = 0; j->first < x->rows; j->first += chunk) {
         j->n_rows = x->rows - j->first < chunk ? x->rows - j->first : chunk;
-        if (j->bf16_pitch)
-            pool_run(s->pool, (j->n_rows + ROUND_ROWS - 1) / ROUND_ROWS, round_item,
-                     &(struct round){s, x, j->first, j->n_rows, j->bf16_pitch});
-        else
-            cpu_take_rows(s, x, j->first, j->n_rows, grains);
+        cpu_take_rows(s, x, j->first, j->n_rows, grains);
         int32_t items = 0;
         for (int32_t i = 0; i < j->n_weights; i++) {
             struct part *p = &j->part[i];
             size_t bytes = p->shape.group_bytes * (p->w2 ? 2 : 1);
             p->first_item = items;
-            p->per_item = j->n_rows <= TILE_FUSED_ROWS && !j->bf16_pitch && bytes < ITEM_BYTES / 2
-                              ? (int32_t)(ITEM_BYTES / bytes) & ~1
-                              : 2;
+            p->per_item =
+                j->n_rows <= TILE_FUSED_ROWS && !j->is_bf16 && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
             /* but leave some items to every thread */
             int32_t fair = p->shape.n_groups / (4 * pool_threads(s->pool)) & ~1;
             if (p->per_item > fair)
@@ -229,8 +214,7 @@ void cpu_linear(struct kn_stream *stream, const struct kn_linear_args *a)
 {
     struct job j = {.s = cpu_stream_of(stream), .n_weights = 1, .bias = a->bias, .act = a->act, .accumulate = a->accumulate};
     j.part[0] = (struct part){.shape = cpu_shape(a->w), .w = a->w, .y = a->y};
-    if (a->is_bf16 && j.s->tile->bf16.gemm && (a->w->dtype == KN_F16 || a->w->dtype == KN_BF16))
-        j.bf16_pitch = (a->x.cols + 31) / 32 * 32;
+    j.is_bf16 = a->is_bf16 && j.s->tile->bf16.gemm && (a->w->dtype == KN_F16 || a->w->dtype == KN_BF16);
     run(&j, &a->x);
 }
 

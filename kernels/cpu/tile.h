@@ -25,8 +25,8 @@
 #define TILE_K          256 /* inputs of a panel, block formats */
 #define TILE_K_FLOAT    64  /* and floating types: also the length of one chain of fma */
 
-/* How activations are made integers. */
-enum tile_grain { TILE_SHORT, TILE_LONG, TILE_FLOAT };
+/* What activations are made: integers as above, rounded (is_bf16 of kn_linear_args), or left as they are. */
+enum tile_grain { TILE_SHORT, TILE_LONG, TILE_BF16, TILE_FLOAT };
 
 /* A row of them. sum: of q over 32 and over 16 values. */
 struct tile_act {
@@ -112,18 +112,8 @@ struct tile_kernels {
 
 static inline enum tile_grain tile_grain_of(enum kn_dtype t)
 {
-    switch (t) {
-    case KN_F32:
-    case KN_F16:
-    case KN_BF16: return TILE_FLOAT;
-    case KN_Q2_K:
-    case KN_Q3_K:
-    case KN_Q4_K:
-    case KN_Q5_K:
-    case KN_Q6_K:
-    case KN_IQ4_XS: return TILE_LONG;
-    default: return TILE_SHORT;
-    }
+    const int n = kn_dtype_info(t)->block_elems;
+    return n == 1 ? TILE_FLOAT : n == 256 ? TILE_LONG : TILE_SHORT;
 }
 
 extern const struct tile_kernels tile_scalar;

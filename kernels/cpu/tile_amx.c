@@ -106,9 +106,6 @@ UNPACK_LONG(q5_k, KN_Q5_K, 32, 0, false, 3)
 UNPACK_LONG(q6_k, KN_Q6_K, 16, 32, true, 6)
 UNPACK_LONG(iq4_xs, KN_IQ4_XS, 32, LANES_BIAS, true, 6)
 
-static const struct amx_shape shape_64 = {
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-
 #define DOT(c, a, b)                                                                                                           \
     do {                                                                                                                       \
         if (t.is_signed)                                                                                                       \
@@ -182,7 +179,7 @@ INL void gemm_long(struct twin t, const struct tile_panel *panels, int n_panels,
     const struct tile_row *before = NULL;
     int n_before = 0, i_before = 0, turn = 0;
     float *acc_before = NULL;
-    AMX_BEGIN(&shape_64);
+    AMX_BEGIN(&amx_whole);
     for (; n_rows > 0; n_rows -= 2 * ROWS, rows += 2 * ROWS, acc += 32 * 2 * ROWS) {
         const int n = n_rows < 2 * ROWS ? n_rows : 2 * ROWS;
         const struct rows x = bring(&g, rows, n, n > ROWS ? 2 * ROWS : ROWS, TILE_LONG, k0, TILE_K);
@@ -356,11 +353,6 @@ GEMM(gemm_16, 16, false)
 
 /* ---- bfloat16 ---- */
 
-INL vi16 to_bf16(v16 a)
-{
-    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(a));
-}
-
 static void round_bf16(const float *x, int32_t n, uint16_t *y)
 {
     for (int32_t i = 0; i < n; i += 16)
@@ -370,23 +362,19 @@ static void round_bf16(const float *x, int32_t n, uint16_t *y)
         _mm256_storeu_si256((__m256i *)(y + (n + 15) / 16 * 16), _mm256_setzero_si256());
 }
 
-INL vi16 take_bf16(enum kn_dtype type, const uint8_t *body, int32_t k)
+INL v16 take_half(enum kn_dtype type, const uint8_t *body, int32_t k)
 {
-    if (type == KN_BF16)
-        return vi_load_u16((const uint16_t *)body + 16 * (int64_t)k);
-    return to_bf16(v_load_f16((const uint16_t *)body + 16 * (int64_t)k));
+    const uint16_t *at = (const uint16_t *)body + 16 * (int64_t)k;
+    return type == KN_BF16 ? v_load_bf16(at) : v_load_f16(at);
 }
 
 INL void unpack_any(enum kn_dtype type, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)
 {
-    int32_t k = 0;
-    for (; k + 2 <= n; k += 2)
-        _mm512_store_si512(panel->h[k / 2],
-                           vi_or(take_bf16(type, body, first + k), vi_sll(take_bf16(type, body, first + k + 1), 16)));
-    if (k < n)
-        _mm512_store_si512(panel->h[k / 2], take_bf16(type, body, first + k)), k += 2;
-    for (; k % 32; k += 2)
-        _mm512_store_si512(panel->h[k / 2], vi_set1(0));
+    for (int32_t k = 0; k < n; k += 2)
+        _mm512_store_si512(panel->h[k / 2], vi_pair_bf16(take_half(type, body, first + k),
+                                                         k + 1 < n ? take_half(type, body, first + k + 1) : v_zero()));
+    for (int32_t k = (n + 1) / 2; k % 16; k++)
+        _mm512_store_si512(panel->h[k], vi_set1(0));
 }
 
 static void unpack_bf16(enum kn_dtype type, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)
@@ -397,55 +385,20 @@ static void unpack_bf16(enum kn_dtype type, const uint8_t *body, int32_t first, 
         unpack_any(KN_F16, body, first, n, panel);
 }
 
-/* 16 or 32 rows times 16 or 32 outputs: sums stay in tiles over a whole panel. */
-INL void block_bf16(const struct tile_panel *p, const bool two_panels, int32_t n_k, const uint16_t *x, int64_t stride,
-                    const bool two_rows, float *acc)
-{
-    const uint16_t *y = x + ROWS * stride;
-    AMX_LOAD(0, acc, 128);
-    if (two_panels)
-        AMX_LOAD(1, acc + 16, 128);
-    if (two_rows)
-        AMX_LOAD(2, acc + 32 * ROWS, 128);
-    if (two_rows && two_panels)
-        AMX_LOAD(3, acc + 32 * ROWS + 16, 128);
-    for (int32_t k = 0; k < n_k; k += 32) {
-        AMX_LOAD(4, x + k, 2 * stride);
-        AMX_LOAD(6, p[0].h[k / 2], 64);
-        AMX_DOT_BF16(0, 4, 6);
-        if (two_panels) {
-            AMX_LOAD(7, p[1].h[k / 2], 64);
-            AMX_DOT_BF16(1, 4, 7);
-        }
-        if (two_rows) {
-            AMX_LOAD(5, y + k, 2 * stride);
-            AMX_DOT_BF16(2, 5, 6);
-            if (two_panels)
-                AMX_DOT_BF16(3, 5, 7);
-        }
-    }
-    AMX_STORE(0, acc, 128);
-    if (two_panels)
-        AMX_STORE(1, acc + 16, 128);
-    if (two_rows)
-        AMX_STORE(2, acc + 32 * ROWS, 128);
-    if (two_rows && two_panels)
-        AMX_STORE(3, acc + 32 * ROWS + 16, 128);
-}
-
 static void gemm_bf16(const struct tile_panel *panels, int n_panels, int32_t n_k, const uint16_t *x, int64_t stride, int n_rows,
                       float *acc)
 {
-    AMX_BEGIN(&shape_64);
+    const void *const b[2] = {panels[0].h, panels[n_panels - 1].h};
+    AMX_BEGIN(&amx_whole);
     for (; n_rows > 0; n_rows -= 2 * ROWS, x += 2 * ROWS * stride, acc += 32 * 2 * ROWS) {
         if (n_rows > ROWS && n_panels == 2)
-            block_bf16(panels, true, n_k, x, stride, true, acc);
+            amx_add_bf16(x, stride, b, 16, n_k, acc, 32, true, true, false);
         else if (n_rows > ROWS)
-            block_bf16(panels, false, n_k, x, stride, true, acc);
+            amx_add_bf16(x, stride, b, 16, n_k, acc, 32, true, false, false);
         else if (n_panels == 2)
-            block_bf16(panels, true, n_k, x, stride, false, acc);
+            amx_add_bf16(x, stride, b, 16, n_k, acc, 32, false, true, false);
         else
-            block_bf16(panels, false, n_k, x, stride, false, acc);
+            amx_add_bf16(x, stride, b, 16, n_k, acc, 32, false, false, false);
     }
     AMX_END();
 }

@@ -47,18 +47,8 @@ static const enum kn_dtype all_types[] = {KN_F32,  KN_F16,  KN_BF16, KN_Q4_0, KN
 
 static double limit_of(enum kn_dtype type)
 {
-    switch (type) {
-    case KN_F32:
-    case KN_F16:
-    case KN_BF16: return LIMIT_F32;
-    case KN_Q2_K:
-    case KN_Q3_K:
-    case KN_Q4_K:
-    case KN_Q5_K:
-    case KN_Q6_K:
-    case KN_IQ4_XS: return LIMIT_LONG;
-    default: return LIMIT_INT8;
-    }
+    const int n = kn_dtype_info(type)->block_elems;
+    return n == 1 ? LIMIT_F32 : n == 256 ? LIMIT_LONG : LIMIT_INT8;
 }
 
 /* reference outputs first, then each device's */
