@@ -18,14 +18,17 @@ const struct cli_command cmd_bench_command = {
 
 #define SEQUENCES_MAX 256
 #define PROBE_BYTES   (512u << 20)
-#define STEP_ROWS     512 /* of a prompt in one step */
+#define READ_BYTES    (UINT64_C(2) << 30) /* of each file, to see what the disk gives */
+#define STEP_ROWS     512                 /* of a prompt in one step */
 
 struct bench {
     struct en_engine *engine;
     struct en_info info;
     struct en_session *sessions[SEQUENCES_MAX];
     int n_sessions;
-    json_t *rows; /* what was measured, in order */
+    json_t *rows;        /* what was measured, in order */
+    uint64_t read_bytes; /* of the files, by direct reads before and after loading */
+    int64_t read_ns;
 };
 
 static int32_t random_id(uint64_t i, int32_t n_vocab)
@@ -112,13 +115,62 @@ static void note_tokens(struct bench *b, const char *what, double tokens, double
     note(b, what, tokens / seconds, "tokens/s", ms, bytes / tokens, bytes / seconds);
 }
 
-/* Against the bandwidth that was measured before and after. */
-static void compare_rows(const struct bench *b, double bandwidth)
+/* What the disk gives where there is nothing to do but to read. */
+static int read_files(struct bench *b, const struct en_options *options, struct err *err)
+{
+    uint64_t bytes;
+    int64_t took;
+    const int rc = en_read_files(options, READ_BYTES, &bytes, &took, err);
+    if (rc == 0) {
+        b->read_bytes += bytes;
+        b->read_ns += took;
+    }
+    return rc;
+}
+
+/* Bytes/s; 0: there is no file. */
+static double disk_rate(const struct bench *b)
+{
+    return b->read_ns > 0 ? (double)b->read_bytes / ((double)b->read_ns / 1e9) : 0;
+}
+
+/* Loading is held against the disk, or against the memory where the weights are noise. */
+static void note_load(struct bench *b)
+{
+    const double per_s = (double)b->info.load_bytes / ((double)b->info.load_ns / 1e9);
+    const double disk = disk_rate(b);
+    note(b, "load", per_s / 1e9, "GB/s", (double)b->info.load_ns / 1e6, 0, per_s);
+    json_t *row = json_array_get(b->rows, json_array_size(b->rows) - 1);
+    json_object_set_new(row, "bytes", json_integer((json_int_t)b->info.load_bytes));
+    json_object_set_new(row, "peak_bytes", json_integer((json_int_t)b->info.load_peak_bytes));
+    json_object_set_new(row, "peak_over_weights", json_real((double)b->info.load_peak_bytes / (double)b->info.weights_bytes));
+    if (disk > 0)
+        json_object_set_new(row, "read_bandwidth", json_real(disk));
+}
+
+static void print_head(const struct bench *b, double bandwidth)
+{
+    const struct en_info *i = &b->info;
+    printf("%s%s, %.2f G parameters, %.2f GB of weights, %.3f GB read per token\n%s, memory reads %.1f GB/s\n", i->name,
+           i->is_untrained ? " (untrained)" : "", (double)i->n_params / 1e9, (double)i->weights_bytes / 1e9,
+           (double)i->bytes_per_token / 1e9, i->device, bandwidth / 1e9);
+    if (b->read_ns > 0)
+        printf("direct reads of the files give %.2f GB/s, what load is held against; it took %.2f GB of memory at most, %.3f x "
+               "the "
+               "weights\n",
+               disk_rate(b) / 1e9, (double)i->load_peak_bytes / 1e9, (double)i->load_peak_bytes / (double)i->weights_bytes);
+    putchar('\n');
+}
+
+/* Against the bandwidth that was measured before and after, of the memory where it is not said of what else. */
+static void compare_rows(const struct bench *b, double memory_bandwidth)
 {
     size_t i;
     json_t *row;
     json_array_foreach(b->rows, i, row)
     {
+        const json_t *own = json_object_get(row, "read_bandwidth");
+        const double bandwidth = own ? json_real_value(own) : memory_bandwidth;
         json_object_set_new(row, "read_bandwidth", json_real(bandwidth));
         json_object_set_new(row, "ratio", json_real(json_real_value(json_object_get(row, "bytes_per_s")) / bandwidth));
     }
@@ -227,9 +279,13 @@ int cmd_bench(int argc, char **argv)
     if ((status = model_args_apply(self, &model, &engine_options)) != 0)
         return status;
     struct bench b = {.rows = json_array()};
-    if ((status = model_args_open(self, &engine_options, &b.engine)) != 0) {
+    struct err err = {0};
+    int rc = read_files(&b, &engine_options, &err);
+    if (rc == 0)
+        status = model_args_open(self, &engine_options, &b.engine);
+    if (rc != 0 || status != 0) {
         json_decref(b.rows);
-        return status;
+        return rc != 0 ? cli_error(self, &err) : status;
     }
     en_get_info(b.engine, &b.info);
     if (picture && !b.info.has_vision) {
@@ -237,16 +293,14 @@ int cmd_bench(int argc, char **argv)
         en_close(b.engine);
         return cli_fail(self, EX_USAGE, "--image needs a vision file: name it with -v");
     }
-    struct err err = {0};
-    int rc = 0;
     int64_t took = 0;
-    double bandwidth = en_read_bandwidth(b.engine, PROBE_BYTES);
+    double bandwidth = 0;
+    if ((rc = read_files(&b, &engine_options, &err)) != 0)
+        goto out;
+    bandwidth = en_read_bandwidth(b.engine, PROBE_BYTES);
     if (!as_json)
-        printf("%s%s, %.2f G parameters, %.2f GB of weights, %.3f GB read per token\n%s, memory reads %.1f GB/s\n\n",
-               b.info.name, b.info.is_untrained ? " (untrained)" : "", (double)b.info.n_params / 1e9,
-               (double)b.info.weights_bytes / 1e9, (double)b.info.bytes_per_token / 1e9, b.info.device, bandwidth / 1e9);
-    const double load_bytes_per_s = (double)b.info.load_bytes / ((double)b.info.load_ns / 1e9);
-    note(&b, "load", load_bytes_per_s / 1e9, "GB/s", (double)b.info.load_ns / 1e6, 0, load_bytes_per_s);
+        print_head(&b, bandwidth);
+    note_load(&b);
     char what[64];
     if (n_prompt > 0 || n_decode > 0) { /* not timed: pages that nobody has touched yet */
         const int64_t n = n_prompt < 1 ? 1 : n_prompt < STEP_ROWS ? n_prompt : STEP_ROWS;

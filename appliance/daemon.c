@@ -35,6 +35,7 @@
 #define THREAD_MAX_NS (15 * CLOCK_S)  /* the same for the other threads */
 #define OFFLINE_NS    (5 * CLOCK_S)   /* to hand the last words to the broker */
 #define SENTENCE_NS   (10 * CLOCK_S)  /* between lines for `systemctl status` */
+#define LOADING_NS    CLOCK_S         /* the same while the model is loaded, which has news */
 
 /* Pipelines that would not stop hold threads and memory for good: after so many a new process is the better one. */
 #define LEAKED_MAX 8
@@ -278,7 +279,8 @@ static void tell_systemd(struct daemon *d, const struct worker_stats *engine, in
         d->extended_ns = now; /* loading gets on */
         notify_extend(60 * CLOCK_S);
     }
-    if (d->said_state != report_state(d->report) || now - d->sentence_ns > SENTENCE_NS) {
+    const int64_t pause_ns = d->is_ready ? SENTENCE_NS : LOADING_NS;
+    if (d->said_state != report_state(d->report) || now - d->sentence_ns > pause_ns) {
         char sentence[500];
         report_sentence(d->report, sentence, sizeof sentence);
         notify_status(sentence);

@@ -1,10 +1,9 @@
 #include "appliance/model_args.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
+#include "appliance/load_bar.h"
 
 const char *model_args_default_model(void)
 {
@@ -44,30 +43,21 @@ int model_args_apply(const struct cli_command *command, const struct model_args 
     return 0;
 }
 
-static void show_progress(void *ctx, uint64_t done, uint64_t total)
+static bool show_progress(void *ctx, uint64_t done, uint64_t total)
 {
-    int64_t *last_ns = ctx;
-    const int64_t now = clock_now_ns();
-    if (done < total && now - *last_ns < 100 * CLOCK_MS)
-        return;
-    *last_ns = now;
-    const int width = 30, full = total ? (int)((double)done / (double)total * width) : width;
-    fprintf(stderr, "\rloading [%.*s%*s] %3d %% of %.2f GB", full, "##############################", width - full, "",
-            total ? (int)(100.0 * (double)done / (double)total) : 100, (double)total / 1e9);
+    load_bar_show(ctx, done, total);
+    return true;
 }
 
-int model_args_open(const struct cli_command *command, struct en_options *options, struct en_engine **ret_engine)
+int model_args_open(const struct cli_command *command, const struct en_options *options, struct en_engine **ret_engine)
 {
-    static int64_t last_ns;   /* one engine is opened at a time, by the main thread */
-    last_ns = clock_now_ns(); /* short loads show nothing */
-    const bool is_terminal = isatty(STDERR_FILENO) && !options->progress;
-    if (is_terminal) {
-        options->progress = show_progress;
-        options->progress_ctx = &last_ns;
-    }
+    struct load_bar bar;
     struct err err = {0};
-    const int rc = en_open(options, ret_engine, &err);
-    if (is_terminal)
-        fprintf(stderr, "\r\033[K");
+    load_bar_begin(&bar, STDERR_FILENO);
+    struct en_options shown = *options;
+    shown.progress = show_progress;
+    shown.progress_ctx = &bar;
+    const int rc = en_open(&shown, ret_engine, &err);
+    load_bar_end(&bar);
     return rc == 0 ? 0 : cli_error(command, &err);
 }

@@ -30,8 +30,8 @@ struct model_args {
  */
 int model_args_apply(const struct cli_command *command, const struct model_args *args, struct en_options *options);
 
-/* en_open with a progress bar on a terminal. Same return. */
-int model_args_open(const struct cli_command *command, struct en_options *options, struct en_engine **ret_engine);
+/* en_open with a progress bar (appliance/load_bar.h) on a terminal; options->progress is not called. Returns as above. */
+int model_args_open(const struct cli_command *command, const struct en_options *options, struct en_engine **ret_engine);
 
 /* The model that is used when none is named. */
 const char *model_args_default_model(void);

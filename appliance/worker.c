@@ -76,14 +76,16 @@ static void beat(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct worker *w = ctx;
     pthread_mutex_lock(&w->lock);
     w->stats.done_bytes = done_bytes;
     w->stats.all_bytes = all_bytes;
     w->stats.heartbeat_ns = clock_now_ns();
+    const bool goes_on = !w->stop_ns;
     pthread_mutex_unlock(&w->lock);
+    return goes_on;
 }
 
 static void engine_failed(struct worker *w, const struct err *err)
@@ -110,9 +112,11 @@ static void engine_open(struct worker *w)
     w->stats.done_bytes = w->stats.all_bytes = 0;
     w->stats.heartbeat_ns = clock_now_ns();
     pthread_mutex_unlock(&w->lock);
-    if (en_open(&w->options.engine, &w->engine, &err) != 0) {
+    const int rc = en_open(&w->options.engine, &w->engine, &err);
+    if (rc != 0) {
         w->engine = NULL;
-        engine_failed(w, &err);
+        if (rc != ERR_CANCELLED) /* told to stop meanwhile */
+            engine_failed(w, &err);
         return;
     }
     w->retry_ns = 0;

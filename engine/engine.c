@@ -2,15 +2,19 @@
  * engine - opening and closing: from options and files to a device with everything on it.
  */
 #include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "base/utf8.h"
 #include "engine/blocks.h"
 #include "engine/constraint.h"
 #include "engine/image.h"
+#include "engine/intake.h"
 #include "engine/internal.h"
 #include "engine/jobs.h"
 #include "engine/sampler.h"
@@ -180,7 +184,7 @@ static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
     return rc != 0 ? rc : find_thought_end(e, err);
 }
 
-static int open_text(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
+static int open_vocabulary(struct en_engine *e, const struct source *s, struct err *err)
 {
     int rc;
     if (s->is_synthetic)
@@ -196,10 +200,57 @@ static int open_text(struct en_engine *e, const struct source *s, struct weights
         (rc = need_token(e, "<|vision_end|>", &e->id_vision_end, err)) != 0 ||
         (rc = need_token(e, "<|image_pad|>", &e->id_image_pad, err)) != 0)
         return rc;
-    if ((rc = open_drawing(e, s->shape.n_vocab, err)) != 0)
+    return open_drawing(e, s->shape.n_vocab, err);
+}
+
+/*
+ * The vocabulary is opened by a thread of its own while the weights are loaded, which mostly waits for the disk. They share nothing but what neither writes to.
+ */
+struct opening {
+    struct en_engine *engine;
+    const struct source *source;
+    pthread_t thread;
+    bool has_thread;
+    int rc; /* of the vocabulary; after the thread */
+    struct err err;
+    atomic_bool has_failed;
+};
+
+static void *open_beside(void *arg)
+{
+    struct opening *o = arg;
+    o->rc = open_vocabulary(o->engine, o->source, &o->err);
+    atomic_store(&o->has_failed, o->rc != 0);
+    return NULL;
+}
+
+/* Loading goes on as long as the vocabulary is good and the caller says so. */
+static bool goes_on(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+    const struct opening *o = ctx;
+    const struct en_options *options = &o->engine->options;
+    return !atomic_load(&o->has_failed) &&
+           (!options->progress || options->progress(options->progress_ctx, done_bytes, total_bytes));
+}
+
+static int open_text(struct opening *o, struct weights_progress *progress, struct err *err)
+{
+    struct en_engine *e = o->engine;
+    const struct source *s = o->source;
+    int rc = 0;
+    o->has_thread = pthread_create(&o->thread, NULL, open_beside, o) == 0;
+    if (!o->has_thread)
+        open_beside(o);
+    if (!atomic_load(&o->has_failed))
+        rc = s->is_synthetic ? synthetic_open(e->device, &s->synthetic, progress, &e->model, err)
+                             : model_open(e->device, s->text, progress, &e->model, err);
+    if (o->has_thread)
+        pthread_join(o->thread, NULL);
+    if (o->rc == 0)
         return rc;
-    return s->is_synthetic ? synthetic_open(e->device, &s->synthetic, progress, &e->model, err)
-                           : model_open(e->device, s->text, progress, &e->model, err);
+    if (err)
+        *err = o->err;
+    return o->rc;
 }
 
 static int open_vision(struct en_engine *e, const struct source *s, struct weights_progress *progress, struct err *err)
@@ -331,19 +382,21 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
             (double)device.memory_free_bytes / 0x1p30);
         goto fail;
     }
-    struct weights_progress progress = {.fn = options->progress,
-                                        .ctx = options->progress_ctx,
-                                        .total_bytes = s.text_plan.weights_bytes + s.vision_plan.weights_bytes};
+    struct opening opening = {.engine = e, .source = &s};
+    struct weights_progress progress = {
+        .fn = goes_on, .ctx = &opening, .total_bytes = s.text_plan.weights_bytes + s.vision_plan.weights_bytes};
     const int64_t start = clock_now_ns();
-    if ((rc = open_text(e, &s, &progress, err)) != 0)
+    if ((rc = open_text(&opening, &progress, err)) != 0)
         goto fail;
     if (s.has_vision && (rc = open_vision(e, &s, &progress, err)) != 0)
         goto fail;
     const int64_t loaded = clock_now_ns();
+    const uint64_t peak_bytes = process_peak_bytes();
     if ((rc = open_state(e, err)) != 0 || (rc = blocks_open(&e->blocks, err)) != 0 ||
         (rc = image_resizer_create(&e->resizer, err)) != 0 || (rc = jobs_open(e, &e->jobs, err)) != 0)
         goto fail;
     fill_info(e, &s, loaded - start, progress.done_bytes);
+    e->info.load_peak_bytes = peak_bytes;
     /* strings are the caller's: none is kept */
     e->options.model_path = e->options.vision_path = e->options.synthetic = e->options.device = e->options.isa = NULL;
     source_close(&s);
@@ -353,6 +406,27 @@ fail:
     source_close(&s);
     en_close(e);
     return rc;
+}
+
+int en_read_files(const struct en_options *options, uint64_t most_bytes, uint64_t *ret_bytes, int64_t *ret_ns, struct err *err)
+{
+    struct source s;
+    uint64_t text = 0, vision = 0;
+    int rc = source_open(&s, options, err);
+    if (rc != 0)
+        return rc;
+    const int64_t start = clock_now_ns();
+    if (s.text)
+        rc = intake_drain(s.text, most_bytes, &text, err);
+    if (rc == 0 && s.vision)
+        rc = intake_drain(s.vision, most_bytes, &vision, err);
+    const int64_t took = clock_now_ns() - start;
+    source_close(&s);
+    if (rc != 0)
+        return rc;
+    *ret_bytes = text + vision;
+    *ret_ns = text + vision > 0 ? took : 0;
+    return 0;
 }
 
 void en_close(struct en_engine *e)

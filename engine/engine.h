@@ -51,8 +51,8 @@ struct en_options {
     int64_t max_pixels;     /* largest picture after resizing; 0: 1,310,720; at most what the model's preprocessing allows */
     int32_t pictures;       /* encoded pictures that exist at once, at least those of one job; 0: two more than sessions */
     bool validate;          /* check every op's arguments: tests and diagnosis */
-    /* called while loading, from the opening thread; may be NULL */
-    void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    /* called while loading, every few megabytes, from the opening thread; false: give up (ERR_CANCELLED). May be NULL */
+    bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;
 };
 
@@ -74,7 +74,8 @@ struct en_info {
     uint64_t n_params;
     uint64_t weights_bytes, vision_bytes; /* all; those of the vision tower among them */
     uint64_t bytes_per_token;             /* weights read for one decoded token (experts: those used) */
-    uint64_t load_ns, load_bytes;         /* how long loading took */
+    uint64_t load_ns, load_bytes;         /* how long loading took, the vocabulary included; of weights */
+    uint64_t load_peak_bytes; /* the most memory that the process had until then, caches and scratch not yet; 0: unknown */
     bool has_vision;
     bool is_untrained; /* general.tags or name says that the weights are random: say so wherever it speaks */
 };
@@ -82,7 +83,7 @@ struct en_info {
 /*
  * Open: read the headers, check every shape, load the weights, allocate everything.
  * Errors: ERR_NOT_FOUND / ERR_IO (a file), ERR_FORMAT (truncated or lying file: file, offset, expected, found), ERR_UNSUPPORTED
- * (architecture, type, device), ERR_INVAL (options), ERR_NOMEM (with the plan's figures).
+ * (architecture, type, device), ERR_INVAL (options), ERR_NOMEM (with the plan's figures), ERR_CANCELLED (progress).
  */
 int en_open(const struct en_options *options, struct en_engine **ret_engine, struct err *err);
 void en_close(struct en_engine *engine);
@@ -341,6 +342,12 @@ struct en_progress {
     int32_t running; /* sequences under way during the pass at work; 0: none is */
 };
 void en_get_progress(const struct en_engine *engine, struct en_progress *ret_progress);
+
+/*
+ * Read the files of these options as en_open does, and keep nothing: how fast could loading be, if there were nothing to do but to read? `most_bytes` of each file at most. One thread;
+ * an engine may be open, and idle. *ret_ns: the time it took; both are 0 for a synthetic model. Errors: those of en_open.
+ */
+int en_read_files(const struct en_options *options, uint64_t most_bytes, uint64_t *ret_bytes, int64_t *ret_ns, struct err *err);
 
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);

@@ -34,27 +34,29 @@ struct reader {
     struct err *err;
 };
 
-int gguf_part_read(const struct gguf_part *part, uint64_t offset, uint64_t n, void *dst, struct err *err)
+int gguf_part_read(const struct gguf_part *part, uint64_t offset, uint64_t n, void *dst, uint64_t *ret_got, struct err *err)
 {
     uint8_t *out = dst;
+    uint64_t at = 0;
+    int rc = 0;
     if (part->memory) {
         memcpy(out, part->memory + offset, (size_t)n);
-        return 0;
+        at = n;
     }
-    while (n > 0) {
-        ssize_t got = pread(part->fd, out, (size_t)(n < (UINT64_C(1) << 30) ? n : (UINT64_C(1) << 30)), (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return err_set_errno(err, ERR_IO, "%s: reading %" PRIu64 " bytes at offset %" PRIu64, part->path, n, offset);
-        if (got == 0)
-            return err_set(err, ERR_FORMAT, "%s: the file became shorter while it was read: nothing at offset %" PRIu64,
-                           part->path, offset);
-        out += got;
-        offset += (uint64_t)got;
-        n -= (uint64_t)got;
+    while (rc == 0 && at < n) {
+        const uint64_t left = n - at, most = UINT64_C(1) << 30;
+        const ssize_t got = pread(part->fd, out + at, (size_t)(left < most ? left : most), (off_t)(offset + at));
+        if (got > 0)
+            at += (uint64_t)got;
+        else if (got == 0)
+            rc = err_set(err, ERR_FORMAT, "%s: the file became shorter while it was read: nothing at offset %" PRIu64,
+                         part->path, offset + at);
+        else if (errno != EINTR)
+            rc = err_set_errno(err, ERR_IO, "%s: reading %" PRIu64 " bytes at offset %" PRIu64, part->path, left, offset + at);
     }
-    return 0;
+    if (ret_got)
+        *ret_got = at;
+    return rc;
 }
 
 /* Make sure that the n bytes at pos are in memory. `what` is for the error text. */
@@ -82,7 +84,7 @@ static int reader_need(struct reader *r, uint64_t n, const char *what)
         return err_set(r->err, ERR_NOMEM, "%s: no memory for a header of %" PRIu64 " bytes", part->path, want);
     r->buffer = buffer;
     r->bytes = buffer;
-    int rc = gguf_part_read(part, r->have, want - r->have, buffer + r->have, r->err);
+    int rc = gguf_part_read(part, r->have, want - r->have, buffer + r->have, NULL, r->err);
     if (rc == 0)
         r->have = want;
     return rc;
@@ -362,6 +364,7 @@ static int part_open_file(struct gguf_part *part, const char *path, struct err *
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_INVAL, "%s: a model must be a regular file", path);
     part->size = (uint64_t)st.st_size;
+    part->written = st.st_mtim;
     /* an empty or one-page file is not worth the advice; the result does not matter either */
     (void)posix_fadvise(part->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     return 0;
@@ -494,10 +497,7 @@ static int compare_tensors(const void *a, const void *b, void *ctx)
 static int compare_places(const void *a, const void *b, void *ctx)
 {
     const struct gguf_tensor *tensors = ctx;
-    const struct gguf_tensor *s = &tensors[*(const uint32_t *)a], *t = &tensors[*(const uint32_t *)b];
-    if (s->part != t->part)
-        return s->part < t->part ? -1 : 1;
-    return s->offset < t->offset ? -1 : s->offset > t->offset;
+    return gguf_compare_places(&tensors[*(const uint32_t *)a], &tensors[*(const uint32_t *)b]);
 }
 
 static uint32_t *sorted(size_t n, int (*compare)(const void *, const void *, void *), void *ctx)

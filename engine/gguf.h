@@ -2,7 +2,7 @@
  * gguf - the reader of GGUF files: header, metadata and tensor directory; no tensor arithmetic.
  *
  * The header is read into memory (read, never mapped: mapped weights would be counted twice on machines whose GPU shares the
- * memory); tensor data is read on demand with gguf_tensor_read. Versions 2 and 3, little-endian. A model in several parts
+ * memory); tensor data is read on demand with gguf_tensor_read, and all of it by engine/intake.h. Versions 2 and 3, little-endian. A model in several parts
  * (`-00001-of-00003.gguf`) is opened by any of them: the siblings are found by name, their tensors form one set, the metadata
  * is the first part's.
  *
@@ -139,13 +139,13 @@ size_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t i);           /* in file order, part after part */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name); /* NULL: no such tensor */
 
+/* By part, then by offset: below, at or above 0 where a lies before b, at its place, behind it. */
+int gguf_compare_places(const struct gguf_tensor *a, const struct gguf_tensor *b);
+
 /* n_bytes of a tensor's data from `offset` on. Errors: ERR_IO, ERR_INVAL (beyond the tensor), ERR_FORMAT (the file became
  * shorter). */
 int gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *tensor, uint64_t offset, size_t n_bytes, void *dst,
                      struct err *err);
-
-/* Tell the system that a tensor's bytes are not needed again in its page cache. */
-void gguf_tensor_forget(const struct gguf *g, const struct gguf_tensor *tensor);
 
 /* "1024 x 248320" into out, which is returned. */
 const char *gguf_shape_text(int32_t n_dims, const int64_t *ne, char *out, size_t cap);

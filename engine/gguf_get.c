@@ -3,7 +3,6 @@
 #include "base/utf8.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -247,6 +246,13 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
     return NULL;
 }
 
+int gguf_compare_places(const struct gguf_tensor *a, const struct gguf_tensor *b)
+{
+    if (a->part != b->part)
+        return a->part < b->part ? -1 : 1;
+    return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
 int gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *tensor, uint64_t offset, size_t n_bytes, void *dst,
                      struct err *err)
 {
@@ -254,17 +260,10 @@ int gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *tensor, uin
     if (offset > tensor->bytes || n_bytes > tensor->bytes - offset)
         return err_set(err, ERR_INVAL, "%s: tensor %s: %zu bytes at %" PRIu64 " asked for, it has %" PRIu64, part->path,
                        tensor->name, n_bytes, offset, tensor->bytes);
-    int rc = gguf_part_read(part, tensor->offset + offset, n_bytes, dst, err);
+    int rc = gguf_part_read(part, tensor->offset + offset, n_bytes, dst, NULL, err);
     if (rc < 0)
         err_prefix(err, "tensor %s", tensor->name);
     return rc;
-}
-
-void gguf_tensor_forget(const struct gguf *g, const struct gguf_tensor *tensor)
-{
-    const struct gguf_part *part = &g->parts[tensor->part];
-    if (part->fd >= 0)
-        (void)posix_fadvise(part->fd, (off_t)tensor->offset, (off_t)tensor->bytes, POSIX_FADV_DONTNEED);
 }
 
 const char *gguf_shape_text(int32_t n_dims, const int64_t *ne, char *out, size_t cap)

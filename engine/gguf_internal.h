@@ -1,8 +1,10 @@
 /*
- * gguf_internal - what gguf.c (opening) and gguf_get.c (reading values) share. Not for others.
+ * gguf_internal - what gguf.c (opening), gguf_get.c (reading values) and intake.c (reading all weights) share. Not for others.
  */
 #ifndef HERON_ENGINE_GGUF_INTERNAL_H
 #define HERON_ENGINE_GGUF_INTERNAL_H
+
+#include <time.h>
 
 #include "engine/gguf.h"
 
@@ -11,7 +13,8 @@ struct gguf_part {
     int fd;                /* -1: in memory */
     const uint8_t *memory; /* borrowed, or NULL */
     uint64_t size;
-    uint8_t *header; /* owned unless in memory */
+    struct timespec written; /* when the file was last written to, as of its opening */
+    uint8_t *header;         /* owned unless in memory */
     uint64_t header_bytes;
     uint64_t data_offset;
 };
@@ -31,8 +34,8 @@ struct gguf {
     char **pools; /* one per part: names and keys, NUL-terminated */
 };
 
-/* n bytes of a part at an offset, which lie inside it. */
-int gguf_part_read(const struct gguf_part *part, uint64_t offset, uint64_t n, void *dst, struct err *err);
+/* n bytes of a part at an offset, which lie inside it. ret_got (may be NULL): how many there were, also on failure. Any thread. Errors: those of gguf_tensor_read. */
+int gguf_part_read(const struct gguf_part *part, uint64_t offset, uint64_t n, void *dst, uint64_t *ret_got, struct err *err);
 
 /* Bytes of one value of a type; 0 for strings, arrays and what is no type. */
 uint32_t gguf_type_bytes(uint32_t type);

@@ -325,15 +325,6 @@ void synthetic_noise_rows(const struct synthetic *s, const struct tensor_spec *s
                                  .dst = ret_rows});
 }
 
-static void report(struct synthetic_walk *w, uint64_t bytes)
-{
-    if (!w->progress)
-        return;
-    w->progress->done_bytes += bytes;
-    if (w->progress->fn)
-        w->progress->fn(w->progress->ctx, w->progress->done_bytes, w->progress->total_bytes);
-}
-
 static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
 {
     struct kn_weight *weight = spec->slot;
@@ -349,7 +340,7 @@ static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
         synthetic_noise_rows(w->s, spec, at, n, w->staging);
         rc = kn_weight_rows(w->device, weight, at, n, w->staging, w->err);
         if (rc == 0)
-            report(w, (uint64_t)n * row);
+            rc = weights_report(w->progress, (uint64_t)n * row, w->err);
     }
     return rc == 0 ? kn_weight_end(w->device, weight, w->err) : rc;
 }
@@ -368,9 +359,7 @@ static int make_vector(struct synthetic_walk *w, const struct tensor_spec *spec)
         kn_upload(w->stream, (float *)memory + at, w->staging, (size_t)n * sizeof(float));
         rc = kn_stream_sync(w->stream, w->err);
     }
-    if (rc == 0)
-        report(w, (uint64_t)spec->cols * sizeof(float));
-    return rc;
+    return rc == 0 ? weights_report(w->progress, (uint64_t)spec->cols * sizeof(float), w->err) : rc;
 }
 
 static int make_visit(void *ctx, const struct tensor_spec *spec)

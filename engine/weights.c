@@ -1,5 +1,6 @@
 #include "engine/weights.h"
 
+#include "engine/intake.h"
 #include "engine/tensor_list.h"
 
 #include <assert.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- finding and checking tensors ------------------------------------------------------------------------------------------- */
 
@@ -229,35 +229,44 @@ int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct w
 
 /* ---- loading ---------------------------------------------------------------------------------------------------------------- */
 
+/* A tensor of the file and where it goes. */
+struct load_item {
+    struct tensor_spec spec;
+    const struct gguf_tensor *tensor;
+};
+
 struct loader {
     struct kn_device *device;
     struct kn_stream *stream; /* for vectors */
     const struct gguf *g;
     struct weights_progress *progress;
-    unsigned char *raw; /* [WEIGHTS_STAGING_BYTES] as in the file */
-    float *values;      /* [WEIGHTS_STAGING_BYTES / 4] converted */
-    bool forget;        /* drop the page cache behind us */
+    struct load_item *items;
+    size_t n_items, cap;
+    struct intake *intake;
+    float *values; /* [WEIGHTS_STAGING_BYTES / 4] converted */
     struct err *err;
 };
 
-static void report(struct loader *l, uint64_t bytes)
+#define VALUES_MAX ((int64_t)(WEIGHTS_STAGING_BYTES / sizeof(float)))
+
+/* Devices may interleave the rows of a weight, up to so many: a group that comes in two pieces is written twice. */
+#define ROWS_TOGETHER 16
+
+int weights_report(struct weights_progress *p, uint64_t bytes, struct err *err)
 {
-    struct weights_progress *p = l->progress;
     if (!p)
-        return;
+        return 0;
     p->done_bytes += bytes;
-    if (p->fn)
-        p->fn(p->ctx, p->done_bytes, p->total_bytes);
+    if (!p->fn || p->fn(p->ctx, p->done_bytes, p->total_bytes))
+        return 0;
+    return err_set(err, ERR_CANCELLED, "loading was given up at %" PRIu64 " of %" PRIu64 " bytes", p->done_bytes,
+                   p->total_bytes);
 }
 
-/* Values first .. first + n - 1 of a tensor of a plain float type, into l->values, all finite. */
-static int read_values(struct loader *l, const struct gguf_tensor *t, int64_t first, int64_t n)
+/* Values first .. first + n - 1 of a tensor of a plain float type, as they stand in the file, to l->values, all finite. n <= VALUES_MAX. */
+static int convert_values(struct loader *l, const struct gguf_tensor *t, int64_t first, int64_t n, const void *bytes)
 {
-    const size_t each = kn_dtype_info(t->type)->block_bytes;
-    int rc = gguf_tensor_read(l->g, t, (uint64_t)first * each, (size_t)n * each, l->raw, l->err);
-    if (rc < 0)
-        return rc;
-    kn_dequantize((enum kn_dtype)t->type, l->raw, n, l->values);
+    kn_dequantize((enum kn_dtype)t->type, bytes, n, l->values);
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(l->values[i]))
             return err_set(l->err, ERR_FORMAT, "%s: tensor %s: value %" PRId64 " is not a finite number", gguf_path(l->g),
@@ -271,29 +280,53 @@ static int load_scales(struct loader *l, const struct tensor_spec *spec, struct 
     if (!t)
         return 0;
     int rc = check_scale(l->g, t, spec, l->err);
-    if (rc == 0)
-        rc = read_values(l, t, 0, t->n_elems);
     if (rc < 0)
         return rc;
+    void *bytes = malloc((size_t)t->bytes);
     float *scales = malloc((size_t)spec->slices * sizeof *scales);
-    if (!scales)
-        return err_set(l->err, ERR_NOMEM, "no memory for %" PRId64 " scales", spec->slices);
+    if (!bytes || !scales || spec->slices > VALUES_MAX)
+        rc = err_set(l->err, ERR_NOMEM, "no memory for %" PRId64 " scales", spec->slices);
+    if (rc == 0)
+        rc = gguf_tensor_read(l->g, t, 0, (size_t)t->bytes, bytes, l->err);
+    if (rc == 0)
+        rc = convert_values(l, t, 0, t->n_elems, bytes);
+    free(bytes);
+    if (rc < 0) {
+        free(scales);
+        return rc;
+    }
     for (int64_t i = 0; i < spec->slices; i++)
         scales[i] = l->values[t->n_elems == 1 ? 0 : i];
     w->scales = scales;
     return 0;
 }
 
-/* Whole rows at a time, as many as the staging buffer holds; a router becomes F32 on the way. */
+/* Rows of a tensor to the device, as they are or as F32. */
+static int hand_over(struct loader *l, struct kn_weight *w, const struct gguf_tensor *t, int64_t first, int64_t n,
+                     const unsigned char *bytes)
+{
+    const size_t row = kn_row_bytes((enum kn_dtype)t->type, w->cols);
+    if (w->dtype == (enum kn_dtype)t->type)
+        return kn_weight_rows(l->device, w, first, n, bytes, l->err);
+    const int64_t most = VALUES_MAX / w->cols;
+    int rc = 0;
+    for (int64_t at = 0, m; at < n && rc == 0; at += m) {
+        m = n - at < most ? n - at : most;
+        kn_dequantize((enum kn_dtype)t->type, bytes + (size_t)at * row, m * w->cols, l->values);
+        rc = kn_weight_rows(l->device, w, first + at, m, l->values, l->err);
+    }
+    return rc;
+}
+
+/* Whole rows at a time, as many as have been read; a router becomes F32 on the way. */
 static int load_matrix(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
 {
     struct kn_weight *w = spec->slot;
     const enum kn_dtype type = (enum kn_dtype)t->type;
     const bool convert = spec->role == TENSOR_ROUTER && type != KN_F32;
     const size_t row = kn_row_bytes(type, spec->cols);
-    const size_t widest = convert ? (size_t)spec->cols * sizeof(float) : row;
     const int64_t n_rows = spec->rows * spec->slices;
-    if (row == 0 || widest > WEIGHTS_STAGING_BYTES)
+    if (row == 0 || row > INTAKE_UNIT_BYTES || (convert && spec->cols > VALUES_MAX))
         return err_set(l->err, ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " values", gguf_path(l->g), t->name,
                        spec->cols);
     *w = (struct kn_weight){.dtype = convert ? KN_F32 : type,
@@ -303,16 +336,16 @@ static int load_matrix(struct loader *l, const struct tensor_spec *spec, const s
     int rc = load_scales(l, spec, w);
     if (rc == 0)
         rc = kn_weight_begin(l->device, w, l->err);
-    const int64_t chunk = (int64_t)(WEIGHTS_STAGING_BYTES / widest);
-    for (int64_t at = 0; at < n_rows && rc == 0; at += chunk) {
-        const int64_t n = n_rows - at < chunk ? n_rows - at : chunk;
-        rc = gguf_tensor_read(l->g, t, (uint64_t)at * row, (size_t)n * row, l->raw, l->err);
-        if (rc == 0 && convert)
-            kn_dequantize(type, l->raw, n * spec->cols, l->values);
+    const size_t unit = ROWS_TOGETHER * row <= INTAKE_UNIT_BYTES ? ROWS_TOGETHER * row : row;
+    for (int64_t at = 0; at < n_rows && rc == 0;) {
+        const void *bytes;
+        size_t n = 0;
+        rc = intake_take(l->intake, unit, &bytes, &n, l->err);
         if (rc == 0)
-            rc = kn_weight_rows(l->device, w, at, n, convert ? (const void *)l->values : l->raw, l->err);
+            rc = hand_over(l, w, t, at, (int64_t)(n / row), bytes);
         if (rc == 0)
-            report(l, (uint64_t)n * row);
+            rc = weights_report(l->progress, n, l->err);
+        at += (int64_t)(n / row);
     }
     if (rc == 0)
         rc = kn_weight_end(l->device, w, l->err);
@@ -321,15 +354,19 @@ static int load_matrix(struct loader *l, const struct tensor_spec *spec, const s
 
 static int load_vector(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
 {
+    const size_t each = kn_dtype_info(t->type)->block_bytes;
     void *memory = NULL;
     int rc = kn_alloc(l->device, (size_t)t->n_elems * sizeof(float), &memory, l->err);
     if (rc < 0)
         return rc;
     *(kn_vec *)spec->slot = memory;
-    const int64_t chunk = WEIGHTS_STAGING_BYTES / sizeof(float);
-    for (int64_t at = 0; at < t->n_elems && rc == 0; at += chunk) {
-        const int64_t n = t->n_elems - at < chunk ? t->n_elems - at : chunk;
-        rc = read_values(l, t, at, n);
+    for (int64_t at = 0, n; at < t->n_elems && rc == 0; at += n) {
+        const void *bytes;
+        size_t n_bytes = 0;
+        rc = intake_take(l->intake, each, &bytes, &n_bytes, l->err);
+        n = (int64_t)(n_bytes / each);
+        if (rc == 0)
+            rc = convert_values(l, t, at, n, bytes);
         for (int64_t i = 0; rc == 0 && spec->role == TENSOR_SSM_A && i < n; i++)
             if (l->values[i] >= 0)
                 rc = err_set(l->err, ERR_FORMAT,
@@ -341,51 +378,79 @@ static int load_vector(struct loader *l, const struct tensor_spec *spec, const s
             rc = kn_stream_sync(l->stream, l->err);
         }
     }
-    if (rc == 0)
-        report(l, t->bytes);
-    return rc;
+    return rc == 0 ? weights_report(l->progress, t->bytes, l->err) : rc;
 }
 
-static int load_visit(void *ctx, const struct tensor_spec *spec)
+static int list_visit(void *ctx, const struct tensor_spec *spec)
 {
     struct loader *l = ctx;
     const struct gguf_tensor *t;
     if (!spec->slot || !is_wanted(l->g, spec))
         return 0;
-    int rc = get_tensor(l->g, spec, &t, l->err);
+    const int rc = get_tensor(l->g, spec, &t, l->err);
     if (rc < 0)
         return rc;
-    rc = tensor_is_vector(spec) ? load_vector(l, spec, t) : load_matrix(l, spec, t);
-    if (rc == 0 && l->forget)
-        gguf_tensor_forget(l->g, t);
+    if (l->n_items == l->cap) {
+        const size_t cap = l->cap ? 2 * l->cap : 64;
+        struct load_item *more = realloc(l->items, cap * sizeof *more);
+        if (!more)
+            return err_set(l->err, ERR_NOMEM, "no memory for a list of %zu tensors", cap);
+        l->items = more;
+        l->cap = cap;
+    }
+    l->items[l->n_items++] = (struct load_item){.spec = *spec, .tensor = t};
+    return 0;
+}
+
+static int compare_items(const void *a, const void *b)
+{
+    return gguf_compare_places(((const struct load_item *)a)->tensor, ((const struct load_item *)b)->tensor);
+}
+
+/* In the order of the files, which is nobody's but the disk's. */
+static int open_intake(struct loader *l)
+{
+    const struct gguf_tensor **tensors = malloc((l->n_items ? l->n_items : 1) * sizeof(*tensors));
+    if (!tensors)
+        return err_set(l->err, ERR_NOMEM, "no memory for a list of %zu tensors", l->n_items);
+    qsort(l->items, l->n_items, sizeof *l->items, compare_items);
+    for (size_t i = 0; i < l->n_items; i++)
+        tensors[i] = l->items[i].tensor;
+    const int rc = intake_open(l->g, tensors, l->n_items, &l->intake, l->err);
+    free(tensors);
     return rc;
 }
 
 static void loader_close(struct loader *l)
 {
+    intake_close(l->intake);
     kn_stream_close(l->stream);
-    free(l->raw);
+    free(l->items);
     free(l->values);
 }
 
-/* Files that would fill more than half of the memory with cached pages are dropped from it as they are read. */
-static bool is_large(const struct gguf *g)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 && gguf_file_bytes(g) > (uint64_t)pages * (uint64_t)page / 2;
-}
-
+/* The specs of a walk that have a slot are listed; then loader_run. */
 static int loader_open(struct loader *l, struct kn_device *device, const struct gguf *g, struct weights_progress *progress,
                        struct err *err)
 {
     static const struct kn_limits tiny = {
         .rows = 1, .cols = 32, .outputs = 32, .seqs = 1, .kv_len = 1, .heads = 1, .head_dim = 32};
-    *l = (struct loader){.device = device, .g = g, .progress = progress, .forget = is_large(g), .err = err};
-    l->raw = malloc(WEIGHTS_STAGING_BYTES);
+    *l = (struct loader){.device = device, .g = g, .progress = progress, .err = err};
     l->values = malloc(WEIGHTS_STAGING_BYTES);
-    if (!l->raw || !l->values)
+    if (!l->values)
         return err_set(err, ERR_NOMEM, "no memory for a staging buffer of %u bytes", WEIGHTS_STAGING_BYTES);
     return kn_stream_open(device, &tiny, &l->stream, err);
+}
+
+static int loader_run(struct loader *l)
+{
+    int rc = open_intake(l);
+    for (size_t i = 0; i < l->n_items && rc == 0; i++) {
+        const struct load_item *item = &l->items[i];
+        rc = tensor_is_vector(&item->spec) ? load_vector(l, &item->spec, item->tensor)
+                                           : load_matrix(l, &item->spec, item->tensor);
+    }
+    return rc == 0 ? intake_finish(l->intake, l->err) : rc;
 }
 
 int model_create(const struct model_shape *shape, struct model **ret_model, struct err *err)
@@ -431,7 +496,9 @@ int model_open(struct kn_device *device, const struct gguf *g, struct weights_pr
     if (rc == 0)
         rc = loader_open(&l, device, g, progress, err);
     if (rc == 0)
-        rc = tensor_list_text(&m->shape, m, load_visit, &l);
+        rc = tensor_list_text(&m->shape, m, list_visit, &l);
+    if (rc == 0)
+        rc = loader_run(&l);
     loader_close(&l);
     model_shape_release(&shape);
     if (rc < 0) {
@@ -506,7 +573,9 @@ int vision_model_open(struct kn_device *device, const struct gguf *g, int32_t te
     if (rc == 0)
         rc = loader_open(&l, device, g, progress, err);
     if (rc == 0)
-        rc = tensor_list_vision(&shape, m, load_visit, &l);
+        rc = tensor_list_vision(&shape, m, list_visit, &l);
+    if (rc == 0)
+        rc = loader_run(&l);
     loader_close(&l);
     if (rc < 0) {
         vision_model_close(device, m);

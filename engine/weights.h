@@ -7,8 +7,8 @@
  * Life cycle: gguf_open -> [model_shape_read, model_plan for figures beforehand] -> model_open -> ... -> model_close. The file
  * may be closed as soon as model_open has returned.
  *
- * Threads: the engine thread. Memory: weights and vectors on the device, owned by the model; while loading one staging buffer
- * of WEIGHTS_STAGING_BYTES on the host.
+ * Threads: the engine thread, and those that read ahead of it (engine/intake.h). Memory: weights and vectors on the device, owned by the model; while loading the intake's, and up to
+ * WEIGHTS_STAGING_BYTES for what is converted on the way.
  */
 #ifndef HERON_ENGINE_WEIGHTS_H
 #define HERON_ENGINE_WEIGHTS_H
@@ -20,10 +20,13 @@
 
 /* Where loading stands. One struct may serve several models: done_bytes goes on from where it was. May be NULL everywhere. */
 struct weights_progress {
-    void (*fn)(void *ctx, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    bool (*fn)(void *ctx, uint64_t done_bytes, uint64_t total_bytes); /* false: give up. May be NULL */
     void *ctx;
     uint64_t done_bytes, total_bytes; /* the caller sets total: the sum of the plans' weights_bytes */
 };
+
+/* So many bytes more are loaded. progress may be NULL. ERR_CANCELLED: somebody wants it to end. */
+int weights_report(struct weights_progress *progress, uint64_t bytes, struct err *err);
 
 /* Figures that follow from the header alone. */
 struct weights_plan {
@@ -64,7 +67,7 @@ int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct w
 /*
  * Load the text model to the device. The file is borrowed for the call.
  * Errors: ERR_FORMAT (a tensor that is missing, named; tensor, expected and found shape; values that cannot be),
- * ERR_UNSUPPORTED (type), ERR_NOMEM, ERR_IO, ERR_DEVICE.
+ * ERR_UNSUPPORTED (type), ERR_NOMEM, ERR_IO, ERR_DEVICE, ERR_CANCELLED (progress).
  */
 int model_open(struct kn_device *device, const struct gguf *g, struct weights_progress *progress, struct model **ret_model,
                struct err *err);

@@ -8,7 +8,7 @@
 #include "kernels/cpu/cpu.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
-#define MAP_BYTES  ((size_t)64 << 20)
+#define MAP_BYTES  ((size_t)256 << 20) /* the end of each wastes a part of a huge page */
 
 struct weights_map {
     struct weights_map *next;

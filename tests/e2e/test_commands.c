@@ -176,7 +176,7 @@ static void tokenize_goes_there_and_back(void **state)
     refused(PROGRAM_ARGS("tokenize", "-m", m, "--decode"), "1 two", 64, "byte 2");
 }
 
-/* Every row that moves weights says how many bytes, how fast, and what share of the memory's bandwidth that is. */
+/* Every row that moves weights says how many bytes, how fast, and what share of the memory's bandwidth that is; loading of the disk's. */
 static void bench_rows_have_bytes_and_bandwidth(void **state)
 {
     char *text = output(PROGRAM_ARGS("bench", "-m", box_model(), "-v", box_vision(), "-p", "16", "-n", "2", "-d", "3", "-b",
@@ -195,6 +195,13 @@ static void bench_rows_have_bytes_and_bandwidth(void **state)
         assert_true(json_real_value(json_object_get(row, "ratio")) > 0);
         assert_true(i == 0 || json_real_value(json_object_get(row, "bytes_per_token")) > 0);
     }
+    const json_t *load = json_array_get(results, 0);
+    const double disk = json_real_value(json_object_get(load, "read_bandwidth"));
+    assert_true(disk != json_real_value(json_object_get(json_array_get(results, 1), "read_bandwidth")));
+    assert_int_equal(json_integer_value(json_object_get(load, "bytes")),
+                     json_integer_value(json_object_get(root, "weights_bytes")));
+    assert_true(json_integer_value(json_object_get(load, "peak_bytes")) > json_integer_value(json_object_get(load, "bytes")));
+    assert_true(json_real_value(json_object_get(load, "peak_over_weights")) > 1);
     json_decref(root);
     free(text);
     refused(PROGRAM_ARGS("bench", "-m", box_model(), "--image", "64x64"), "", 64, "--image needs a vision file");

@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/support/box.h"
+#include "tests/support/schema_judge.h"
 
 #define CAMERA(id, seed)                                                                                                       \
     "  " id ": { source: 'synth:yard?seed=" seed                                                                               \
@@ -160,12 +163,68 @@ static void test_nothing_runs_without_a_governor(void **state)
     assert_int_equal(box_stop(&r->box), 0);
 }
 
+/* What systemd is told from now on, until it holds `words`; false: the time is over, or `other` came first. */
+static bool await_word(int fd, const char *words, const char *other, int time_limit_ms)
+{
+    char text[4096];
+    for (const int64_t until_ns = clock_now_ns() + time_limit_ms * CLOCK_MS; clock_now_ns() < until_ns;) {
+        const ssize_t n = recv(fd, text, sizeof text - 1, 0); /* waits 100 ms */
+        text[n > 0 ? n : 0] = 0;
+        if (strstr(text, words))
+            return true;
+        if (other && strstr(text, other))
+            return false;
+    }
+    return false;
+}
+
+/* A disk that is slow to give the model: the start may take longer, again and again, and says what it waits for. */
+static void test_a_slow_disk(void **state)
+{
+    struct box_rig *r = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char env[200];
+    pid_t tid = 0;
+    if (!schema_judge_is_there())
+        skip_because("python3-jsonschema is not installed");
+    box_rig_open(r);
+    box_configure(&r->box, &r->broker, NULL, "cameras:\n" CAMERA("yard", "1"));
+    snprintf(address.sun_path, sizeof address.sun_path, "%.80s/notify", test_temp_dir());
+    snprintf(env, sizeof env, "NOTIFY_SOCKET=%s", address.sun_path);
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_usec = 100000}, sizeof(struct timeval));
+    for (int i = 0; !tid && i < 50; i++) { /* the tiny model is loaded in no time: until it was caught in the middle of that */
+        box_start(&r->box, (const char *const[]){env, NULL});
+        for (const int64_t until_ns = clock_now_ns() + 5 * CLOCK_S; !thread_of(r->box.daemon.pid, "heron-engine");)
+            assert_true(clock_now_ns() < until_ns);
+        tid = freeze(&r->box, "heron-engine");
+        if (await_word(fd, "EXTEND_TIMEOUT_USEC=60000000", "READY=1", BOX_PATIENCE_MS) &&
+            !await_word(fd, "READY=1", NULL, 1000)) /* it was about to say so */
+            break;
+        thaw(tid);
+        tid = 0;
+        assert_int_equal(box_stop(&r->box), 0);
+        await_word(fd, "nothing", NULL, 200);
+    }
+    assert_true(tid);
+    assert_true(await_word(fd, "STATUS=starting: 1 cameras", "READY=1", BOX_PATIENCE_MS));
+    assert_true(await_word(fd, "EXTEND_TIMEOUT_USEC=60000000", "READY=1", BOX_PATIENCE_MS));
+    thaw(tid);
+    assert_true(await_word(fd, "READY=1", "EXTEND_TIMEOUT_USEC", BOX_PATIENCE_MS));
+    assert_true(await_word(fd, "STATUS=running: 1 cameras", "EXTEND_TIMEOUT_USEC", BOX_PATIENCE_MS));
+    assert_int_equal(box_stop(&r->box), 0);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_stop_with_a_hanging_engine, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_remove_a_camera_in_the_middle_of_a_look, box_set_up, box_tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_runs_without_a_governor, box_set_up, box_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_slow_disk, box_set_up, box_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

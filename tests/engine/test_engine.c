@@ -455,6 +455,31 @@ static void free_text_and_thoughts_end(void **state)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------------ */
 
+static bool give_up_later(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+    return 2 * done_bytes < total_bytes;
+}
+
+static void loading_can_be_given_up(void **state)
+{
+    struct en_engine *e = NULL;
+    struct err err = {0};
+    uint64_t bytes = 0;
+    int64_t took_ns = 0;
+    struct en_options o = {.model_path = text_path[0], .device = "cpu", .progress = give_up_later};
+    assert_err(en_open(&o, &e, &err), ERR_CANCELLED, &err, "given up");
+    assert_null(e);
+    o.progress = NULL; /* nothing is left behind */
+    assert_ok(en_read_files(&o, UINT64_MAX, &bytes, &took_ns, &err), &err);
+    assert_ok(en_open(&o, &e, &err), &err);
+    struct en_info info;
+    en_get_info(e, &info);
+    assert_true(bytes >= info.load_bytes && took_ns > 0);
+    assert_int_equal(info.load_bytes, info.weights_bytes);
+    assert_true(info.load_peak_bytes > info.load_bytes);
+    en_close(e);
+}
+
 static void bad_files_and_options_are_refused(void **state)
 {
     struct en_engine *e = NULL;
@@ -527,6 +552,7 @@ int main(void)
         cmocka_unit_test(jobs_answer_under_a_schema_and_alike_in_any_company),
         cmocka_unit_test(jobs_are_shed_cancelled_and_refused),
         cmocka_unit_test(free_text_and_thoughts_end),
+        cmocka_unit_test(loading_can_be_given_up),
         cmocka_unit_test(bad_files_and_options_are_refused),
         cmocka_unit_test(noise_models_open),
     };

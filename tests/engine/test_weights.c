@@ -400,12 +400,13 @@ struct progress_seen {
     int calls;
 };
 
-static void on_progress(void *ctx, uint64_t done, uint64_t total)
+static bool on_progress(void *ctx, uint64_t done, uint64_t total)
 {
     struct progress_seen *seen = ctx;
     assert_true(done >= seen->last && done <= total);
     seen->last = done;
     seen->calls++;
+    return true;
 }
 
 static void test_loaded_values(void **state)
