@@ -77,7 +77,7 @@ THERMAL := $(O)/libthermal.a
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu toolkit deps demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e asan ubsan \
+.PHONY: all cpu toolkit deps deps-arm demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e test-arm arm-built arm-programs asan ubsan \
         tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-peer bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
@@ -99,8 +99,9 @@ $(LIB): $(filter-out $(MAIN) $(TELL),$(OBJ)) | $(TELL)
 $(O)/kernels/cpu/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2
 $(O)/kernels/cpu/%_amx.o: ISA := -mamx-tile -mamx-int8 -mamx-bf16 -mavx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
-$(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16
-$(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm
+# gcc orders instructions before it gives out registers: in the long unrolled loops here that takes more of them than there are
+$(O)/kernels/cpu/%_neon.o: ISA := -march=armv8.2-a+dotprod+fp16 -fno-schedule-insns
+$(O)/kernels/cpu/%_i8mm.o: ISA := -march=armv8.2-a+dotprod+fp16+i8mm+bf16 -fno-schedule-insns
 # arithmetic of models has tolerances and gets every step that is there; private: not for what is built on the way
 $(O)/kernels/%.o: private FUSE :=
 # byte parsers and base convert between integer sizes with care
@@ -158,16 +159,22 @@ DEPS_BUILD := build-essential pkg-config git libgstreamer1.0-dev libgstreamer-pl
               gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav libavformat-dev libavcodec-dev libswscale-dev \
               libavutil-dev libmosquitto-dev mosquitto libfyaml-dev libjansson-dev libsystemd-dev libudev-dev libutf8proc-dev libssl-dev
 DEPS_TEST  := libcmocka-dev libgstrtspserver-1.0-dev mosquitto-clients python3 python3-jsonschema python3-numpy
+DEPS_ARM   := $(if $(filter x86_64,$(ARCH)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-deps:                               ## install the packages that building, the demo and the tests need (Debian, Ubuntu)
-	@missing=$$(for p in $(DEPS_BUILD) $(DEPS_TEST); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-	if [ -n "$$missing" ]; then \
+# shell: $(call get,PACKAGES): those that are missing; fails where one cannot be had
+get = missing=$$(for p in $1; do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	[ -z "$$missing" ] || { \
 	    echo "installing:" $$missing; \
 	    $(SUDO) apt-get update -q >/dev/null || echo "apt-get update failed; trying with the package lists at hand" >&2; \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null || \
-	        { echo "could not install:" $$missing "(only Debian 12 and Ubuntu 24.04 are known to have them all)" >&2; exit 1; }; \
-	fi
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	}
+
+deps:                               ## install the packages that building, the demo and the tests need (Debian, Ubuntu)
+	@$(call get,$(DEPS_BUILD) $(DEPS_TEST)) || { echo "could not install:" $$missing "(only Debian 12 and Ubuntu 24.04 are known to have them all)" >&2; exit 1; }
+
+deps-arm: deps                      ## and those that testing the aarch64 kernels on another machine needs
+	@$(call get,$(DEPS_ARM)) || echo "could not install:" $$missing "(the aarch64 kernels cannot be tested without)" >&2
 
 # pkg-config answers are read when make starts: what was just installed is seen by a second make
 JOBS ?= $(shell nproc)
@@ -184,15 +191,41 @@ demo: toolkit deps                  ## a rendered scene (of DEMO_SEED), looked a
 	$(again) $(O)/heron
 	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) $(if $(DEMO_SEED),--seed $(DEMO_SEED)) -m $(MODEL) -v $(VISION)
 
-test: toolkit deps                  ## build everything and run every test
-	$(again) test-built
-	@tests/run $(TESTS) $(FUZZERS)
+test: toolkit deps deps-arm         ## build everything and run every test
+	$(again) test-built $(if $(ARM_LACKS),,arm-built)
+	$(arm_says)
+	@tests/run $(TESTS) $(FUZZERS) $(ARM_RUNS)
 
 test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS)
 
 test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e: test-%: deps ## the tests of one room
 	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))
 	@tests/run $(filter $(O)/tests/$*/%,$(TESTS))
+
+# The kernels of aarch64 on a machine that is not: base, kernels and the kernel tests as static programs, in a build folder of their own, and for each processor that
+# qemu imitates a script that runs them there. The first has all levels; the others have no matrix instructions, no dot products: what is chosen there must do without.
+ARM_CC    := aarch64-linux-gnu-gcc
+ARM_QEMU  := qemu-aarch64
+ARM_TESTS := $(notdir $(basename $(wildcard tests/kernels/test_*.c)))
+ARM_FEW   := test_cpu_levels test_ops
+# asked anew when it is needed: make deps may have installed them
+ARM_LACKS = $(strip $(if $(filter x86_64,$(ARCH)),$(foreach t,$(ARM_CC) $(ARM_QEMU),$(if $(shell command -v $(t)),,$(t))),$(ARCH)))
+ARM_RUNS  = $(if $(ARM_LACKS),,$(ARM_TESTS:%=$(O)/arm/max/%) $(ARM_FEW:%=$(O)/arm/neoverse-n1/%) $(O)/arm/cortex-a72/test_cpu_levels)
+arm_says  = $(if $(ARM_LACKS),@echo "aarch64 kernels: $(if $(filter $(ARCH),$(ARM_LACKS)),tests under qemu are for x86_64 machines,not tested: $(ARM_LACKS) is missing)")
+
+arm-built:
+	@$(MAKE) --no-print-directory O=$(O)/arm ARCH=aarch64 CC=$(ARM_CC) LDFLAGS=-static ROOMS='base kernels kernels/ref kernels/cpu' PKG_CFLAGS= PKG_LIBS= \
+	    TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c' \
+	    TESTS='$(ARM_TESTS:%=$(O)/arm/tests/kernels/%)' arm-programs
+	@for r in $(ARM_RUNS); do d=$${r%/*}; mkdir -p $$d; \
+	    printf '#!/bin/sh\nHERON_TEST_FEW=1 exec $(ARM_QEMU) -cpu %s $(O)/arm/tests/kernels/%s "$$@"\n' $${d##*/} $${r##*/} > $$r && chmod +x $$r || exit 1; done
+
+arm-programs: $(TESTS)
+
+test-arm: deps-arm                  ## the kernel tests of aarch64, under qemu
+	$(if $(ARM_LACKS),,$(again) arm-built)
+	$(arm_says)
+	$(if $(ARM_LACKS),,@tests/run $(ARM_RUNS))
 
 asan ubsan tsan: deps                  ## the tests under a sanitizer, in a build folder of its own
 	@$(MAKE) --no-print-directory sanitized KIND=$@ O=$(O)-$@

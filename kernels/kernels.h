@@ -43,7 +43,7 @@ struct kn_stream;
 
 struct kn_device_options {
     int threads;     /* "cpu": worker threads with the caller; 0: one per usable core */
-    const char *isa; /* "cpu": highest instruction set, such as "scalar", "avx2", "avx512"; NULL: HERON_CPU or all */
+    const char *isa; /* "cpu": highest instruction set, such as "scalar", "avx2", "neon"; NULL: HERON_CPU or all */
     bool validate;   /* check every args struct (shapes, types, alignment) before running it; always on in "ref" */
 };
 

@@ -61,6 +61,13 @@ static int device_open(int index, const struct kn_device_options *options, struc
         tile_amx_init(&d->tile_own);
         d->tile = &d->tile_own;
     }
+#elif defined(__aarch64__)
+    if (d->level >= CPU_NEON)
+        d->tile = &tile_neon, d->vec = &vec_neon;
+    if (d->level >= CPU_I8MM) {
+        tile_i8mm_init(&d->tile_own);
+        d->tile = &d->tile_own;
+    }
 #endif
     rc = pool_open(options->threads, &d->pool, err);
     if (rc)

@@ -2,11 +2,11 @@
  * lanes - sixteen floats, sixteen int32 or sixty-four bytes as one value, whatever the instruction set.
  *
  * The op bodies (*_body.h) are written once on these three types and compiled once per level: one 512-bit register with
- * AVX-512, two 256-bit ones with AVX2, plain C (or the compiler's generic 128-bit vectors) else. A new instruction set is a new
- * section here and a new tile_<isa>.c. Lanes are always 16, so that every level has the same reduction order along a row;
+ * AVX-512, two 256-bit ones with AVX2, four 128-bit ones with NEON, plain C else. A new instruction set is a new section here
+ * and a new tile_<isa>.c. Lanes are always 16, so that every level has the same reduction order along a row;
  * levels differ only where one has a fused multiply-add and another has not.
  *
- * Dot products: b_dot_u takes unsigned bytes <= 63, b_dot_s "signed" bytes in the level's own representation: as they are, or
+ * Dot products are with the four bytes number j of x: b_dot_u takes unsigned bytes <= 63, b_dot_s "signed" bytes in the level's own representation: as they are, or
  * with LANES_BIAS added where the instruction wants an unsigned operand (then LANES_BIAS * sum(x) is taken off beforehand).
  * Both add exact integers.
  *
@@ -31,8 +31,13 @@
 #endif
 #endif
 
+/* The levels of aarch64: dot products and half-precision arithmetic are what their files are compiled with. */
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define LANES_NEON 1
+#endif
+
 /* Vector values live in registers only where all is inlined; with plain C the compiler may choose. */
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(LANES_NEON)
 #define INL static inline __attribute__((always_inline, unused))
 #elif defined(LANES_SANITIZED)
 #define INL static __attribute__((noinline, unused))
@@ -41,7 +46,7 @@
 #endif
 
 /* Arrays of vectors become registers only when their loops are unrolled. */
-#if !defined(__AVX2__) || defined(LANES_SANITIZED)
+#if (!defined(__AVX2__) && !defined(LANES_NEON)) || defined(LANES_SANITIZED)
 #define UNROLL
 #elif defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -60,6 +65,8 @@ INL int32_t lanes_word(const void *p)
 #include "kernels/cpu/lanes_avx512.h"
 #elif defined(__AVX2__)
 #include "kernels/cpu/lanes_avx2.h"
+#elif defined(LANES_NEON)
+#include "kernels/cpu/lanes_neon.h"
 #else
 #include "kernels/cpu/lanes_plain.h"
 #endif

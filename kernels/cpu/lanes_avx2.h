@@ -262,15 +262,15 @@ INL b64 b_lookup(b64 t, b64 i)
     return (b64){_mm256_shuffle_epi8(t.a, i.a), _mm256_shuffle_epi8(t.b, i.b)};
 }
 /* maddubs adds pairs into int16: 2 * 63 * 127 and 2 * 128 * 127 both fit. */
-INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x, const int j)
 {
-    __m256i v = _mm256_set1_epi32(lanes_word(x)), one = _mm256_set1_epi16(1);
+    __m256i v = _mm256_set1_epi32(lanes_word(x + 4 * j)), one = _mm256_set1_epi16(1);
     return (vi16){_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(w.a, v), one)),
                   _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(w.b, v), one))};
 }
-INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x, const int j)
 {
-    __m256i v = _mm256_set1_epi32(lanes_word(x)), one = _mm256_set1_epi16(1);
+    __m256i v = _mm256_set1_epi32(lanes_word(x + 4 * j)), one = _mm256_set1_epi16(1);
     __m256i pa = _mm256_maddubs_epi16(_mm256_abs_epi8(w.a), _mm256_sign_epi8(v, w.a));
     __m256i pb = _mm256_maddubs_epi16(_mm256_abs_epi8(w.b), _mm256_sign_epi8(v, w.b));
     return (vi16){_mm256_add_epi32(acc.a, _mm256_madd_epi16(pa, one)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(pb, one))};

@@ -274,13 +274,13 @@ INL b64 b_lookup(b64 table, b64 i)
 {
     return _mm512_shuffle_epi8(table, i);
 }
-INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x, const int j)
 {
-    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(lanes_word(x)));
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(lanes_word(x + 4 * j)));
 }
-INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x, const int j)
 {
-    return b_dot_u(acc, w, x);
+    return b_dot_u(acc, w, x, j);
 }
 
 INL float v_sum(v16 a)

@@ -265,14 +265,16 @@ INL b64 b_lookup(b64 t, b64 i)
 {
     EACHB(t.b[i.b[l] & 15]);
 }
-INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_u(vi16 acc, b64 w, const int8_t *x, const int j)
 {
+    x += 4 * j;
     for (int l = 0; l < 16; l++)
         acc.i[l] += w.b[4 * l] * x[0] + w.b[4 * l + 1] * x[1] + w.b[4 * l + 2] * x[2] + w.b[4 * l + 3] * x[3];
     return acc;
 }
-INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x)
+INL vi16 b_dot_s(vi16 acc, b64 w, const int8_t *x, const int j)
 {
+    x += 4 * j;
     for (int l = 0; l < 16; l++)
         acc.i[l] += (int8_t)w.b[4 * l] * x[0] + (int8_t)w.b[4 * l + 1] * x[1] + (int8_t)w.b[4 * l + 2] * x[2] +
                     (int8_t)w.b[4 * l + 3] * x[3];

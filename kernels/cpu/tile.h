@@ -122,6 +122,10 @@ extern const struct tile_kernels tile_avx2, tile_avx512;
 void attn_amx_attend(const struct tile_attend *attend, const struct vec_kernels *vec, void *tmp);
 /* Level "amx": tile_avx512 with products of many rows on tiles. */
 void tile_amx_init(struct tile_kernels *ret_kernels);
+#elif defined(__aarch64__)
+extern const struct tile_kernels tile_neon;
+/* Level "i8mm": tile_neon with products of many rows on matrix instructions. */
+void tile_i8mm_init(struct tile_kernels *ret_kernels);
 #endif
 
 #endif

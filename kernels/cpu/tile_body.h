@@ -15,7 +15,7 @@
 #define GEMM_PANELS 2
 #define GEMM_ROWS   4
 #define GEMMF_ROWS  8
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) || defined(LANES_NEON)
 #define FUSED_ROWS  2
 #define GEMM_PANELS 1
 #define GEMM_ROWS   2
@@ -95,10 +95,12 @@ INL b64 b_low(b64 a)
 {
     return b_and(a, b_set1(15));
 }
+#ifndef LANES_HIGH
 INL b64 b_high(b64 a)
 {
     return b_and(b_srl(a, 4), b_set1(15));
 }
+#endif
 
 /* 16 bytes of nibbles per output: low nibbles are inputs 0..15, high ones 16..31. */
 INL void nibbles32(const uint8_t *qs, b64 *w)
@@ -367,9 +369,9 @@ struct kind {
     int bias; /* of unsigned types */
 };
 
-INL vi16 dot(struct kind k, vi16 acc, b64 w, const int8_t *x)
+INL vi16 dot(struct kind k, vi16 acc, b64 w, const int8_t *x, const int j)
 {
-    return k.is_signed ? b_dot_s(acc, w, x) : b_dot_u(acc, w, x);
+    return k.is_signed ? b_dot_s(acc, w, x, j) : b_dot_u(acc, w, x, j);
 }
 
 /* 32 inputs, number s of the row, into acc. */
@@ -380,7 +382,7 @@ INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const s
     v16 ad = v_set1(r->ad[s]);
     if (k.sub == 32) {
         vi16 i = vi_set1(-bias * r->sum32[s]);
-        UNROLL for (int j = 0; j < 8; j++) i = dot(k, i, w[j], x + 4 * j);
+        UNROLL for (int j = 0; j < 8; j++) i = dot(k, i, w[j], x, j);
         acc = v_fma(v_mul(v_from_i(i), ad), sf[0], acc);
         if (k.has_offset)
             acc = v_fnma(of[0], v_set1(r->fsum32[s]), acc);
@@ -389,8 +391,8 @@ INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const s
     vi16 a = vi_set1(-bias * r->sum16[2 * s]), b = vi_set1(-bias * r->sum16[2 * s + 1]);
     UNROLL for (int j = 0; j < 4; j++)
     {
-        a = dot(k, a, w[j], x + 4 * j);
-        b = dot(k, b, w[4 + j], x + 16 + 4 * j);
+        a = dot(k, a, w[j], x, j);
+        b = dot(k, b, w[4 + j], x + 16, j);
     }
     acc = v_fma(v_mul(v_from_i(a), ad), sf[0], acc);
     if (k.has_offset)
@@ -411,7 +413,7 @@ INL void dot32_long(struct kind k, const b64 *w, const vi16 *sf, const vi16 *of,
     {
         const int32_t of_x = n == 1 ? r->sum32[s] : r->sum16[2 * s + h];
         vi16 i = vi_set1(-bias * of_x);
-        UNROLL for (int j = 0; j < k.sub / 4; j++) i = dot(k, i, w[h * (k.sub / 4) + j], x + h * k.sub + 4 * j);
+        UNROLL for (int j = 0; j < k.sub / 4; j++) i = dot(k, i, w[h * (k.sub / 4) + j], x + h * k.sub, j);
         *sum = vi_add(*sum, vi_mul(i, sf[h]));
         if (k.has_offset)
             *less = vi_add(*less, vi_mul(of[h], vi_set1(of_x)));
@@ -454,7 +456,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
                 {
                     b64 w = b_load(panels[g].w[8 * s + h * (k.sub / 4) + j]);
                     UNROLL for (int r = 0; r < n_rows; r++) i[r * GEMM_PANELS + g] =
-                        dot(k, i[r * GEMM_PANELS + g], w, x[r] + 32 * s + h * k.sub + 4 * j);
+                        dot(k, i[r * GEMM_PANELS + g], w, x[r] + 32 * s + h * k.sub, j);
                 }
             }
             int sub = k.sub == 32 ? s : 2 * s + h;
@@ -503,7 +505,7 @@ INL void gemm_tile_long(struct kind k, const struct tile_panel *panels, const in
             {
                 b64 w = b_load(panels[g].w[s * (k.sub / 4) + j]);
                 UNROLL for (int r = 0; r < n_rows; r++) i[r * GEMM_PANELS + g] =
-                    dot(k, i[r * GEMM_PANELS + g], w, x[r] + s * k.sub + 4 * j);
+                    dot(k, i[r * GEMM_PANELS + g], w, x[r] + s * k.sub, j);
             }
         }
         UNROLL for (int g = 0; g < n_panels; g++)
@@ -580,8 +582,11 @@ INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels,
         }                                                                                                                      \
     }
 
-/* The three kernels of one block type. PART: inputs per part. */
-#define TILE_TYPE(T, ELEMS, HEAD, BODY, PART, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                               \
+/* Registers of 128 bits want another shape. */
+#if defined(LANES_NEON)
+#include "kernels/cpu/neon_body.h"
+#else
+#define TILE_SHORT_FUSED(T, ELEMS, HEAD, BODY, PART, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                        \
     INL void fused_##T##_n(const uint8_t *head, const uint8_t *body, int32_t n_blocks, const struct tile_row *rows,            \
                            const int n_rows, float *y)                                                                         \
     {                                                                                                                          \
@@ -596,8 +601,7 @@ INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels,
                 prefetch(body + PREFETCH_BYTES + i * (16 * BODY * PART / ELEMS), 16 * BODY * PART / ELEMS);                    \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
-                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
-                    of[s] = v_zero();                                                                                          \
+                UNROLL for (int s = 0; s < (HAS_OFFSET ? 0 : 4); s++) of[s] = v_zero();                                        \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
                 int32_t s = b * (ELEMS / 32) + i * (PART / 32);                                                                \
                 UNROLL for (int h = 0; h < PART / 32; h++) UNROLL for (int r = 0; r < n_rows; r++) acc[r] =                    \
@@ -605,7 +609,11 @@ INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels,
             }                                                                                                                  \
         }                                                                                                                      \
         UNROLL for (int r = 0; r < n_rows; r++) v_store(y + 32 * r, acc[r]);                                                   \
-    }                                                                                                                          \
+    }
+#endif
+/* The three kernels of one block type. PART: inputs per part. */
+#define TILE_TYPE(T, ELEMS, HEAD, BODY, PART, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                               \
+    TILE_SHORT_FUSED(T, ELEMS, HEAD, BODY, PART, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                            \
     TILE_FUSED(T)                                                                                                              \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
     {                                                                                                                          \
@@ -618,8 +626,7 @@ INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels,
             {                                                                                                                  \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
-                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
-                    of[s] = v_zero();                                                                                          \
+                UNROLL for (int s = 0; s < (HAS_OFFSET ? 0 : 4); s++) of[s] = v_zero();                                        \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
                 UNROLL for (int j = 0; j < PART / 4; j++) b_store(panel->w[part * (PART / 4) + j], w[j]);                      \
                 UNROLL for (int s = 0; s < PART / SUB; s++)                                                                    \
@@ -643,7 +650,8 @@ TILE_TYPE(mxfp4, 32, 1, 16, 32, 32, false, true, 0)
 TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
 
 /* The same of a long type; its panel is one block. */
-#define TILE_LONG_TYPE(T, HEAD, BODY, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                       \
+#if !defined(LANES_NEON)
+#define TILE_LONG_FUSED(T, HEAD, BODY, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                      \
     INL void fused_##T##_n(const uint8_t *head, const uint8_t *body, int32_t n_blocks, const struct tile_row *rows,            \
                            const int n_rows, float *y)                                                                         \
     {                                                                                                                          \
@@ -671,7 +679,10 @@ TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
                 add_block(k, acc[r], sum[r], less[r], p.d, HAS_OFFSET ? p.m : p.d, rows[r].act[TILE_LONG].ad[b]);              \
         }                                                                                                                      \
         UNROLL for (int r = 0; r < n_rows; r++) v_store(y + 32 * r, acc[r]);                                                   \
-    }                                                                                                                          \
+    }
+#endif
+#define TILE_LONG_TYPE(T, HEAD, BODY, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                       \
+    TILE_LONG_FUSED(T, HEAD, BODY, SUB, HAS_OFFSET, IS_SIGNED, BIAS_)                                                          \
     TILE_FUSED(T)                                                                                                              \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
     {                                                                                                                          \

@@ -72,6 +72,8 @@ struct vec_kernels {
 extern const struct vec_kernels vec_scalar;
 #if defined(__x86_64__)
 extern const struct vec_kernels vec_avx2, vec_avx512;
+#elif defined(__aarch64__)
+extern const struct vec_kernels vec_neon;
 #endif
 
 #endif

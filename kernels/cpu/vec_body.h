@@ -8,10 +8,12 @@
 #define MAC_ROWS   4
 #define MAC_VECS   4
 #define SCORE_ROWS 4
+#define SCORE_KEYS 16
 #else
 #define MAC_ROWS   2
 #define MAC_VECS   2
 #define SCORE_ROWS 1
+#define SCORE_KEYS 4
 #endif
 
 /* ---- elementwise ---- */
@@ -239,21 +241,26 @@ static void mac(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const flo
         mac_tail(a, lda, n_r, n_j, b + i, ldb, n - i, c + i, ldc);
 }
 
-/* Sixteen dot products: n_r rows times 16 / n_r keys. */
+/* Sixteen dot products: n_r rows times 16 / n_r keys, at most SCORE_KEYS of them at a time. */
 INL void score_tile(const float *q, int64_t ldq, const int n_r, const float *k, int64_t ldk, int32_t d, float f, float *s,
                     int32_t lds)
 {
     v16 c[16];
-    const int n_k = 16 / n_r;
-    UNROLL for (int i = 0; i < 16; i++) c[i] = v_zero();
-    for (int32_t x = 0; x < d; x += 16) {
-        v16 qv[SCORE_ROWS];
-        UNROLL for (int r = 0; r < n_r; r++) qv[r] = v_load(q + r * ldq + x);
-        UNROLL for (int j = 0; j < n_k; j++)
-        {
-            v16 kv = v_load(k + j * ldk + x);
-            UNROLL for (int r = 0; r < n_r; r++) c[r * n_k + j] = v_fma(qv[r], kv, c[r * n_k + j]);
+    const int n_k = 16 / n_r, n_j = n_k < SCORE_KEYS ? n_k : SCORE_KEYS;
+    UNROLL for (int j0 = 0; j0 < n_k; j0 += n_j)
+    {
+        v16 s16[16];
+        UNROLL for (int i = 0; i < n_r * n_j; i++) s16[i] = v_zero();
+        for (int32_t x = 0; x < d; x += 16) {
+            v16 qv[SCORE_ROWS];
+            UNROLL for (int r = 0; r < n_r; r++) qv[r] = v_load(q + r * ldq + x);
+            UNROLL for (int j = 0; j < n_j; j++)
+            {
+                v16 kv = v_load(k + (j0 + j) * ldk + x);
+                UNROLL for (int r = 0; r < n_r; r++) s16[r * n_j + j] = v_fma(qv[r], kv, s16[r * n_j + j]);
+            }
         }
+        UNROLL for (int i = 0; i < n_r * n_j; i++) c[i / n_j * n_k + j0 + i % n_j] = s16[i];
     }
     float t[16];
     v_store(t, v_mul(v_sum16(c), v_set1(f)));

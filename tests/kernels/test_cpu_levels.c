@@ -28,6 +28,12 @@ static void mask_by_name(void **state)
         if (rc == 0)
             assert_int_equal(level, i);
     }
+    /* one of another architecture is refused in words that say so */
+#if defined(__x86_64__)
+    assert_err(cpu_level_choose("i8mm", &level, &err), ERR_UNSUPPORTED, &err, "one of aarch64, and this is x86-64");
+#elif defined(__aarch64__)
+    assert_err(cpu_level_choose("amx", &level, &err), ERR_UNSUPPORTED, &err, "one of x86-64, and this is aarch64");
+#endif
     assert_null(cpu_level_name(-1));
     assert_null(cpu_level_name(CPU_LEVEL_COUNT));
 }
@@ -114,6 +120,9 @@ static const struct vec_kernels *level_vec(int level)
         return &vec_avx2;
     if (level == CPU_AVX512)
         return &vec_avx512;
+#elif defined(__aarch64__)
+    if (level == CPU_NEON)
+        return &vec_neon;
 #endif
     return level == CPU_SCALAR ? &vec_scalar : NULL;
 }
