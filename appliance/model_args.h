@@ -21,7 +21,8 @@ struct model_args {
         {"t", "threads", CLI_INT, &(args)->threads, 1, 1024, "N", "threads of the CPU device; all cores without it"},          \
         {"kv", NULL, CLI_TEXT, &(args)->kv, 0, 0, "TYPE", "type of the KV cache: f16, q8_0, f32"},                             \
     {                                                                                                                          \
-        "isa", NULL, CLI_TEXT, &(args)->isa, 0, 0, "LEVEL", "highest instruction set to use: scalar, avx2, avx512, amx; neon, i8mm"        \
+        "isa", NULL, CLI_TEXT, &(args)->isa, 0, 0, "LEVEL",                                                                    \
+            "highest instruction set to use: scalar, avx2, avx512, amx; neon, i8mm"                                            \
     }
 
 /*

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/process.h"
+
 /* ---- device ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct kn_ops cpu_ops = {
@@ -33,11 +35,10 @@ static void fill_info(struct cpu_device *d)
     snprintf(info->name, sizeof info->name, "cpu");
     snprintf(info->description, sizeof info->description, "%s, %s, %d thread%s", model, cpu_level_name(d->level), info->threads,
              info->threads == 1 ? "" : "s");
-    long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES), now = sysconf(_SC_AVPHYS_PAGES);
+    long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES);
     if (page > 0 && all > 0)
         info->memory_bytes = (uint64_t)page * (uint64_t)all;
-    if (page > 0 && now > 0)
-        info->memory_free_bytes = (uint64_t)page * (uint64_t)now;
+    info->memory_free_bytes = process_available_bytes();
 }
 
 static int device_open(int index, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err)
@@ -119,6 +120,7 @@ static size_t lay_out(struct cpu_stream *s, const struct kn_limits *l, uint8_t *
         s->by_expert = cut(memory, &used, n, sizeof *s->by_expert);
         s->expert_first = cut(memory, &used, (size_t)l->experts + 1, 4);
         s->expert_list = cut(memory, &used, n, 4);
+        s->expert_used = cut(memory, &used, (size_t)l->experts, 4);
         s->logits = cut(memory, &used, (size_t)s->n_tokens_max * (size_t)l->experts, 4);
     }
     s->partial = cut(memory, &used, s->partial_floats, 4);

@@ -54,7 +54,9 @@ struct cpu_stream {
     struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
     int32_t *expert_first;      /* [experts + 1] */
     int32_t *expert_list;       /* [n_rows_max] */
-    float *logits;              /* [CPU_CHUNK_ROWS or fewer][experts] */
+    int32_t *expert_used;       /* [n_used] those that have rows */
+    int32_t n_used;
+    float *logits; /* [CPU_CHUNK_ROWS or fewer][experts] */
     int32_t n_rows_max, n_tokens_max;
     float *partial; /* attention: partial results of segments */
     size_t partial_floats;
@@ -93,11 +95,25 @@ static inline unsigned cpu_grain(const struct kn_weight *w)
 /* Fill s->rows for rows first .. first + n - 1 of x, quantised as these bits say. */
 void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains);
 
+/* This line will be written soon: it is asked for as this core's own, or the store would have to ask once more. */
+static inline void cpu_want(const float *y)
+{
+#if defined(__x86_64__)
+    __asm__ volatile(
+        "prefetchw %0"
+        :
+        : "m"(
+            *y)); /* what the builtin means, but gives only where a flag promises the instruction; older cores take it for a nop */
+#else
+    __builtin_prefetch(y, 1, 2);
+#endif
+}
+
 /* Up to 32 floats will be written soon: they come near while what they are is computed. Else the stores of an output larger than the caches wait for memory, line by line. */
 static inline void cpu_expect(const float *y, int32_t n)
 {
-    __builtin_prefetch(y, 1, 2);
-    __builtin_prefetch(y + n - 1, 1, 2);
+    cpu_want(y);
+    cpu_want(y + n - 1);
 }
 
 /* acc[r][0..32) = n_groups (1 or 2) groups of 16 outputs, from group0 on, for n_rows <= CPU_BLOCK_ROWS rows. */

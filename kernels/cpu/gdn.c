@@ -15,8 +15,9 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define CHUNK KN_GDN_CHUNK
-#define TILE  16 /* tokens that share a walk over S */
+#define CHUNK     KN_GDN_CHUNK
+#define TILE      16 /* tokens that share a walk over S */
+#define CONV_ROWS 32 /* normalised while they are still near */
 
 /* ---- gdn_conv -------------------------------------------------------------------------------------------------------------- */
 
@@ -38,12 +39,15 @@ static void conv_item(void *ctx, int32_t item, int thread)
     const int64_t first = is_v ? 2 * (int64_t)a->n_k * a->d_k + (int64_t)(b - 2 * a->n_k) * a->d_v : (int64_t)b * a->d_k;
     const int32_t n = is_v ? a->d_v : a->d_k;
     float *y = a->y.data + seq->row0 * a->y.stride + first;
-    vec->conv(a->x.data + seq->row0 * a->x.stride + first, a->x.stride, seq->n_rows, n, a->w + first * a->taps, a->taps,
-              a->state + (int64_t)seq->slot * (a->taps - 1) * C + first, C, y, a->y.stride);
-    if (!is_v) {
-        float f = b < a->n_k ? 1.0f / sqrtf((float)a->d_k) : 1.0f;
-        for (int32_t t = 0; t < seq->n_rows; t++)
-            vec->l2_norm(y + t * a->y.stride, f, 1e-6f, n);
+    const float *x = a->x.data + seq->row0 * a->x.stride + first;
+    const float f = b < a->n_k ? 1.0f / sqrtf((float)a->d_k) : 1.0f;
+    for (int32_t t = 0; t < seq->n_rows; t += CONV_ROWS) {
+        const int32_t rows = seq->n_rows - t < CONV_ROWS ? seq->n_rows - t : CONV_ROWS;
+        float *to = y + t * a->y.stride;
+        vec->conv(x + t * a->x.stride, a->x.stride, rows, n, a->w + first * a->taps, a->taps,
+                  a->state + (int64_t)seq->slot * (a->taps - 1) * C + first, C, to, a->y.stride);
+        for (int32_t i = 0; !is_v && i < rows; i++)
+            vec->l2_norm(to + i * a->y.stride, f, 1e-6f, n);
     }
 }
 
@@ -110,7 +114,7 @@ static void keys_item(void *ctx, int32_t item, int thread)
 size_t cpu_gdn_floats(int32_t d_k, int32_t d_v)
 {
     size_t tile = (size_t)2 * TILE * (size_t)d_k + (size_t)2 * TILE * (size_t)d_v + (size_t)2 * TILE * CHUNK + 2 * CHUNK;
-    size_t border = (size_t)CHUNK * (size_t)d_k + CHUNK;
+    size_t border = (size_t)CHUNK * (size_t)d_v + CHUNK;
     return (tile > border ? tile : border) + 64;
 }
 
@@ -159,10 +163,8 @@ static void scan_tile(const struct scan *j, float *tmp, const struct span *p, in
         const float beta = 1.0f / (1.0f + expf(-a->b.data[row * a->b.stride + head]));
         c[at] = (at ? c[at - 1] : 0.0f) + g;
         vec->exp_diff(c[at], c, at + 1, decay);
-        for (int32_t k = 0; k < at; k++)
-            ka[i * CHUNK + k] *= -beta * decay[k];
-        for (int32_t k = 0; k <= at; k++)
-            qa[i * CHUNK + k] *= decay[k];
+        vec->scale_by(ka + i * CHUNK, -beta, decay, at);
+        vec->scale_by(qa + i * CHUNK, 1.0f, decay, at + 1);
         const float ec = expf(c[at]);
         const float *v = a->qkv.data + row * a->qkv.stride + 2 * (int64_t)a->n_k * d_k + (int64_t)head * d_v;
         float *to = V + (int64_t)at * d_v, *y = a->y.data + row * a->y.stride + (int64_t)head * d_v;
@@ -187,13 +189,12 @@ static void scan_border(const struct scan *j, float *tmp, const struct kn_seq *s
     const int32_t d_k = a->d_k, d_v = a->d_v;
     const float *keys = slot_keys(a, seq, head % a->n_k);
     float *S = slot_head(a, seq, head), *V = S + (int64_t)d_k * d_v, *c = V + (int64_t)CHUNK * d_v;
-    float *w = tmp, *kt = tmp + CHUNK; /* kt [d_k][CHUNK] */
+    float *w = tmp, *wv = tmp + CHUNK; /* wv [CHUNK][d_v]: V' with its weight */
     vec->exp_diff(c[CHUNK - 1], c, CHUNK, w);
-    for (int32_t x = 0; x < d_k; x++)
-        for (int32_t i = 0; i < CHUNK; i++)
-            kt[x * CHUNK + i] = keys[(int64_t)i * d_k + x] * w[i];
+    for (int32_t i = 0; i < CHUNK; i++)
+        vec->finish(V + (int64_t)i * d_v, d_v, w[i], NULL, KN_ACT_NONE, false, wv + (int64_t)i * d_v);
     vec->scale(S, expf(c[CHUNK - 1]), d_k * d_v);
-    vec->mac(kt, CHUNK, d_k, CHUNK, V, d_v, d_v, S, d_v);
+    vec->mac_across(keys, d_k, d_k, CHUNK, wv, d_v, d_v, S, d_v);
 }
 
 static void head_item(void *ctx, int32_t item, int thread)

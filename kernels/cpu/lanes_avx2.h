@@ -319,7 +319,10 @@ INL v16 v_load_e4m3(const uint8_t *p)
 }
 INL void lanes_prefetch(const void *p)
 {
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
+    __asm__ volatile(
+        "prefetcht0 %0"
+        :
+        : "m"(*(const char *)p)); /* not the builtin: compilers gather those at one place, where they wait for each other */
 }
 #undef EACH2
 #endif

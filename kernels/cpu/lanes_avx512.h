@@ -296,6 +296,9 @@ INL float v_hmax(v16 a)
 }
 INL void lanes_prefetch(const void *p)
 {
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
+    __asm__ volatile(
+        "prefetcht0 %0"
+        :
+        : "m"(*(const char *)p)); /* not the builtin: compilers gather those at one place, where they wait for each other */
 }
 #endif

@@ -9,7 +9,7 @@
 #include "kernels/cpu/cpu.h"
 
 /* An item of a few rows reads at least this much weight, so that taking it costs little. */
-#define ITEM_BYTES 65536
+#define ITEM_BYTES 32768
 
 struct pack_shape cpu_shape(const struct kn_weight *w)
 {

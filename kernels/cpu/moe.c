@@ -71,16 +71,20 @@ void cpu_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
 
 /* ---- sorting ---- */
 
-/* Pairs 0 .. n - 1 (token * k + i) by expert: expert_first and expert_list; by_expert[place] = the pair's row of activations. */
+/* Pairs 0 .. n - 1 (token * k + i) by expert: expert_first, expert_list and those that have any; by_expert[place] = the pair's row of activations. */
 static void sort_by_expert(struct cpu_stream *s, const int32_t *ids, int32_t n, int32_t pairs_per_row, int32_t experts)
 {
+    s->n_used = 0;
     int32_t *first = s->expert_first;
     for (int32_t e = 0; e <= experts; e++)
         first[e] = 0;
     for (int32_t i = 0; i < n; i++)
         first[ids[i] + 1]++;
-    for (int32_t e = 0; e < experts; e++)
+    for (int32_t e = 0; e < experts; e++) {
+        if (first[e + 1] > 0)
+            s->expert_used[s->n_used++] = e;
         first[e + 1] += first[e];
+    }
     for (int32_t i = 0; i < n; i++) {
         int32_t place = first[ids[i]]++;
         s->expert_list[place] = i;
@@ -99,7 +103,7 @@ struct gate_up {
     struct pack_shape gate, up;
     int32_t pair0; /* of this chunk */
     int32_t f;     /* outputs */
-    int32_t items; /* per expert */
+    int32_t items; /* per expert in use */
     bool merged;   /* gate and up in one weight */
 };
 
@@ -108,7 +112,7 @@ static void gate_up_item(void *ctx, int32_t item, int thread)
     const struct gate_up *j = ctx;
     struct cpu_stream *s = j->s;
     struct cpu_scratch *scratch = &s->scratch[thread];
-    int32_t e = item / j->items, g = item % j->items * 2;
+    int32_t e = s->expert_used[item / j->items], g = item % j->items * 2;
     int32_t first = s->expert_first[e], end = s->expert_first[e + 1];
     int32_t o = g * PACK_ROWS, n = j->f - o < 32 ? j->f - o : 32;
     int n_groups = n > 16 ? 2 : 1;
@@ -132,7 +136,7 @@ static void gate_up_odd_item(void *ctx, int32_t item, int thread)
     const struct gate_up *j = ctx;
     struct cpu_stream *s = j->s;
     struct cpu_scratch *scratch = &s->scratch[thread];
-    int32_t e = item / j->items, o = item % j->items * PACK_ROWS;
+    int32_t e = s->expert_used[item / j->items], o = item % j->items * PACK_ROWS;
     int32_t n = j->f - o < PACK_ROWS ? j->f - o : PACK_ROWS;
     const struct kn_weight *w = j->a->gate;
     const uint8_t *slice = cpu_slice(w, &j->gate, e);
@@ -175,7 +179,7 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
         j.pair0 = t * a->k;
         cpu_take_rows(s, &a->x, t, n, grains);
         sort_by_expert(s, a->ids + j.pair0, n * a->k, a->k, a->gate->slices);
-        pool_run(s->pool, a->gate->slices * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
+        pool_run(s->pool, s->n_used * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
 }
 
@@ -198,8 +202,8 @@ static void down_item(void *ctx, int32_t item, int thread)
     int32_t g = item * 2, o = g * PACK_ROWS, n = a->down->rows - o < 32 ? a->down->rows - o : 32;
     int n_groups = n > 16 ? 2 : 1;
     float *by_pair = scratch->tmp;
-    for (int32_t e = 0; e < a->down->slices; e++) {
-        int32_t end = s->expert_first[e + 1];
+    for (int32_t i_used = 0; i_used < s->n_used; i_used++) {
+        const int32_t e = s->expert_used[i_used], end = s->expert_first[e + 1];
         for (int32_t r = s->expert_first[e]; r < end; r += CPU_BLOCK_ROWS) {
             int n_rows = end - r < CPU_BLOCK_ROWS ? end - r : CPU_BLOCK_ROWS;
             cpu_product(s, scratch, &j->shape, cpu_slice(a->down, &j->shape, e), g, n_groups, s->by_expert + r, n_rows,

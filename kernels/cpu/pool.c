@@ -1,4 +1,4 @@
-/* pool - worker threads with a shared item counter; see pool.h. */
+/* pool - worker threads that share out the items of a run; see pool.h. */
 #include "kernels/cpu/pool.h"
 
 #include <errno.h>
@@ -25,22 +25,31 @@ struct worker {
     int index; /* 1 .. threads - 1 */
 };
 
+/*
+ * What a thread has left of a run, as one word: (end << 32 | next). It takes from the front, item by item; who has none left takes the rear half of another's. So a thread mostly walks
+ * through neighbours, which memory likes, and none waits while another has much to do.
+ */
+struct span {
+    _Alignas(64) _Atomic uint64_t word;
+};
+
 struct pool {
     /*
-     * The job. `ticket` is (run number << 32 | items left to take). Who lowers the count owns one item, and as long as an
-     * owned item is not done the run cannot end: so the fields below may be read by owners only, and are written only between
-     * runs.
+     * The job. `shares`: how many of its n_shares about equal shares, none of them empty, nobody has taken yet. Who lowers it, or a span's word, owns what it took off, and as long as an
+     * owned item is not done the run cannot end: so the fields below may be read by owners only, and are written only between runs. An empty span is written by its own thread alone.
      */
-    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) _Atomic uint32_t shares;
     _Alignas(64) _Atomic int32_t left;  /* items not done */
     _Alignas(64) _Atomic uint32_t wake; /* futex of sleeping workers: changes with every run */
     _Atomic int32_t sleepers;
-    _Atomic uint32_t done; /* futex of the caller: run number of the last completed run */
+    _Atomic uint32_t done;   /* futex of the caller: run number of the last completed run */
+    _Atomic bool is_waiting; /* the caller sleeps, or is about to */
     _Atomic bool stop;
     pool_fn fn;
     void *ctx;
-    int32_t n_items;
+    int32_t n_items, n_shares;
     uint32_t run;
+    struct span *spans; /* [threads] */
 
     pthread_mutex_t busy; /* held during a run with workers */
     int threads;
@@ -74,21 +83,70 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static void set_span(struct span *own, int64_t next, int64_t end)
+{
+    atomic_store_explicit(&own->word, (uint64_t)end << 32 | (uint64_t)next, memory_order_release);
+}
+
+/* A share nobody has taken becomes the thread's own. */
+static bool take_share(struct pool *p, int thread)
+{
+    uint32_t left = atomic_load_explicit(&p->shares, memory_order_relaxed);
+    while (left)
+        if (atomic_compare_exchange_weak_explicit(&p->shares, &left, left - 1, memory_order_acquire, memory_order_relaxed)) {
+            const int64_t n = p->n_items, i = p->n_shares - (int64_t)left;
+            set_span(&p->spans[thread], n * i / p->n_shares, n * (i + 1) / p->n_shares);
+            return true;
+        }
+    return false;
+}
+
+/* Or else the rear half of what another has left. */
+static bool steal(struct pool *p, int thread)
+{
+    for (int i = 1; i < p->threads; i++) {
+        struct span *from = &p->spans[(thread + i) % p->threads];
+        uint64_t w = atomic_load_explicit(&from->word, memory_order_relaxed);
+        for (;;) {
+            const uint32_t next = (uint32_t)w, end = (uint32_t)(w >> 32);
+            if (next >= end)
+                break;
+            const uint32_t half = next + (end - next) / 2;
+            if (atomic_compare_exchange_weak_explicit(&from->word, &w, (uint64_t)half << 32 | next, memory_order_acquire,
+                                                      memory_order_relaxed)) {
+                set_span(&p->spans[thread], half, end);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The next item of the thread's own span. -1: none. */
+static int32_t take(struct span *own)
+{
+    uint64_t w = atomic_load_explicit(&own->word, memory_order_relaxed);
+    while ((uint32_t)w < (uint32_t)(w >> 32))
+        if (atomic_compare_exchange_weak_explicit(&own->word, &w, w + 1, memory_order_acquire, memory_order_relaxed))
+            return (int32_t)(uint32_t)w;
+    return -1;
+}
+
 /* Take and do items until none is left. */
 static void work(struct pool *p, int thread)
 {
-    uint64_t t = atomic_load_explicit(&p->ticket, memory_order_relaxed);
-    while ((uint32_t)t) {
-        if (!atomic_compare_exchange_weak_explicit(&p->ticket, &t, t - 1, memory_order_acquire, memory_order_relaxed))
-            continue;
-        uint32_t run = (uint32_t)(t >> 32);
-        p->fn(p->ctx, p->n_items - (int32_t)(uint32_t)t, thread);
-        if (atomic_fetch_sub_explicit(&p->left, 1, memory_order_acq_rel) == 1) {
-            atomic_store_explicit(&p->done, run, memory_order_release);
-            if (thread)
+    while (take_share(p, thread) || steal(p, thread)) {
+        int32_t n = 0;
+        for (int32_t item; (item = take(&p->spans[thread])) >= 0; n++)
+            p->fn(p->ctx, item, thread);
+        if (n == 0)
+            continue; /* all was stolen again: the run may be over */
+        const uint32_t run = p->run;
+        if (atomic_fetch_sub_explicit(&p->left, n, memory_order_acq_rel) == n) {
+            atomic_store(&p->done, run);
+            if (atomic_load(&p->is_waiting))
                 futex_wake(&p->done, 1);
         }
-        t = atomic_load_explicit(&p->ticket, memory_order_relaxed);
     }
 }
 
@@ -142,7 +200,10 @@ int pool_open(int threads, struct pool **ret_pool, struct err *err)
     *p = (struct pool){.threads = threads};
     pthread_mutex_init(&p->busy, NULL);
     p->workers = calloc((size_t)threads, sizeof *p->workers);
-    if (!p->workers) {
+    p->spans = aligned_alloc(64, (size_t)threads * sizeof *p->spans);
+    for (int i = 0; p->spans && i < threads; i++)
+        atomic_init(&p->spans[i].word, 0);
+    if (!p->workers || !p->spans) {
         err_set(err, ERR_NOMEM, "no memory for a pool of %d threads", threads);
         goto fail;
     }
@@ -174,6 +235,7 @@ void pool_close(struct pool *p)
         pthread_join(p->workers[i].handle, NULL);
     pthread_mutex_destroy(&p->busy);
     free(p->workers);
+    free(p->spans);
     free(p);
 }
 
@@ -196,25 +258,23 @@ void pool_run(struct pool *p, int32_t n_items, pool_fn fn, void *ctx)
     p->ctx = ctx;
     p->n_items = n_items;
     atomic_store_explicit(&p->left, n_items, memory_order_relaxed);
-    atomic_store_explicit(&p->ticket, (uint64_t)run << 32 | (uint32_t)n_items, memory_order_release);
+    p->n_shares = n_items < p->threads ? n_items : p->threads;
+    atomic_store_explicit(&p->shares, (uint32_t)p->n_shares, memory_order_release);
     atomic_fetch_add(&p->wake, 1);
     if (atomic_load(&p->sleepers))
         futex_wake(&p->wake, n_items - 1 < p->threads - 1 ? n_items - 1 : p->threads - 1);
 
     work(p, 0);
 
-    int64_t until = 0;
-    for (;;) {
-        uint32_t d = atomic_load_explicit(&p->done, memory_order_acquire);
-        if (d == run)
-            break;
-        for (int i = 0; i < 64; i++)
-            relax();
-        int64_t now = now_ns();
-        if (!until)
-            until = now + POOL_SPIN_NS;
-        else if (now > until)
+    const int64_t until = now_ns() + POOL_SPIN_NS;
+    for (uint32_t d; (d = atomic_load_explicit(&p->done, memory_order_acquire)) != run;) {
+        relax();
+        if (now_ns() > until) {
+            /* as with the workers: say it first, look again, sleep */
+            atomic_store(&p->is_waiting, true);
             futex_wait(&p->done, d);
+            atomic_store(&p->is_waiting, false);
+        }
     }
     pthread_mutex_unlock(&p->busy);
 }

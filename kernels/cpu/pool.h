@@ -2,8 +2,8 @@
  * pool - worker threads of the CPU device: run a function over many small items.
  *
  * An op cuts its work into items (much more of them than threads, since the machine also decodes video and a thread may lose
- * its core at any moment) and calls pool_run. The caller and the workers take items one by one from a shared counter, so that a
- * slow thread delays only the item it holds. Nobody waits for a worker that did not take part.
+ * its core at any moment) and calls pool_run. Each thread walks through a run of neighbours, which memory likes; who is done takes half of what another has left, so that a slow thread
+ * delays only the item it holds. Nobody waits for a worker that did not take part.
  *
  * Waiting is a short bounded spin (ops of one step follow each other within microseconds), then a sleep in the kernel: an idle
  * pool burns nothing.

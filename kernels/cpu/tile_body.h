@@ -356,7 +356,7 @@ INL void part_nvfp4(const uint8_t *body, const struct prep *p, int i, b64 *w, v1
 /*
  * Ask for the lines that will be read PREFETCH_BYTES later: the hardware's own streams end at every page and at every group's head.
  */
-#define PREFETCH_BYTES 2048
+#define PREFETCH_BYTES 4096
 INL void prefetch(const uint8_t *p, int n)
 {
     UNROLL for (int i = 0; i < n; i += 64) lanes_prefetch(p + i);
@@ -624,6 +624,7 @@ INL void gemm_kind(struct kind k, bool is_long, const struct tile_panel *panels,
             prep_##T(head, body, &p);                                                                                          \
             UNROLL_PARTS for (int i = 0; i < ELEMS / PART; i++, part++)                                                        \
             {                                                                                                                  \
+                prefetch(body + PREFETCH_BYTES + i * (16 * BODY * PART / ELEMS), 16 * BODY * PART / ELEMS);                    \
                 b64 w[16];                                                                                                     \
                 v16 sf[4], of[4];                                                                                              \
                 UNROLL for (int s = 0; s < (HAS_OFFSET ? 0 : 4); s++) of[s] = v_zero();                                        \
@@ -693,6 +694,7 @@ TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
         v_store(panel->m, HAS_OFFSET ? p.m : p.d);                                                                             \
         UNROLL_PARTS for (int i = 0; i < 4; i++)                                                                               \
         {                                                                                                                      \
+            prefetch(body + PREFETCH_BYTES + i * (4 * BODY), 4 * BODY);                                                        \
             b64 w[16];                                                                                                         \
             vi16 sf[4], of[4];                                                                                                 \
             part_##T(body, &p, i, w, sf, of);                                                                                  \

@@ -45,6 +45,9 @@ struct vec_kernels {
      */
     void (*mac)(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int32_t n, float *c,
                 int64_t ldc);
+    /* The same of A[j][r]. */
+    void (*mac_across)(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int32_t n, float *c,
+                       int64_t ldc);
     /* S[r][k] = scale * (Q[r] . K[k]) for n_r rows and n_k keys; d is a multiple of 16; S is written up to n_k rounded up to 16. */
     void (*scores)(const float *q, int64_t ldq, int32_t n_r, const float *k, int64_t ldk, int32_t n_k, int32_t d, float scale,
                    float *s, int32_t lds);
@@ -54,6 +57,8 @@ struct vec_kernels {
      */
     float (*softmax_step)(float *s, int32_t n_k, float *max, float *sum);
     void (*scale)(float *x, float f, int32_t n);
+    /* x[i] *= f * w[i] */
+    void (*scale_by)(float *x, float f, const float *w, int32_t n);
 
     /*
      * Causal convolution of n channels over n_rows rows (stride apart), in place allowed: hist [taps - 1] rows of hist_stride floats are

@@ -5,15 +5,21 @@
 
 /* Tiles by the number of vector registers: rows x vectors of accumulators. */
 #if defined(__AVX512F__)
-#define MAC_ROWS   4
-#define MAC_VECS   4
-#define SCORE_ROWS 4
-#define SCORE_KEYS 16
+#define MAC_ROWS      4
+#define MAC_VECS      4
+#define MAC_FEW_VECS  8 /* for one or two rows */
+#define MAC_MANY_ROWS 8
+#define MAC_MANY_VECS 2
+#define SCORE_ROWS    4
+#define SCORE_KEYS    16
 #else
-#define MAC_ROWS   2
-#define MAC_VECS   2
-#define SCORE_ROWS 1
-#define SCORE_KEYS 4
+#define MAC_ROWS      2
+#define MAC_VECS      2
+#define MAC_FEW_VECS  2
+#define MAC_MANY_ROWS 2
+#define MAC_MANY_VECS 2
+#define SCORE_ROWS    1
+#define SCORE_KEYS    4
 #endif
 
 /* ---- elementwise ---- */
@@ -32,7 +38,7 @@ static v16 gelu_erf(v16 u)
     return v_load(t);
 }
 
-static void finish(const float *acc, int32_t n, float scale, const float *bias, int act, bool accumulate, float *y)
+INL void finish_as(const float *acc, int32_t n, float scale, const float *bias, const int act, const bool accumulate, float *y)
 {
     v16 f = v_set1(scale);
     EACH_LANES(n)
@@ -48,6 +54,25 @@ static void finish(const float *acc, int32_t n, float scale, const float *bias, 
             v = v_add(LD(y), v);
         ST(y, v);
     }
+}
+
+/* What needs a frame on the stack stands apart: most outputs need none. */
+static __attribute__((noinline)) void finish_erf(const float *acc, int32_t n, float scale, const float *bias, bool accumulate,
+                                                 float *y)
+{
+    finish_as(acc, n, scale, bias, KN_ACT_GELU_ERF, accumulate, y);
+}
+
+static void finish(const float *acc, int32_t n, float scale, const float *bias, int act, bool accumulate, float *y)
+{
+    if (act == KN_ACT_GELU_ERF)
+        finish_erf(acc, n, scale, bias, accumulate, y);
+    else if (act == KN_ACT_GELU_TANH)
+        finish_as(acc, n, scale, bias, KN_ACT_GELU_TANH, accumulate, y);
+    else if (accumulate)
+        finish_as(acc, n, scale, bias, KN_ACT_NONE, true, y);
+    else
+        finish_as(acc, n, scale, bias, KN_ACT_NONE, false, y);
 }
 
 static void silu_mul(const float *g, const float *u, int32_t n, float gs, float us, float *y)
@@ -186,59 +211,107 @@ static void from_i8(const int8_t *x, float d, int32_t n, float *y)
 
 /* ---- small products ---- */
 
-INL void mac_tile(const float *a, int32_t lda, const int n_r, int32_t n_j, const float *b, int64_t ldb, const int n_v, float *c,
-                  int64_t ldc)
+/* A is [r][j], or `across` [j][r]. */
+INL void mac_tile(const bool across, const float *a, int32_t lda, const int n_r, int32_t n_j, const float *b, int64_t ldb,
+                  const int n_v, float *c, int64_t ldc)
 {
     v16 s[MAC_ROWS * MAC_VECS];
-    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < n_v; v++) s[r * MAC_VECS + v] =
-        v_load(c + r * ldc + 16 * v);
+    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < n_v; v++) s[r * n_v + v] = v_load(c + r * ldc + 16 * v);
     for (int32_t j = 0; j < n_j; j++) {
         v16 w[MAC_VECS];
         UNROLL for (int v = 0; v < n_v; v++) w[v] = v_load(b + j * ldb + 16 * v);
         UNROLL for (int r = 0; r < n_r; r++)
         {
-            v16 f = v_set1(a[(int64_t)r * lda + j]);
-            UNROLL for (int v = 0; v < n_v; v++) s[r * MAC_VECS + v] = v_fma(f, w[v], s[r * MAC_VECS + v]);
+            v16 f = v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]);
+            UNROLL for (int v = 0; v < n_v; v++) s[r * n_v + v] = v_fma(f, w[v], s[r * n_v + v]);
         }
     }
-    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < n_v; v++)
-        v_store(c + r * ldc + 16 * v, s[r * MAC_VECS + v]);
+    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < n_v; v++) v_store(c + r * ldc + 16 * v, s[r * n_v + v]);
+}
+
+/* One or two rows: B is read once, which takes longer than the rest, so all columns of a stretch go along and the rows of B to come are asked for. */
+#define MAC_AHEAD 8
+INL void mac_few(const bool across, const float *a, int32_t lda, const int n_r, int32_t n_j, const float *b, int64_t ldb,
+                 float *c, int64_t ldc)
+{
+    v16 s[2 * MAC_FEW_VECS];
+    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < MAC_FEW_VECS; v++) s[r * MAC_FEW_VECS + v] =
+        v_load(c + r * ldc + 16 * v);
+    for (int32_t j = 0; j < n_j; j++) {
+        v16 f[2];
+        UNROLL for (int r = 0; r < n_r; r++) f[r] = v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]);
+        UNROLL for (int v = 0; v < MAC_FEW_VECS; v++)
+        {
+            const v16 w = v_load(b + j * ldb + 16 * v);
+            lanes_prefetch(b + (j + MAC_AHEAD) * ldb + 16 * v);
+            UNROLL for (int r = 0; r < n_r; r++) s[r * MAC_FEW_VECS + v] = v_fma(f[r], w, s[r * MAC_FEW_VECS + v]);
+        }
+    }
+    UNROLL for (int r = 0; r < n_r; r++) UNROLL for (int v = 0; v < MAC_FEW_VECS; v++)
+        v_store(c + r * ldc + 16 * v, s[r * MAC_FEW_VECS + v]);
 }
 
 /* The last n < 16 columns. */
-static void mac_tail(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int n, float *c,
-                     int64_t ldc)
+INL void mac_tail(const bool across, const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int n,
+                  float *c, int64_t ldc)
 {
     for (int32_t r = 0; r < n_r; r++) {
         v16 s = v_load_n(c + r * ldc, n);
         for (int32_t j = 0; j < n_j; j++)
-            s = v_fma(v_set1(a[(int64_t)r * lda + j]), v_load_n(b + j * ldb, n), s);
+            s = v_fma(v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]), v_load_n(b + j * ldb, n), s);
         v_store_n(c + r * ldc, s, n);
     }
+}
+
+INL void mac_any(const bool across, const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb,
+                 int32_t n, float *c, int64_t ldc)
+{
+    const int64_t step = across ? 1 : lda;
+    int32_t i = 0;
+    for (; n_r <= 2 && i + 16 * MAC_FEW_VECS <= n; i += 16 * MAC_FEW_VECS) {
+        if (n_r == 2)
+            mac_few(across, a, lda, 2, n_j, b + i, ldb, c + i, ldc);
+        else
+            mac_few(across, a, lda, 1, n_j, b + i, ldb, c + i, ldc);
+    }
+    /* many rows: B comes from the second cache, so it is read as seldom as the registers allow */
+    for (; n_r >= MAC_MANY_ROWS && i + 16 * MAC_MANY_VECS <= n; i += 16 * MAC_MANY_VECS) {
+        int32_t r = 0;
+        for (; r + MAC_MANY_ROWS <= n_r; r += MAC_MANY_ROWS)
+            mac_tile(across, a + r * step, lda, MAC_MANY_ROWS, n_j, b + i, ldb, MAC_MANY_VECS, c + r * ldc + i, ldc);
+        for (; r < n_r; r++)
+            mac_tile(across, a + r * step, lda, 1, n_j, b + i, ldb, MAC_MANY_VECS, c + r * ldc + i, ldc);
+    }
+    for (; i + 16 * MAC_VECS <= n; i += 16 * MAC_VECS) {
+        int32_t r = 0;
+        for (; r + MAC_ROWS <= n_r; r += MAC_ROWS)
+            mac_tile(across, a + r * step, lda, MAC_ROWS, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
+        for (; r + 2 <= n_r; r += 2)
+            mac_tile(across, a + r * step, lda, 2, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
+        for (; r < n_r; r++)
+            mac_tile(across, a + r * step, lda, 1, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
+    }
+    for (; i + 16 <= n; i += 16) {
+        int32_t r = 0;
+        for (; r + MAC_ROWS <= n_r; r += MAC_ROWS)
+            mac_tile(across, a + r * step, lda, MAC_ROWS, n_j, b + i, ldb, 1, c + r * ldc + i, ldc);
+        for (; r < n_r; r++)
+            mac_tile(across, a + r * step, lda, 1, n_j, b + i, ldb, 1, c + r * ldc + i, ldc);
+    }
+    if (i < n)
+        mac_tail(across, a, lda, n_r, n_j, b + i, ldb, n - i, c + i, ldc);
 }
 
 static void mac(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int32_t n, float *c,
                 int64_t ldc)
 {
-    int32_t i = 0;
-    for (; i + 16 * MAC_VECS <= n; i += 16 * MAC_VECS) {
-        int32_t r = 0;
-        for (; r + MAC_ROWS <= n_r; r += MAC_ROWS)
-            mac_tile(a + (int64_t)r * lda, lda, MAC_ROWS, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
-        for (; r + 2 <= n_r; r += 2)
-            mac_tile(a + (int64_t)r * lda, lda, 2, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
-        for (; r < n_r; r++)
-            mac_tile(a + (int64_t)r * lda, lda, 1, n_j, b + i, ldb, MAC_VECS, c + r * ldc + i, ldc);
-    }
-    for (; i + 16 <= n; i += 16) {
-        int32_t r = 0;
-        for (; r + MAC_ROWS <= n_r; r += MAC_ROWS)
-            mac_tile(a + (int64_t)r * lda, lda, MAC_ROWS, n_j, b + i, ldb, 1, c + r * ldc + i, ldc);
-        for (; r < n_r; r++)
-            mac_tile(a + (int64_t)r * lda, lda, 1, n_j, b + i, ldb, 1, c + r * ldc + i, ldc);
-    }
-    if (i < n)
-        mac_tail(a, lda, n_r, n_j, b + i, ldb, n - i, c + i, ldc);
+    mac_any(false, a, lda, n_r, n_j, b, ldb, n, c, ldc);
+}
+
+static void mac_across(const float *a, int32_t lda, int32_t n_r, int32_t n_j, const float *b, int64_t ldb, int32_t n, float *c,
+                       int64_t ldc)
+{
+    mac_any(true, a, lda, n_r, n_j, b, ldb, n, c, ldc);
 }
 
 /* Sixteen dot products: n_r rows times 16 / n_r keys, at most SCORE_KEYS of them at a time. */
@@ -300,6 +373,14 @@ static float softmax_step(float *s, int32_t n_k, float *max, float *sum)
     return factor;
 }
 
+static void scale_by(float *x, float f, const float *w, int32_t n)
+{
+    EACH_LANES(n)
+    {
+        ST(x, v_mul(LD(x), v_mul(v_set1(f), LD(w))));
+    }
+}
+
 static void exp_diff(float a, const float *x, int32_t n, float *y)
 {
     for (int32_t i = 0; i < n; i += 16)
@@ -308,25 +389,36 @@ static void exp_diff(float a, const float *x, int32_t n, float *y)
 
 /* ---- convolution ---- */
 
-/* 16 channels (or the m of the tail) of 4 taps: the three values before stay in registers. */
-INL void conv4(const float *x, int64_t x_stride, int32_t n_rows, int m, const float *w, float *hist, int64_t hist_stride,
-               float *y, int64_t y_stride)
+/* At most CONV_STRIP channels of 4 taps, row by row: rows lie pages apart, so those to come are asked for. */
+#define CONV_STRIP 128
+#define CONV_AHEAD 6
+static void conv4(const float *x, int64_t x_stride, int32_t n_rows, int32_t n, const float *w, float *hist, int64_t hist_stride,
+                  float *y, int64_t y_stride)
 {
-    float wt[64] = {0};
-    v16 k[4];
-    memcpy(wt, w, sizeof(float) * 4 * (size_t)m);
-    v_load4(wt, k);
-    const int32_t i = 0;
-    v16 a = LD(hist), b = LD(hist + hist_stride), c = LD(hist + 2 * hist_stride);
-    for (int32_t t = 0; t < n_rows; t++) {
-        v16 v = LD(x + t * x_stride);
-        v16 u = v_fma(k[3], v, v_fma(k[2], c, v_fma(k[1], b, v_mul(k[0], a))));
-        ST(y + t * y_stride, v_silu(u));
-        a = b, b = c, c = v;
+    float taps[4][CONV_STRIP];
+    EACH_LANES(n)
+    {
+        float wt[64] = {0};
+        v16 k[4];
+        memcpy(wt, w + 4 * i, sizeof(float) * 4 * (size_t)m);
+        v_load4(wt, k);
+        for (int j = 0; j < 4; j++)
+            v_store(taps[j] + i, k[j]);
     }
-    ST(hist, a);
-    ST(hist + hist_stride, b);
-    ST(hist + 2 * hist_stride, c);
+    for (int32_t t = 0; t < n_rows; t++, x += x_stride, y += y_stride) {
+        for (int32_t i = 0; i < n; i += 16)
+            lanes_prefetch(x + CONV_AHEAD * x_stride + i);
+        EACH_LANES(n)
+        {
+            v16 a = LD(hist), b = LD(hist + hist_stride), c = LD(hist + 2 * hist_stride), v = LD(x);
+            v16 u = v_fma(v_load(taps[3] + i), v,
+                          v_fma(v_load(taps[2] + i), c, v_fma(v_load(taps[1] + i), b, v_mul(v_load(taps[0] + i), a))));
+            ST(y, v_silu(u));
+            ST(hist, b);
+            ST(hist + hist_stride, c);
+            ST(hist + 2 * hist_stride, v);
+        }
+    }
 }
 
 /* Any number of taps, channel by channel; no published model has other than 4. */
@@ -354,8 +446,9 @@ static void conv(const float *x, int64_t x_stride, int32_t n_rows, int32_t n, co
             conv_any(x + i, x_stride, n_rows, w + (int64_t)i * taps, taps, hist + i, hist_stride, y + i, y_stride);
         return;
     }
-    for (int32_t i = 0; i < n; i += 16)
-        conv4(x + i, x_stride, n_rows, n - i < 16 ? n - i : 16, w + 4 * (int64_t)i, hist + i, hist_stride, y + i, y_stride);
+    for (int32_t i = 0; i < n; i += CONV_STRIP)
+        conv4(x + i, x_stride, n_rows, n - i < CONV_STRIP ? n - i : CONV_STRIP, w + 4 * (int64_t)i, hist + i, hist_stride,
+              y + i, y_stride);
 }
 
 /* ---- the probe ---- */
@@ -388,6 +481,8 @@ const struct vec_kernels LANES_NAME(vec) = {
     .to_f16 = to_f16,
     .from_i8 = from_i8,
     .mac = mac,
+    .mac_across = mac_across,
+    .scale_by = scale_by,
     .scores = scores,
     .softmax_step = softmax_step,
     .scale = scale,

@@ -217,13 +217,33 @@ static void tiles_do_not_matter(void **state)
     }
 }
 
+/* What caches of files would give back is free: a box that has read its model once must not refuse it the next time. */
+static void device_tells_free_memory(void **state)
+{
+    struct kn_device *device = NULL;
+    struct kn_device_info info;
+    struct err err = {0};
+    uint64_t kib = 0;
+    char line[128];
+    assert_ok(kn_device_open("cpu", NULL, &device, &err), &err);
+    kn_device_get_info(device, &info);
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %lu kB", &kib) != 1)
+        ;
+    if (f)
+        fclose(f);
+    /* others allocate and free meanwhile */
+    assert_true(info.memory_free_bytes + (512u << 20) > kib * 1024 && info.memory_free_bytes < kib * 1024 + (512u << 20));
+    kn_device_close(device);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mask_by_name),           cmocka_unit_test(mask_by_environment),
         cmocka_unit_test(device_tells_its_level), cmocka_unit_test(pack_and_back),
         cmocka_unit_test(exp_is_accurate),        cmocka_unit_test(activations_are_accurate),
-        cmocka_unit_test(tiles_do_not_matter),
+        cmocka_unit_test(tiles_do_not_matter),    cmocka_unit_test(device_tells_free_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
