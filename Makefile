@@ -191,7 +191,7 @@ demo: toolkit deps                  ## a rendered scene (of DEMO_SEED), looked a
 	$(again) $(O)/heron
 	@$(O)/heron demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS)) $(if $(DEMO_SEED),--seed $(DEMO_SEED)) -m $(MODEL) -v $(VISION)
 
-test: toolkit deps deps-arm         ## build everything and run every test
+test: toolkit deps                  ## build everything and run every test
 	$(again) test-built $(if $(ARM_LACKS),,arm-built)
 	$(arm_says)
 	@tests/run $(TESTS) $(FUZZERS) $(ARM_RUNS)
@@ -215,7 +215,7 @@ arm_says  = $(if $(ARM_LACKS),@echo "aarch64 kernels: $(if $(filter $(ARCH),$(AR
 
 arm-built:
 	@$(MAKE) --no-print-directory O=$(O)/arm ARCH=aarch64 CC=$(ARM_CC) LDFLAGS=-static ROOMS='base kernels kernels/ref kernels/cpu' PKG_CFLAGS= PKG_LIBS= \
-	    TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c' \
+	    CFLAGS= OPT='-O2 -g' SAN= TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c' \
 	    TESTS='$(ARM_TESTS:%=$(O)/arm/tests/kernels/%)' arm-programs
 	@for r in $(ARM_RUNS); do d=$${r%/*}; mkdir -p $$d; \
 	    printf '#!/bin/sh\nHERON_TEST_FEW=1 exec $(ARM_QEMU) -cpu %s $(O)/arm/tests/kernels/%s "$$@"\n' $${d##*/} $${r##*/} > $$r && chmod +x $$r || exit 1; done

@@ -142,8 +142,11 @@ static void note_load(struct bench *b)
     note(b, "load", per_s / 1e9, "GB/s", (double)b->info.load_ns / 1e6, 0, per_s);
     json_t *row = json_array_get(b->rows, json_array_size(b->rows) - 1);
     json_object_set_new(row, "bytes", json_integer((json_int_t)b->info.load_bytes));
-    json_object_set_new(row, "peak_bytes", json_integer((json_int_t)b->info.load_peak_bytes));
-    json_object_set_new(row, "peak_over_weights", json_real((double)b->info.load_peak_bytes / (double)b->info.weights_bytes));
+    if (b->info.load_peak_bytes > 0) {
+        json_object_set_new(row, "peak_bytes", json_integer((json_int_t)b->info.load_peak_bytes));
+        json_object_set_new(row, "peak_over_weights",
+                            json_real((double)b->info.load_peak_bytes / (double)b->info.weights_bytes));
+    }
     if (disk > 0)
         json_object_set_new(row, "read_bandwidth", json_real(disk));
 }
@@ -155,10 +158,12 @@ static void print_head(const struct bench *b, double bandwidth)
            i->is_untrained ? " (untrained)" : "", (double)i->n_params / 1e9, (double)i->weights_bytes / 1e9,
            (double)i->bytes_per_token / 1e9, i->device, bandwidth / 1e9);
     if (b->read_ns > 0)
-        printf("direct reads of the files give %.2f GB/s, what load is held against; it took %.2f GB of memory at most, %.3f x "
-               "the "
-               "weights\n",
-               disk_rate(b) / 1e9, (double)i->load_peak_bytes / 1e9, (double)i->load_peak_bytes / (double)i->weights_bytes);
+        printf("direct reads of the files give %.2f GB/s, what load is held against", disk_rate(b) / 1e9);
+    if (b->read_ns > 0 && i->load_peak_bytes > 0)
+        printf("; it took %.2f GB of memory at most, %.3f x the weights", (double)i->load_peak_bytes / 1e9,
+               (double)i->load_peak_bytes / (double)i->weights_bytes);
+    if (b->read_ns > 0)
+        putchar('\n');
     putchar('\n');
 }
 
@@ -268,6 +273,8 @@ int cmd_bench(int argc, char **argv)
     if (picture && (sscanf(picture, "%dx%d%n", &width, &height, &used) != 2 || picture[used] || width < 1 || height < 1 ||
                     width > 16384 || height > 16384))
         return cli_fail(self, EX_USAGE, "--image takes WIDTHxHEIGHT, not \"%s\"", picture);
+    if (picture && !synthetic && !model.vision)
+        return cli_fail(self, EX_USAGE, "--image needs a vision file: name it with -v");
     if (synthetic && model.model)
         return cli_fail(self, EX_USAGE, "-m and --synthetic exclude each other");
     const int64_t longest = n_prompt > depth + n_decode ? n_prompt : depth + n_decode;

@@ -441,7 +441,7 @@ static int open_all(struct daemon *d, const struct daemon_options *options, stru
     return 0;
 }
 
-/* The engine hangs, or loads on and cannot be told to stop: the last words to the broker, and out. */
+/* The engine hangs, in a kernel or in a read of the disk that does not return: the last words to the broker, and out. */
 static void leave_engine(struct daemon *d) __attribute__((noreturn));
 static void leave_engine(struct daemon *d)
 {

@@ -224,6 +224,12 @@ static void *open_beside(void *arg)
     return NULL;
 }
 
+static void *vocabulary_main(void *arg)
+{
+    pthread_setname_np(pthread_self(), "heron-vocab");
+    return open_beside(arg);
+}
+
 /* Loading goes on as long as the vocabulary is good and the caller says so. */
 static bool goes_on(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 {
@@ -238,7 +244,7 @@ static int open_text(struct opening *o, struct weights_progress *progress, struc
     struct en_engine *e = o->engine;
     const struct source *s = o->source;
     int rc = 0;
-    o->has_thread = pthread_create(&o->thread, NULL, open_beside, o) == 0;
+    o->has_thread = pthread_create(&o->thread, NULL, vocabulary_main, o) == 0;
     if (!o->has_thread)
         open_beside(o);
     if (!atomic_load(&o->has_failed))

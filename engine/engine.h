@@ -10,7 +10,7 @@
  * _append, en_run) -> en_close. Weights, caches and scratch are allocated in en_open from figures known then: en_plan says how
  * much, before.
  *
- * Threads: one thread (the engine thread) makes all calls on an engine, but for the functions marked "any thread". Memory:
+ * Threads: one thread (the engine thread) makes all calls on an engine, but for the functions marked "any thread". en_open has threads of its own while it lasts, which read and open. Memory:
  * pictures and texts are borrowed for the call only. Results belong to the caller, and may be freed after the engine is closed.
  * Jobs live in memory that is kept for the next one: once each kind of job was seen (sizes of pictures, length of the prompt,
  * schema and token limit, how many at a time), nothing from en_submit to en_result_free allocates. A picture of a new size, a longer

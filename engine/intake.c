@@ -219,7 +219,8 @@ static int fill_window(struct intake *in, const struct gguf_tensor *t, size_t n,
             if (err)
                 *err = in->broken->err;
             const int code = in->broken->err.code;
-            err_prefix(err, "tensor %s", t->name);
+            /* small gaps are read over: what cannot be read may be nobody's */
+            err_prefix(err, in->broken->offset + in->broken->bytes <= t->offset ? "before tensor %s" : "tensor %s", t->name);
             return code;
         }
         adopt(in, arrival(in, true));

@@ -309,12 +309,21 @@ static int hand_over(struct loader *l, struct kn_weight *w, const struct gguf_te
     if (w->dtype == (enum kn_dtype)t->type)
         return kn_weight_rows(l->device, w, first, n, bytes, l->err);
     const int64_t most = VALUES_MAX / w->cols;
+    unsigned char *rows = NULL;
     int rc = 0;
+    /* a file may align its tensors by less than its blocks' members need */
+    if ((uintptr_t)bytes % _Alignof(max_align_t) != 0) {
+        rows = malloc((size_t)n * row);
+        if (!rows)
+            return err_set(l->err, ERR_NOMEM, "no memory for %" PRId64 " rows of %s", n, t->name);
+        bytes = memcpy(rows, bytes, (size_t)n * row);
+    }
     for (int64_t at = 0, m; at < n && rc == 0; at += m) {
         m = n - at < most ? n - at : most;
         kn_dequantize((enum kn_dtype)t->type, bytes + (size_t)at * row, m * w->cols, l->values);
         rc = kn_weight_rows(l->device, w, first + at, m, l->values, l->err);
     }
+    free(rows);
     return rc;
 }
 
@@ -351,6 +360,10 @@ static int load_matrix(struct loader *l, const struct tensor_spec *spec, const s
         rc = kn_weight_end(l->device, w, l->err);
     return rc;
 }
+
+/* Of the plain types that vectors come in, the narrowest has two bytes. */
+_Static_assert(INTAKE_UNIT_BYTES / 2 <= WEIGHTS_STAGING_BYTES / sizeof(float),
+               "what one intake_take gives fits into the converted values");
 
 static int load_vector(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
 {

@@ -168,6 +168,9 @@ static void *worker_main(void *arg)
                 relax();
                 found = atomic_load_explicit(&p->wake, memory_order_relaxed) != seen;
             }
+            /* what another was just taking when this thread looked may be there now */
+            if (!found && atomic_load_explicit(&p->left, memory_order_relaxed) > 0)
+                work(p, w->index);
         } while (!found && now_ns() < until);
         if (!found) {
             /* Say "asleep" first, look again, sleep: pool_run does the reverse, so one of the two sees the other. */

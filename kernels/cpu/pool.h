@@ -10,7 +10,7 @@
  *
  * Life cycle: pool_open -> pool_run ... -> pool_close.
  * Threads: pool_run from one thread at a time is the fast case; a second caller meanwhile runs its items alone, in its own
- * thread (results do not depend on it). Memory: one allocation.
+ * thread (results do not depend on it). Memory: allocated at open.
  */
 #ifndef HERON_KERNELS_CPU_POOL_H
 #define HERON_KERNELS_CPU_POOL_H

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "kernels/cpu/pool.h"
 #include "tests/support/test.h"
 
@@ -44,7 +45,7 @@ static void run_some(struct pool *p, struct count *c, int runs)
 
 static void every_item_once(void **state)
 {
-    static const int threads[] = {1, 2, 3, 7};
+    static const int threads[] = {1, 2, 3, 7, 40};
     for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
         struct pool *p;
         struct count *c = calloc(1, sizeof *c);
@@ -54,6 +55,37 @@ static void every_item_once(void **state)
         run_some(p, c, 300);
         pool_close(p);
         free(c);
+    }
+}
+
+struct wait {
+    atomic_int done;
+    bool was_alone;
+};
+
+/* The first item lasts until all others are done. */
+static void waiting_item(void *ctx, int32_t item, int thread)
+{
+    struct wait *w = ctx;
+    const int64_t until = clock_now_ns() + 20 * INT64_C(1000000000);
+    while (item == 0 && atomic_load(&w->done) < ITEMS - 1 && !w->was_alone)
+        w->was_alone = clock_now_ns() > until;
+    atomic_fetch_add(&w->done, 1);
+}
+
+/* A slow thread delays only the item it holds: the others take the rest of its share. */
+static void others_take_over(void **state)
+{
+    for (int threads = 2; threads <= 5; threads++) {
+        struct pool *p;
+        assert_int_equal(pool_open(threads, &p, NULL), 0);
+        for (int r = 0; r < 20; r++) {
+            struct wait w = {0};
+            pool_run(p, ITEMS, waiting_item, &w);
+            assert_false(w.was_alone);
+            assert_int_equal(w.done, ITEMS);
+        }
+        pool_close(p);
     }
 }
 
@@ -123,10 +155,8 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_item_once),
-        cmocka_unit_test(two_callers),
-        cmocka_unit_test(sleeps_and_wakes),
-        cmocka_unit_test(refuses),
+        cmocka_unit_test(every_item_once),  cmocka_unit_test(others_take_over), cmocka_unit_test(two_callers),
+        cmocka_unit_test(sleeps_and_wakes), cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
