@@ -5,7 +5,8 @@
 
 MODEL is a GGUF file or a noise model of a published shape (engine/synthetic.h), which is written to --folder first: qwen3.5-0.8b:q4_k_m. FOLDER holds llama.cpp's llama-bench; with
 several, such as builds with and without AMX, each takes its turn, and each figure is compared with the best of theirs. One round runs Heron, then each peer, the next one in the
-opposite order; what counts is the median of the rounds, and their ratio the median of the rounds' ratios. The memory's read bandwidth is measured by each of Heron's runs.
+opposite order; what counts is the median of the rounds, and their ratio the median of the rounds' ratios. The memory's read bandwidth is measured by each of Heron's runs. A round in
+which the host of a virtual machine took processors away for more than --stolen of the time says nothing about either engine: it is kept apart and taken again, up to as many more as --pairs.
 
 A table on standard output; --json FILE keeps all samples. --check COMMAND, before anything is timed: what must succeed for a speed to count.
 """
@@ -54,19 +55,31 @@ def peer(args, folder, path):
     return {"prefill" if r["n_prompt"] else "decode": r["avg_ts"] for r in rows}
 
 
+def ticks():
+    """Of all processors since the machine started: taken by the host, all."""
+    times = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return times[7], sum(times)
+
+
 def measure(args, model):
     path = file_of(model, args)
     turns = [("heron", lambda: heron(args, path)), *((folder, lambda folder=folder: peer(args, folder, path)) for folder in args.peer)]
-    rounds = []
-    for i in range(args.pairs):
-        took = {}
+    rounds, apart = [], []
+    for i in range(2 * args.pairs):
+        took, before = {}, ticks()
         for name, turn in turns if i % 2 == 0 else turns[::-1]:
             took[name] = turn()
         if args.streams > 1:
             took["streams"] = heron(args, path, args.streams)
-        rounds.append(took)
-        print(f"  {model}, round {i + 1} of {args.pairs}: " + ", ".join(f"{name} {took[name].get('prefill', 0):.1f} {took[name]['decode']:.1f}" for name in took), file=sys.stderr, flush=True)
-    return dict(model=model, file=path.name, bytes=path.stat().st_size, rounds=rounds, **summary(args, rounds))
+        stolen = (ticks()[0] - before[0]) / max(1, ticks()[1] - before[1])
+        (rounds if stolen <= args.stolen else apart).append(took)
+        print(f"  {model}, round {i + 1}, {len(rounds)} of {args.pairs}: " + ", ".join(f"{name} {took[name].get('prefill', 0):.1f} {took[name]['decode']:.1f}" for name in took) +
+              f", {100 * stolen:.1f} % stolen", file=sys.stderr, flush=True)
+        if len(rounds) == args.pairs:
+            break
+    if not rounds:
+        sys.exit(f"{model}: in each of {len(apart)} rounds the host took more than {100 * args.stolen:g} % of the time (--stolen)")
+    return dict(model=model, file=path.name, bytes=path.stat().st_size, rounds=rounds, apart=apart, **summary(args, rounds))
 
 
 def summary(args, rounds):
@@ -81,7 +94,7 @@ def summary(args, rounds):
 
 
 def table(args, results):
-    print(f"\n{platform.processor() or platform.machine()}, {args.threads} threads, prefill {args.prompt}, decode {args.decode}; medians of {args.pairs} rounds, tokens/s; x: against the better peer\n")
+    print(f"\n{platform.processor() or platform.machine()}, {args.threads} threads, prefill {args.prompt}, decode {args.decode}; medians of {' to '.join(map(str, sorted({len(r['rounds']) for r in results})))} rounds, tokens/s; x: against the better peer\n")
     print(f"{'':28} {'prefill':>9} {'peer':>9} {'x':>6} {'decode':>9} {'peer':>9} {'x':>6} {'GB/s':>6} {'of it':>6}" + (f" {'x%d' % args.streams:>8} {'x':>6}" if args.streams > 1 else ""))
     for r in results:
         cells = [f"{r['model']:28}"]
@@ -101,6 +114,7 @@ def main():
     parser.add_argument("--peer", action="append", required=True, metavar="FOLDER")
     parser.add_argument("--folder", default="/tmp/bench-peer", help="for noise models")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--stolen", type=float, default=0.03, metavar="SHARE")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--decode", type=int, default=32)
