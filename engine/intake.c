@@ -101,11 +101,9 @@ static void read_piece(struct intake *in, struct slot *s, uint8_t *dst)
     (void)posix_fadvise(part->fd, (off_t)s->offset, (off_t)((s->bytes + ALIGN - 1) / ALIGN * ALIGN), POSIX_FADV_DONTNEED);
 }
 
-/* Under lock: what is to be read next; false where nothing is left. */
-static bool next_piece(struct intake *in, struct slot *s)
+/* Under lock: what is to be read next. Something is left. */
+static void next_piece(struct intake *in, struct slot *s)
 {
-    if (in->next_stretch == in->n_stretches)
-        return false;
     const struct stretch *st = &in->stretches[in->next_stretch];
     const uint64_t left = st->end - in->next_offset;
     s->part = st->part;
@@ -115,7 +113,6 @@ static bool next_piece(struct intake *in, struct slot *s)
     in->next_offset += s->bytes;
     if (in->next_offset == st->end && ++in->next_stretch < in->n_stretches)
         in->next_offset = in->stretches[in->next_stretch].begin;
-    return true;
 }
 
 static void *read_on(void *arg)

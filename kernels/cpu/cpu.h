@@ -95,15 +95,14 @@ static inline unsigned cpu_grain(const struct kn_weight *w)
 /* Fill s->rows for rows first .. first + n - 1 of x, quantised as these bits say. */
 void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains);
 
-/* This line will be written soon: it is asked for as this core's own, or the store would have to ask once more. */
+/*
+ * This line will be written soon: it is asked for as this core's own, or the store would have to ask once more. The builtin means the same, but gives the instruction only where a flag
+ * promises it; older cores take it for a nop.
+ */
 static inline void cpu_want(const float *y)
 {
 #if defined(__x86_64__)
-    __asm__ volatile(
-        "prefetchw %0"
-        :
-        : "m"(
-            *y)); /* what the builtin means, but gives only where a flag promises the instruction; older cores take it for a nop */
+    __asm__ volatile("prefetchw %0" : : "m"(*y));
 #else
     __builtin_prefetch(y, 1, 2);
 #endif

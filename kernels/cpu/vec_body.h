@@ -212,6 +212,11 @@ static void from_i8(const int8_t *x, float d, int32_t n, float *y)
 /* ---- small products ---- */
 
 /* A is [r][j], or `across` [j][r]. */
+INL int64_t mac_place(const bool across, int32_t lda, int32_t r, int32_t j)
+{
+    return across ? (int64_t)j * lda + r : (int64_t)r * lda + j;
+}
+
 INL void mac_tile(const bool across, const float *a, int32_t lda, const int n_r, int32_t n_j, const float *b, int64_t ldb,
                   const int n_v, float *c, int64_t ldc)
 {
@@ -222,7 +227,7 @@ INL void mac_tile(const bool across, const float *a, int32_t lda, const int n_r,
         UNROLL for (int v = 0; v < n_v; v++) w[v] = v_load(b + j * ldb + 16 * v);
         UNROLL for (int r = 0; r < n_r; r++)
         {
-            v16 f = v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]);
+            v16 f = v_set1(a[mac_place(across, lda, r, j)]);
             UNROLL for (int v = 0; v < n_v; v++) s[r * n_v + v] = v_fma(f, w[v], s[r * n_v + v]);
         }
     }
@@ -239,7 +244,7 @@ INL void mac_few(const bool across, const float *a, int32_t lda, const int n_r, 
         v_load(c + r * ldc + 16 * v);
     for (int32_t j = 0; j < n_j; j++) {
         v16 f[2];
-        UNROLL for (int r = 0; r < n_r; r++) f[r] = v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]);
+        UNROLL for (int r = 0; r < n_r; r++) f[r] = v_set1(a[mac_place(across, lda, r, j)]);
         UNROLL for (int v = 0; v < MAC_FEW_VECS; v++)
         {
             const v16 w = v_load(b + j * ldb + 16 * v);
@@ -258,7 +263,7 @@ INL void mac_tail(const bool across, const float *a, int32_t lda, int32_t n_r, i
     for (int32_t r = 0; r < n_r; r++) {
         v16 s = v_load_n(c + r * ldc, n);
         for (int32_t j = 0; j < n_j; j++)
-            s = v_fma(v_set1(a[across ? (int64_t)j * lda + r : (int64_t)r * lda + j]), v_load_n(b + j * ldb, n), s);
+            s = v_fma(v_set1(a[mac_place(across, lda, r, j)]), v_load_n(b + j * ldb, n), s);
         v_store_n(c + r * ldc, s, n);
     }
 }
