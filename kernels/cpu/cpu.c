@@ -114,10 +114,12 @@ static size_t lay_out(struct cpu_stream *s, const struct kn_limits *l, uint8_t *
         s->act[g].fsum16 = cut(memory, &used, v / 16 + 1, 4);
     }
     if (s->tile->bf16.gemm)
-        s->bf16 = cut(memory, &used, v + 32 * s->bf16_pitch_max, 2);
+        s->bf16 = cut(memory, &used, v + 32 * s->act_pitch_max, 2);
     s->rows = cut(memory, &used, n, sizeof *s->rows);
     if (l->experts > 0) {
         s->by_expert = cut(memory, &used, n, sizeof *s->by_expert);
+        for (int g = 0; g < 2; g++)
+            s->by_expert_q[g] = cut(memory, &used, n, s->act_pitch_max);
         s->expert_first = cut(memory, &used, (size_t)l->experts + 1, 4);
         s->expert_list = cut(memory, &used, n, 4);
         s->expert_used = cut(memory, &used, (size_t)l->experts, 4);
@@ -155,8 +157,8 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
 
     const int32_t used = l->experts > 0 && l->experts_used > 1 ? l->experts_used : 1;
     const int32_t rows = l->rows > 1 ? l->rows : 1, head_dim = l->head_dim > 1 ? l->head_dim : 1;
-    const size_t cols = ((size_t)(l->cols > 1 ? l->cols : 1) + 63) / 64 * 64;
-    s->bf16_pitch_max = cols;
+    const size_t cols = (((size_t)(l->cols > 1 ? l->cols : 1) + 63) / 64 | 1) * 64;
+    s->act_pitch_max = cols;
     s->n_tokens_max = rows < CPU_CHUNK_ROWS ? rows : CPU_CHUNK_ROWS;
     s->n_rows_max = s->n_tokens_max * used;
     s->act_values = cols * max_size((size_t)s->n_tokens_max * (used > 1 ? 2 : 1), (size_t)used);

@@ -48,10 +48,11 @@ struct cpu_stream {
     const struct vec_kernels *vec;
 
     struct tile_act act[2]; /* quantised activations, by enum tile_grain: act_values values each in all */
-    size_t act_values, bf16_pitch_max;
+    size_t act_values, act_pitch_max;
     uint16_t *bf16;        /* rounded ones, where the level has products of them: act_values of them, and for 32 rows more */
     struct tile_row *rows; /* [n_rows_max] the rows of the op, in order */
     struct tile_row *by_expert; /* [n_rows_max] the same, sorted by expert */
+    int8_t *by_expert_q[2];     /* and their integers, by enum tile_grain: [n_rows_max] of the widest input */
     int32_t *expert_first;      /* [experts + 1] */
     int32_t *expert_list;       /* [n_rows_max] */
     int32_t *expert_used;       /* [n_used] those that have rows */
@@ -92,8 +93,12 @@ static inline unsigned cpu_grain(const struct kn_weight *w)
     return w ? 1u << tile_grain_of(w->dtype) : 0;
 }
 
-/* Fill s->rows for rows first .. first + n - 1 of x, quantised as these bits say. */
-void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains);
+/* Bytes from one quantised row of `cols` inputs to the next. */
+int64_t cpu_act_pitch(int32_t cols);
+
+/* Fill s->rows for rows first .. first + n - 1 of x, in this order (NULL: as they are), quantised as these bits say. */
+void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, const int32_t *order,
+                   unsigned grains);
 
 /*
  * This line will be written soon: it is asked for as this core's own, or the store would have to ask once more. The builtin means the same, but gives the instruction only where a flag

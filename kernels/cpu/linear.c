@@ -20,9 +20,17 @@ struct pack_shape cpu_shape(const struct kn_weight *w)
 
 /* ---- activations ---- */
 
+/*
+ * Quantised rows lie an odd number of cache lines apart: the many rows that a tile takes at the same inputs would share a few sets of the cache otherwise, and drive each other out.
+ */
+int64_t cpu_act_pitch(int32_t cols)
+{
+    return ((cols + 63) / 64 | 1) * (int64_t)64;
+}
+
 int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n)
 {
-    size_t fit = s->act_values / (size_t)cols;
+    size_t fit = s->act_values / (size_t)cpu_act_pitch(cols);
     int32_t m = fit < (size_t)s->n_rows_max ? (int32_t)fit : s->n_rows_max;
     return n < m ? n : m;
 }
@@ -30,12 +38,13 @@ int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n)
 /* Rounded rows are filled up with zeros, as tiles take 32 inputs at a time. */
 static int64_t bf16_pitch(int32_t cols)
 {
-    return (cols + 31) / 32 * 32;
+    return ((cols + 31) / 32 | 1) * (int64_t)32;
 }
 
 struct take {
     struct cpu_stream *s;
     const struct kn_mat *x;
+    const int32_t *order;
     int32_t first, n, per_item;
     unsigned grains;
 };
@@ -46,8 +55,8 @@ static void take_item(void *ctx, int32_t item, int thread)
     struct cpu_stream *s = t->s;
     int32_t end = (item + 1) * t->per_item < t->n ? (item + 1) * t->per_item : t->n;
     for (int32_t r = item * t->per_item; r < end; r++) {
-        const float *x = t->x->data + (int64_t)(t->first + r) * t->x->stride;
-        size_t at = (size_t)r * (size_t)t->x->cols;
+        const float *x = t->x->data + (int64_t)(t->first + (t->order ? t->order[r] : r)) * t->x->stride;
+        size_t at = (size_t)r * (size_t)cpu_act_pitch(t->x->cols);
         struct tile_row *row = &s->rows[r];
         row->x = x;
         for (int g = 0; g < 2; g++)
@@ -66,9 +75,10 @@ static void take_item(void *ctx, int32_t item, int thread)
     }
 }
 
-void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, unsigned grains)
+void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, const int32_t *order,
+                   unsigned grains)
 {
-    struct take t = {.s = s, .x = x, .first = first, .n = n, .grains = grains};
+    struct take t = {.s = s, .x = x, .order = order, .first = first, .n = n, .grains = grains};
     /* below some thousands of values waking others costs more than it saves */
     int32_t per = grains & ~(1u << TILE_FLOAT) ? 16384 / x->cols + 1 : n;
     t.per_item = per < n ? per : n;
@@ -191,7 +201,7 @@ static void run(struct job *j, const struct kn_mat *x)
     }
     for (j->first = 0; j->first < x->rows; j->first += chunk) {
         j->n_rows = x->rows - j->first < chunk ? x->rows - j->first : chunk;
-        cpu_take_rows(s, x, j->first, j->n_rows, grains);
+        cpu_take_rows(s, x, j->first, j->n_rows, NULL, grains);
         int32_t items = 0;
         for (int32_t i = 0; i < j->n_weights; i++) {
             struct part *p = &j->part[i];

@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
@@ -71,8 +72,8 @@ void cpu_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
 
 /* ---- sorting ---- */
 
-/* Pairs 0 .. n - 1 (token * k + i) by expert: expert_first, expert_list and those that have any; by_expert[place] = the pair's row of activations. */
-static void sort_by_expert(struct cpu_stream *s, const int32_t *ids, int32_t n, int32_t pairs_per_row, int32_t experts)
+/* Pairs 0 .. n - 1 (token * k + i) by expert: expert_first, expert_list and those that have any. */
+static void sort_by_expert(struct cpu_stream *s, const int32_t *ids, int32_t n, int32_t experts)
 {
     s->n_used = 0;
     int32_t *first = s->expert_first;
@@ -85,14 +86,39 @@ static void sort_by_expert(struct cpu_stream *s, const int32_t *ids, int32_t n, 
             s->expert_used[s->n_used++] = e;
         first[e + 1] += first[e];
     }
-    for (int32_t i = 0; i < n; i++) {
-        int32_t place = first[ids[i]]++;
-        s->expert_list[place] = i;
-        s->by_expert[place] = s->rows[i / pairs_per_row];
-    }
+    for (int32_t i = 0; i < n; i++)
+        s->expert_list[first[ids[i]]++] = i;
     for (int32_t e = experts; e > 0; e--) /* each moved to its end: that is the next one's start */
         first[e] = first[e - 1];
     first[0] = 0;
+}
+
+/*
+ * A token's row is wanted by several experts. Matrix kernels want an expert's rows evenly spaced: their integers are copied, once, next to each other. Experts of a few rows take them where
+ * they are.
+ */
+struct gather {
+    struct cpu_stream *s;
+    int32_t pairs_per_row, cols;
+    unsigned grains;
+};
+
+static void gather_item(void *ctx, int32_t item, int thread)
+{
+    const struct gather *j = ctx;
+    struct cpu_stream *s = j->s;
+    const int32_t e = s->expert_used[item], end = s->expert_first[e + 1];
+    const bool is_many = end - s->expert_first[e] > TILE_FUSED_ROWS;
+    for (int32_t i = s->expert_first[e]; i < end; i++) {
+        struct tile_row *row = &s->by_expert[i];
+        *row = s->rows[s->expert_list[i] / j->pairs_per_row];
+        for (int g = 0; g < 2 && is_many; g++) {
+            int8_t *to = s->by_expert_q[g] + i * cpu_act_pitch(j->cols);
+            if (j->grains & 1u << g)
+                memcpy(to, row->act[g].q, (size_t)j->cols);
+            row->act[g].q = to;
+        }
+    }
 }
 
 /* ---- gate and up ---- */
@@ -177,8 +203,10 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
     for (int32_t t = 0; t < a->x.rows; t += chunk) {
         int32_t n = a->x.rows - t < chunk ? a->x.rows - t : chunk;
         j.pair0 = t * a->k;
-        cpu_take_rows(s, &a->x, t, n, grains);
-        sort_by_expert(s, a->ids + j.pair0, n * a->k, a->k, a->gate->slices);
+        cpu_take_rows(s, &a->x, t, n, NULL, grains);
+        sort_by_expert(s, a->ids + j.pair0, n * a->k, a->gate->slices);
+        pool_run(s->pool, s->n_used, gather_item,
+                 &(struct gather){.s = s, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains});
         pool_run(s->pool, s->n_used * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
 }
@@ -206,8 +234,7 @@ static void down_item(void *ctx, int32_t item, int thread)
         const int32_t e = s->expert_used[i_used], end = s->expert_first[e + 1];
         for (int32_t r = s->expert_first[e]; r < end; r += CPU_BLOCK_ROWS) {
             int n_rows = end - r < CPU_BLOCK_ROWS ? end - r : CPU_BLOCK_ROWS;
-            cpu_product(s, scratch, &j->shape, cpu_slice(a->down, &j->shape, e), g, n_groups, s->by_expert + r, n_rows,
-                        scratch->acc[0]);
+            cpu_product(s, scratch, &j->shape, cpu_slice(a->down, &j->shape, e), g, n_groups, s->rows + r, n_rows, scratch->acc[0]);
             for (int i = 0; i < n_rows; i++)
                 s->vec->finish(scratch->acc[0] + 32 * i, n, cpu_scale(a->down, e), NULL, KN_ACT_NONE, false,
                                by_pair + 32 * (int64_t)s->expert_list[r + i]);
@@ -234,8 +261,8 @@ void cpu_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     }
     for (j.token0 = 0; j.token0 < a->y.rows; j.token0 += chunk) {
         j.n_tokens = a->y.rows - j.token0 < chunk ? a->y.rows - j.token0 : chunk;
-        cpu_take_rows(s, &a->h, j.token0 * a->k, j.n_tokens * a->k, cpu_grain(a->down));
-        sort_by_expert(s, a->ids + (int64_t)j.token0 * a->k, j.n_tokens * a->k, 1, a->down->slices);
+        sort_by_expert(s, a->ids + (int64_t)j.token0 * a->k, j.n_tokens * a->k, a->down->slices);
+        cpu_take_rows(s, &a->h, j.token0 * a->k, j.n_tokens * a->k, s->expert_list, cpu_grain(a->down));
         pool_run(s->pool, (a->down->rows + 31) / 32, down_item, &j);
     }
 }

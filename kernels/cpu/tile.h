@@ -90,7 +90,7 @@ struct tile_kernels {
         /* Blocks first .. first + n - 1 (floating: inputs) into a panel. */
         void (*unpack)(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel);
         /*
-         * acc[r][g * 16 + o] += panel g (of n_panels, 1 or 2) times inputs k0 .. k0 + n_k - 1 of every row. acc: rows 32 apart.
+         * acc[r][g * 16 + o] += panel g (of n_panels, 1 or 2) times inputs k0 .. k0 + n_k - 1 of every row. acc: rows 32 apart. The int8 of rows lie evenly spaced.
          */
         void (*gemm)(const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k, const struct tile_row *rows,
                      int n_rows, float *acc);

@@ -16,30 +16,14 @@
 
 #define ROWS AMX_ROWS
 
-/* Rows that lie evenly spaced are used where they are; others, and the last few, are brought together here. */
-struct gathered {
-    int8_t x[2 * ROWS][TILE_K + 64];
-    float acc[2 * ROWS][32];
-} __attribute__((aligned(64)));
-
 struct rows {
     const int8_t *x;
     int64_t stride;
 };
 
-static struct rows bring(struct gathered *g, const struct tile_row *rows, int n, int n_all, enum tile_grain grain, int32_t k0,
-                         int32_t n_k)
+static struct rows rows_at(const struct tile_row *rows, int n, enum tile_grain grain, int32_t k0)
 {
-    const int64_t stride = rows[n > 1].act[grain].q - rows[0].act[grain].q;
-    bool is_even = n == n_all;
-    for (int r = 2; r < n && is_even; r++)
-        is_even = rows[r].act[grain].q - rows[r - 1].act[grain].q == stride;
-    if (is_even)
-        return (struct rows){rows[0].act[grain].q + k0, stride};
-    for (int r = 0; r < n; r++)
-        for (int32_t i = 0; i < n_k; i += 32)
-            _mm256_store_si256((__m256i *)(g->x[r] + i), _mm256_loadu_si256((const __m256i *)(rows[r].act[grain].q + k0 + i)));
-    return (struct rows){g->x[0], sizeof g->x[0]};
+    return (struct rows){rows[0].act[grain].q + k0, rows[n > 1].act[grain].q - rows[0].act[grain].q};
 }
 
 /* ---- long types ---- */
@@ -114,7 +98,18 @@ UNPACK_LONG(iq4_xs, KN_IQ4_XS, 32, LANES_BIAS, true, 6)
             AMX_DOT_I8_U8(c, a, b);                                                                                            \
     } while (0)
 
-/* The block's integers of 16 or 32 rows and 16 outputs: [low, high][row][output]. */
+/* Registers 0, 1: sums of the first 16 rows, low and high; 2, 3: of the next ones; 4, 5: rows; 6, 7: weights. Only as many rows as there are: a product takes as long as its rows are many. */
+static void begin_long(int n)
+{
+    struct amx_shape shape = amx_whole;
+    const uint8_t first = (uint8_t)(n < ROWS ? n : ROWS), next = (uint8_t)(n - first);
+    shape.rows[0] = shape.rows[1] = shape.rows[4] = first;
+    if (next > 0)
+        shape.rows[2] = shape.rows[3] = shape.rows[5] = next;
+    AMX_BEGIN(&shape);
+}
+
+/* The block's integers of up to 16 or up to 32 rows and 16 outputs: [low, high][row][output]. */
 INL void block_tiles(struct twin t, const struct rows *rows, bool is_two, const struct tile_panel *p,
                      int32_t sums[2][2 * ROWS][16])
 {
@@ -174,15 +169,16 @@ INL void block_floats(struct twin t, const struct tile_row *rows, int n_rows, in
 INL void gemm_long(struct twin t, const struct tile_panel *panels, int n_panels, int32_t k0, const struct tile_row *rows,
                    int n_rows, float *acc)
 {
-    struct gathered g;
     int32_t sums[2][2][2 * ROWS][16] __attribute__((aligned(64)));
     const struct tile_row *before = NULL;
     int n_before = 0, i_before = 0, turn = 0;
     float *acc_before = NULL;
-    AMX_BEGIN(&amx_whole);
-    for (; n_rows > 0; n_rows -= 2 * ROWS, rows += 2 * ROWS, acc += 32 * 2 * ROWS) {
+    for (int shape = 0; n_rows > 0; n_rows -= 2 * ROWS, rows += 2 * ROWS, acc += 32 * 2 * ROWS) {
         const int n = n_rows < 2 * ROWS ? n_rows : 2 * ROWS;
-        const struct rows x = bring(&g, rows, n, n > ROWS ? 2 * ROWS : ROWS, TILE_LONG, k0, TILE_K);
+        const struct rows x = rows_at(rows, n, TILE_LONG, k0);
+        if (n != shape)
+            begin_long(n);
+        shape = n;
         for (int i = 0; i < n_panels; i++, turn ^= 1) {
             if (n > ROWS)
                 block_tiles(t, &x, true, &panels[i], sums[turn]);
@@ -221,8 +217,13 @@ struct kind {
 };
 
 /* Registers: 0, 1 sums; 2, 3 rows; 4, 5 a panel's part. */
-static const struct amx_shape shape_32 = {.palette = 1, .row_bytes = {64, 64, 32, 32, 64, 64}, .rows = {16, 16, 16, 16, 8, 8}};
-static const struct amx_shape shape_16 = {.palette = 1, .row_bytes = {64, 64, 16, 16, 64, 64}, .rows = {16, 16, 16, 16, 4, 4}};
+static void begin_short(struct kind k, int n)
+{
+    const uint8_t rows = (uint8_t)n, sub = (uint8_t)k.sub, lines = (uint8_t)(k.sub / 4);
+    const struct amx_shape shape = {
+        .palette = 1, .row_bytes = {64, 64, sub, sub, 64, 64}, .rows = {rows, rows, rows, rows, lines, lines}};
+    AMX_BEGIN(&shape);
+}
 
 /* Take the level's bias off n inputs of a panel: 128 is off by a flip of the top bit. */
 static void center(struct tile_panel *panel, int32_t n, int bias)
@@ -296,11 +297,10 @@ INL void part_floats(struct kind k, const int32_t sums[ROWS][16], const struct t
     }
 }
 
-/* acc[r][0..16) += the inputs of a panel times 16 rows. */
+/* acc[r][0..16) += the inputs of a panel times 16 rows; of sums, as many rows are written as there are, and the others are anything. */
 INL void add_parts(struct kind k, const struct rows *x, const struct tile_panel *p, const struct side *side, int n_parts,
-                   float *acc)
+                   int32_t sums[2][ROWS][16], float *acc)
 {
-    int32_t sums[2][ROWS][16] __attribute__((aligned(64)));
     v16 a[ROWS];
     UNROLL for (int r = 0; r < ROWS; r++) a[r] = v_load(acc + 32 * r);
     part_tiles(0, x, p, k.sub, 0, sums[0]);
@@ -320,22 +320,26 @@ INL void add_parts(struct kind k, const struct rows *x, const struct tile_panel 
 INL void gemm_short(struct kind k, const struct tile_panel *panels, int n_panels, int32_t k0, int32_t n_k,
                     const struct tile_row *rows, int n_rows, float *acc)
 {
-    struct gathered g;
     struct side side;
-    AMX_BEGIN(k.sub == 32 ? &shape_32 : &shape_16);
-    for (; n_rows > 0; n_rows -= ROWS, rows += ROWS, acc += 32 * ROWS) {
+    float last[ROWS][32] __attribute__((aligned(64)));
+    int32_t sums[2][ROWS][16] __attribute__((aligned(64))) = {0};
+    for (int shape = 0; n_rows > 0; n_rows -= ROWS, rows += ROWS, acc += 32 * ROWS) {
         const int n = n_rows < ROWS ? n_rows : ROWS;
-        const struct rows x = bring(&g, rows, n, ROWS, TILE_SHORT, k0, n_k);
+        const struct rows x = rows_at(rows, n, TILE_SHORT, k0);
         float *to = acc;
         bring_side(k, rows, n, k0, n_k, &side);
+        if (n != shape)
+            begin_short(k, n);
+        shape = n;
         if (n < ROWS) {
-            memcpy(g.acc, acc, sizeof *acc * 32 * (size_t)n);
-            to = g.acc[0];
+            memset(last, 0, sizeof last);
+            memcpy(last, acc, sizeof *acc * 32 * (size_t)n);
+            to = last[0];
         }
         for (int i = 0; i < n_panels; i++)
-            add_parts(k, &x, &panels[i], &side, n_k / k.sub, to + 16 * i);
+            add_parts(k, &x, &panels[i], &side, n_k / k.sub, sums, to + 16 * i);
         if (n < ROWS)
-            memcpy(acc, g.acc, sizeof *acc * 32 * (size_t)n);
+            memcpy(acc, last, sizeof *acc * 32 * (size_t)n);
     }
     AMX_END();
 }
