@@ -131,6 +131,15 @@ INL vi16 vi_sub(vi16 a, vi16 b)
 {
     return (vi16){_mm256_sub_epi32(a.a, b.a), _mm256_sub_epi32(a.b, b.b)};
 }
+INL vi16 vi_dot16(vi16 acc, vi16 a, vi16 b)
+{
+    return (vi16){_mm256_add_epi32(acc.a, _mm256_madd_epi16(a.a, b.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(a.b, b.b))};
+}
+INL vi16 vi_pair(vi16 a, vi16 b)
+{
+    return (vi16){_mm256_blend_epi16(a.a, _mm256_slli_epi32(b.a, 16), 0xaa),
+                  _mm256_blend_epi16(a.b, _mm256_slli_epi32(b.b, 16), 0xaa)};
+}
 INL vi16 vi_mul(vi16 a, vi16 b)
 {
     return (vi16){_mm256_mullo_epi32(a.a, b.a), _mm256_mullo_epi32(a.b, b.b)};

@@ -183,6 +183,16 @@ INL vi16 vi_mul(vi16 a, vi16 b)
 {
     return _mm512_mullo_epi32(a, b);
 }
+/* acc + the products of the 16-bit halves, both added. */
+INL vi16 vi_dot16(vi16 acc, vi16 a, vi16 b)
+{
+    return _mm512_dpwssd_epi32(acc, a, b);
+}
+/* Two 16-bit values as halves: a below. */
+INL vi16 vi_pair(vi16 a, vi16 b)
+{
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16));
+}
 INL vi16 vi_and(vi16 a, vi16 b)
 {
     return _mm512_and_si512(a, b);

@@ -259,6 +259,23 @@ INL vi16 vi_sub(vi16 x, vi16 y)
     return EACH4(vi16, E);
 #undef E
 }
+INL int32x4_t lanes_dot16(int32x4_t acc, int32x4_t x, int32x4_t y)
+{
+    const int16x8_t a = (int16x8_t)x, b = (int16x8_t)y;
+    return vaddq_s32(acc, vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
+}
+INL vi16 vi_dot16(vi16 acc, vi16 x, vi16 y)
+{
+#define E(m) lanes_dot16(acc.m, x.m, y.m)
+    return EACH4(vi16, E);
+#undef E
+}
+INL vi16 vi_pair(vi16 x, vi16 y)
+{
+#define E(m) vsliq_n_s32(x.m, y.m, 16)
+    return EACH4(vi16, E);
+#undef E
+}
 INL vi16 vi_mul(vi16 x, vi16 y)
 {
 #define E(m) vmulq_s32(x.m, y.m)

@@ -168,6 +168,14 @@ INL vi16 vi_sub(vi16 a, vi16 b)
 {
     EACH(vi16, i, (int32_t)((uint32_t)a.i[l] - (uint32_t)b.i[l]));
 }
+INL vi16 vi_dot16(vi16 acc, vi16 a, vi16 b)
+{
+    EACH(vi16, i, acc.i[l] + (int16_t)a.i[l] * (int16_t)b.i[l] + (a.i[l] >> 16) * (b.i[l] >> 16));
+}
+INL vi16 vi_pair(vi16 a, vi16 b)
+{
+    EACH(vi16, i, (int32_t)(((uint32_t)a.i[l] & 0xffff) | (uint32_t)b.i[l] << 16));
+}
 INL vi16 vi_mul(vi16 a, vi16 b)
 {
     EACH(vi16, i, (int32_t)((uint32_t)a.i[l] * (uint32_t)b.i[l]));

@@ -234,7 +234,8 @@ static void down_item(void *ctx, int32_t item, int thread)
         const int32_t e = s->expert_used[i_used], end = s->expert_first[e + 1];
         for (int32_t r = s->expert_first[e]; r < end; r += CPU_BLOCK_ROWS) {
             int n_rows = end - r < CPU_BLOCK_ROWS ? end - r : CPU_BLOCK_ROWS;
-            cpu_product(s, scratch, &j->shape, cpu_slice(a->down, &j->shape, e), g, n_groups, s->rows + r, n_rows, scratch->acc[0]);
+            cpu_product(s, scratch, &j->shape, cpu_slice(a->down, &j->shape, e), g, n_groups, s->rows + r, n_rows,
+                        scratch->acc[0]);
             for (int i = 0; i < n_rows; i++)
                 s->vec->finish(scratch->acc[0] + 32 * i, n, cpu_scale(a->down, e), NULL, KN_ACT_NONE, false,
                                by_pair + 32 * (int64_t)s->expert_list[r + i]);

@@ -320,9 +320,7 @@ INL int32x4_t quarter(vi16 a, const int q)
             }                                                                                                                  \
             UNROLL for (int r = 0; r < n_rows; r++)                                                                            \
             {                                                                                                                  \
-                vi16 all = {sum[r][0], sum[r][1], sum[r][2], sum[r][3]};                                                       \
-                if (BIAS_)                                                                                                     \
-                    all = vi_sub(all, vi_mul(less[r], vi_set1(BIAS_)));                                                        \
+                const vi16 all = {sum[r][0], sum[r][1], sum[r][2], sum[r][3]};                                                 \
                 acc[r] = add_block(k, acc[r], all, less[r], p.d, HAS_OFFSET ? p.m : p.d, rows[r].act[TILE_LONG].ad[b]);        \
                 x[r] += 256;                                                                                                   \
                 of_x[r] += 256 / SUB;                                                                                          \

@@ -58,7 +58,7 @@ struct tile_panel {
     };
     union {
         float offset[TILE_K / 16][16];
-        int32_t ioffset[TILE_K / 16][16];
+        int32_t side[TILE_K / 32][16]; /* long: offsets, or scales where weights have a bias, of two parts each as 16 bits */
     };
     float d[16], m[16]; /* long */
 } __attribute__((aligned(64)));

@@ -66,21 +66,12 @@ INL void multiply(struct twin t, struct tile_panel *p)
     }
 }
 
-/* Offsets two by two, as the 16-bit products take them. */
-INL void pair_offsets(struct tile_panel *p, int n)
-{
-    for (int s = 0; s < n / 2; s++)
-        vi_store(p->ioffset[s], vi_or(vi_load(p->ioffset[2 * s]), vi_sll(vi_load(p->ioffset[2 * s + 1]), 16)));
-}
-
 #define UNPACK_LONG(T, TYPE, SUB, BIAS, IS_SIGNED, SHIFT)                                                                      \
     static const struct twin twin_##T = {SUB, BIAS, IS_SIGNED, SHIFT};                                                         \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
     {                                                                                                                          \
         tile_avx512.type[TYPE].unpack(head, body, first, n, panel);                                                            \
         multiply(twin_##T, panel);                                                                                             \
-        if (!(IS_SIGNED))                                                                                                      \
-            pair_offsets(panel, TILE_K / (SUB));                                                                               \
     }
 
 UNPACK_LONG(q2_k, KN_Q2_K, 16, 0, false, 3)
@@ -147,7 +138,7 @@ INL void block_floats(struct twin t, const struct tile_row *rows, int n_rows, in
     __m512i of[TILE_K / 32];
     const int n_pairs = TILE_K / t.sub / 2;
     if (!t.is_signed)
-        UNROLL for (int s = 0; s < n_pairs; s++) of[s] = vi_load(p->ioffset[s]);
+        UNROLL for (int s = 0; s < n_pairs; s++) of[s] = vi_load(p->side[s]);
     for (int r = 0; r < n_rows; r++, acc += 32) {
         const struct tile_act *x = &rows[r].act[TILE_LONG];
         const v16 ad = v_set1(x->ad[k0 / TILE_K]);
@@ -158,7 +149,7 @@ INL void block_floats(struct twin t, const struct tile_row *rows, int n_rows, in
             const int16_t *of_x = t.sub == 32 ? x->sum32 + k0 / 32 : x->sum16 + k0 / 16;
             vi16 less[2] = {vi_set1(0), vi_set1(0)};
             UNROLL for (int s = 0; s < n_pairs; s++) less[s % 2] =
-                _mm512_dpwssd_epi32(less[s % 2], of[s], vi_set1(lanes_word(of_x + 2 * s)));
+                vi_dot16(less[s % 2], of[s], vi_set1(lanes_word(of_x + 2 * s)));
             c = v_fnma(v_from_i(vi_add(less[0], less[1])), v_mul(m, ad), c);
         }
         v_store(acc, c);

@@ -369,6 +369,12 @@ struct kind {
     int bias; /* of unsigned types */
 };
 
+/* What is added to a weight in the level's own representation. */
+INL int bias_of(struct kind k)
+{
+    return k.is_signed ? LANES_BIAS : k.bias;
+}
+
 INL vi16 dot(struct kind k, vi16 acc, b64 w, const int8_t *x, const int j)
 {
     return k.is_signed ? b_dot_s(acc, w, x, j) : b_dot_u(acc, w, x, j);
@@ -378,7 +384,7 @@ INL vi16 dot(struct kind k, vi16 acc, b64 w, const int8_t *x, const int j)
 INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const struct tile_act *r, int32_t s, v16 acc)
 {
     const int8_t *x = r->q + 32 * (int64_t)s;
-    int bias = k.is_signed ? LANES_BIAS : k.bias;
+    const int bias = bias_of(k);
     v16 ad = v_set1(r->ad[s]);
     if (k.sub == 32) {
         vi16 i = vi_set1(-bias * r->sum32[s]);
@@ -403,28 +409,55 @@ INL v16 dot32(struct kind k, const b64 *w, const v16 *sf, const v16 *of, const s
     return acc;
 }
 
-/* The same of a long type, into the integers of its block. */
-INL void dot32_long(struct kind k, const b64 *w, const vi16 *sf, const vi16 *of, const struct tile_act *r, int32_t s, vi16 *sum,
-                    vi16 *less)
+/* What a long type's sums of activations are multiplied by: offsets, or scales where a bias is to be taken off; 16 bits each, two by two. */
+INL bool has_side(struct kind k)
 {
-    const int8_t *x = r->q + 32 * (int64_t)s;
-    const int bias = k.is_signed ? LANES_BIAS : k.bias, n = 32 / k.sub;
-    UNROLL for (int h = 0; h < n; h++)
-    {
-        const int32_t of_x = n == 1 ? r->sum32[s] : r->sum16[2 * s + h];
-        vi16 i = vi_set1(-bias * of_x);
-        UNROLL for (int j = 0; j < k.sub / 4; j++) i = dot(k, i, w[h * (k.sub / 4) + j], x + h * k.sub, j);
-        *sum = vi_add(*sum, vi_mul(i, sf[h]));
-        if (k.has_offset)
-            *less = vi_add(*less, vi_mul(of[h], vi_set1(of_x)));
-    }
+    return k.has_offset || bias_of(k) != 0;
 }
 
-INL v16 add_block(struct kind k, v16 acc, vi16 sum, vi16 less, v16 d, v16 m, float ad)
+/* How many sums n inputs have. */
+INL int n_sides(struct kind k, int n)
 {
+    return has_side(k) ? n / k.sub : 0;
+}
+
+INL void pair_side(struct kind k, const vi16 *f, vi16 *side)
+{
+    UNROLL for (int s = 0; s < n_sides(k, 64) / 2; s++) side[s] = vi_pair(f[2 * s], f[2 * s + 1]);
+}
+
+INL const int16_t *sums_of(struct kind k, const struct tile_act *r)
+{
+    return k.sub == 32 ? r->sum32 : r->sum16;
+}
+
+/* The n parts' sums of a row with `side`. */
+INL vi16 add_side(vi16 acc, const vi16 *side, const int16_t *of_x, const int n)
+{
+    UNROLL for (int s = 0; s < n / 2; s++) acc = vi_dot16(acc, side[s], vi_set1(lanes_word(of_x + 2 * s)));
+    return acc;
+}
+
+/* 32 inputs of a long type, into the integers of its block. */
+INL vi16 dot32_long(struct kind k, const b64 *w, const vi16 *sf, const int8_t *x, vi16 sum)
+{
+    UNROLL for (int h = 0; h < 32 / k.sub; h++)
+    {
+        vi16 i = vi_set1(0);
+        UNROLL for (int j = 0; j < k.sub / 4; j++) i = dot(k, i, w[h * (k.sub / 4) + j], x + h * k.sub, j);
+        sum = vi_add(sum, vi_mul(i, sf[h]));
+    }
+    return sum;
+}
+
+/* side: the sums of activations with the offsets, or with the scales. */
+INL v16 add_block(struct kind k, v16 acc, vi16 sum, vi16 side, v16 d, v16 m, float ad)
+{
+    if (!k.has_offset && has_side(k))
+        sum = vi_sub(sum, vi_mul(side, vi_set1(bias_of(k))));
     acc = v_fma(v_from_i(sum), v_mul(d, v_set1(ad)), acc);
     if (k.has_offset)
-        acc = v_fnma(v_from_i(less), v_mul(m, v_set1(ad)), acc);
+        acc = v_fnma(v_from_i(side), v_mul(m, v_set1(ad)), acc);
     return acc;
 }
 
@@ -435,7 +468,7 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
 {
     v16 a[GEMM_ROWS * GEMM_PANELS];
     const int8_t *x[GEMM_ROWS] = {0};
-    int bias = k.is_signed ? LANES_BIAS : k.bias;
+    const int bias = bias_of(k);
     UNROLL for (int r = 0; r < n_rows; r++)
     {
         x[r] = rows[r].act[TILE_SHORT].q + 32 * (int64_t)s0;
@@ -484,21 +517,20 @@ INL void gemm_tile(struct kind k, const struct tile_panel *panels, const int n_p
 INL void gemm_tile_long(struct kind k, const struct tile_panel *panels, const int n_panels, int32_t s0, int32_t n32,
                         const struct tile_row *rows, const int n_rows, float *acc)
 {
-    vi16 sum[GEMM_ROWS * GEMM_PANELS];
+    vi16 sum[GEMM_ROWS * GEMM_PANELS], side[GEMM_ROWS * GEMM_PANELS];
     const int8_t *x[GEMM_ROWS] = {0};
     const int16_t *of_x[GEMM_ROWS] = {0};
-    const int bias = k.is_signed ? LANES_BIAS : k.bias, per = 32 / k.sub;
+    const int per = 32 / k.sub;
     UNROLL for (int r = 0; r < n_rows; r++)
     {
         const struct tile_act *a = &rows[r].act[TILE_LONG];
         x[r] = a->q + 32 * (int64_t)s0;
-        of_x[r] = per == 1 ? a->sum32 + s0 : a->sum16 + 2 * s0;
-        UNROLL for (int g = 0; g < n_panels; g++) sum[r * GEMM_PANELS + g] = vi_set1(0);
+        of_x[r] = sums_of(k, a) + per * s0;
+        UNROLL for (int g = 0; g < n_panels; g++) sum[r * GEMM_PANELS + g] = side[r * GEMM_PANELS + g] = vi_set1(0);
     }
     for (int32_t s = 0; s < n32 * per; s++) {
         vi16 i[GEMM_ROWS * GEMM_PANELS];
-        UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int g = 0; g < n_panels; g++) i[r * GEMM_PANELS + g] =
-            vi_set1(-bias * of_x[r][s]);
+        UNROLL for (int n = 0; n < GEMM_ROWS * GEMM_PANELS; n++) i[n] = vi_set1(0);
         UNROLL for (int j = 0; j < k.sub / 4; j++)
         {
             UNROLL for (int g = 0; g < n_panels; g++)
@@ -515,20 +547,18 @@ INL void gemm_tile_long(struct kind k, const struct tile_panel *panels, const in
                 vi_add(sum[r * GEMM_PANELS + g], vi_mul(i[r * GEMM_PANELS + g], sf));
         }
     }
-    vi16 less[GEMM_ROWS * GEMM_PANELS];
-    UNROLL for (int i = 0; i < GEMM_ROWS * GEMM_PANELS; i++) less[i] = vi_set1(0);
-    for (int32_t s = 0; s < n32 * per && k.has_offset; s++) {
+    for (int32_t s = 0; s < n_sides(k, 32 * n32) / 2; s++) {
         UNROLL for (int g = 0; g < n_panels; g++)
         {
-            vi16 of = vi_load(panels[g].ioffset[s]);
-            UNROLL for (int r = 0; r < n_rows; r++) less[r * GEMM_PANELS + g] =
-                vi_add(less[r * GEMM_PANELS + g], vi_mul(of, vi_set1(of_x[r][s])));
+            const vi16 f = vi_load(panels[g].side[s]);
+            UNROLL for (int r = 0; r < n_rows; r++) side[r * GEMM_PANELS + g] =
+                add_side(side[r * GEMM_PANELS + g], &f, of_x[r] + 2 * s, 2);
         }
     }
     UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int g = 0; g < n_panels; g++)
     {
         float *to = acc + 32 * r + 16 * g;
-        v_store(to, add_block(k, v_load(to), sum[r * GEMM_PANELS + g], less[r * GEMM_PANELS + g], v_load(panels[g].d),
+        v_store(to, add_block(k, v_load(to), sum[r * GEMM_PANELS + g], side[r * GEMM_PANELS + g], v_load(panels[g].d),
                               v_load(panels[g].m), rows[r].act[TILE_LONG].ad[s0 / 8]));
     }
 }
@@ -661,23 +691,24 @@ TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
         UNROLL for (int r = 0; r < n_rows; r++) acc[r] = v_zero();                                                             \
         for (int32_t b = 0; b < n_blocks; b++, head += 16 * HEAD, body += 16 * BODY) {                                         \
             struct prep p;                                                                                                     \
-            vi16 sum[TILE_FUSED_ROWS], less[TILE_FUSED_ROWS];                                                                  \
-            UNROLL for (int r = 0; r < n_rows; r++) sum[r] = less[r] = vi_set1(0);                                             \
+            vi16 sum[TILE_FUSED_ROWS], side_sum[TILE_FUSED_ROWS];                                                              \
+            UNROLL for (int r = 0; r < n_rows; r++) sum[r] = side_sum[r] = vi_set1(0);                                         \
             prep_##T(head, body, &p);                                                                                          \
             UNROLL_PARTS for (int i = 0; i < 4; i++)                                                                           \
             {                                                                                                                  \
                 prefetch(body + PREFETCH_BYTES + i * (4 * BODY), 4 * BODY);                                                    \
                 b64 w[16];                                                                                                     \
-                vi16 sf[4], of[4];                                                                                             \
-                for (int s = 0; s < 4 && !HAS_OFFSET; s++)                                                                     \
-                    of[s] = vi_set1(0);                                                                                        \
+                vi16 sf[4], of[4], side[2];                                                                                    \
                 part_##T(body, &p, i, w, sf, of);                                                                              \
-                UNROLL for (int h = 0; h < 2; h++) UNROLL for (int r = 0; r < n_rows; r++)                                     \
-                    dot32_long(k, w + 8 * h, sf + h * (32 / SUB), of + h * (32 / SUB), &rows[r].act[TILE_LONG],                \
-                               8 * b + 2 * i + h, &sum[r], &less[r]);                                                          \
+                pair_side(k, HAS_OFFSET ? of : sf, side);                                                                      \
+                UNROLL for (int h = 0; h < 2; h++) UNROLL for (int r = 0; r < n_rows; r++) sum[r] = dot32_long(                \
+                    k, w + 8 * h, sf + h * (32 / SUB), rows[r].act[TILE_LONG].q + 256 * (int64_t)b + 64 * i + 32 * h, sum[r]); \
+                UNROLL for (int r = 0; r < n_rows; r++) side_sum[r] =                                                          \
+                    add_side(side_sum[r], side, sums_of(k, &rows[r].act[TILE_LONG]) + (4 * (int64_t)b + i) * (64 / SUB),       \
+                             n_sides(k, 64));                                                                                  \
             }                                                                                                                  \
             UNROLL for (int r = 0; r < n_rows; r++) acc[r] =                                                                   \
-                add_block(k, acc[r], sum[r], less[r], p.d, HAS_OFFSET ? p.m : p.d, rows[r].act[TILE_LONG].ad[b]);              \
+                add_block(k, acc[r], sum[r], side_sum[r], p.d, HAS_OFFSET ? p.m : p.d, rows[r].act[TILE_LONG].ad[b]);          \
         }                                                                                                                      \
         UNROLL for (int r = 0; r < n_rows; r++) v_store(y + 32 * r, acc[r]);                                                   \
     }
@@ -687,6 +718,7 @@ TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
     TILE_FUSED(T)                                                                                                              \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
     {                                                                                                                          \
+        const struct kind k = {SUB, HAS_OFFSET, IS_SIGNED, BIAS_};                                                             \
         head += (int64_t)first * 16 * HEAD, body += (int64_t)first * 16 * BODY;                                                \
         struct prep p;                                                                                                         \
         prep_##T(head, body, &p);                                                                                              \
@@ -696,15 +728,12 @@ TILE_TYPE(nvfp4, 64, 4, 32, 64, 16, false, true, 0)
         {                                                                                                                      \
             prefetch(body + PREFETCH_BYTES + i * (4 * BODY), 4 * BODY);                                                        \
             b64 w[16];                                                                                                         \
-            vi16 sf[4], of[4];                                                                                                 \
+            vi16 sf[4], of[4], side[2];                                                                                        \
             part_##T(body, &p, i, w, sf, of);                                                                                  \
+            pair_side(k, HAS_OFFSET ? of : sf, side);                                                                          \
             UNROLL for (int j = 0; j < 16; j++) b_store(panel->w[i * 16 + j], w[j]);                                           \
-            UNROLL for (int s = 0; s < 64 / SUB; s++)                                                                          \
-            {                                                                                                                  \
-                vi_store(panel->iscale[i * (64 / SUB) + s], sf[s]);                                                            \
-                if (HAS_OFFSET)                                                                                                \
-                    vi_store(panel->ioffset[i * (64 / SUB) + s], of[s]);                                                       \
-            }                                                                                                                  \
+            UNROLL for (int s = 0; s < 64 / SUB; s++) vi_store(panel->iscale[i * (64 / SUB) + s], sf[s]);                      \
+            UNROLL for (int s = 0; s < n_sides(k, 64) / 2; s++) vi_store(panel->side[i * (32 / SUB) + s], side[s]);            \
         }                                                                                                                      \
     }
 

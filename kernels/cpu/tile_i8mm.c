@@ -74,6 +74,14 @@ static void pair_weights(struct tile_panel *p, int32_t n_k, int bias)
     }
 }
 
+/* The offsets of two parts, four outputs. */
+INL void split_side(const int32_t *side, int16_t *first, int16_t *second)
+{
+    const int16x8_t s = (int16x8_t)vld1q_s32(side);
+    vst1_s16(first, vget_low_s16(vuzp1q_s16(s, s)));
+    vst1_s16(second, vget_low_s16(vuzp2q_s16(s, s)));
+}
+
 /* bias: what unpacked weights have too much. */
 #define UNPACK_LONG(T, TYPE, SUB, HAS_OFFSET, BIAS)                                                                            \
     static void unpack_##T(const uint8_t *head, const uint8_t *body, int32_t first, int32_t n, struct tile_panel *panel)       \
@@ -84,8 +92,8 @@ static void pair_weights(struct tile_panel *p, int32_t n_k, int bias)
         for (int s = 0; s < TILE_K / (SUB); s++)                                                                               \
             for (int q = 0; q < 4; q++) {                                                                                      \
                 put_doubled(&to->iscale[s][2 * q], vld1q_s32(panel->iscale[s] + 4 * q));                                       \
-                if (HAS_OFFSET)                                                                                                \
-                    vst1_s16(to->ioffset[s] + 4 * q, vmovn_s32(vld1q_s32(panel->ioffset[s] + 4 * q)));                         \
+                if (HAS_OFFSET && s % 2 == 0)                                                                                  \
+                    split_side(panel->side[s / 2] + 4 * q, to->ioffset[s] + 4 * q, to->ioffset[s + 1] + 4 * q);                \
             }                                                                                                                  \
     }
 
@@ -106,7 +114,7 @@ UNPACK_LONG(iq4_xs, KN_IQ4_XS, 32, false, 0)
             for (int q = 0; q < 4; q++) {                                                                                      \
                 put_doubled(&to->iscale[s][2 * q], vld1q_s32(panel->iscale[s] + 4 * q));                                       \
                 if (HAS_OFFSET)                                                                                                \
-                    put_doubled((int32_t(*)[4]) & to->offset[s][2 * q], vld1q_s32(panel->ioffset[s] + 4 * q));                 \
+                    put_doubled((int32_t(*)[4]) & to->offset[s][2 * q], (int32x4_t)vld1q_f32(panel->offset[s] + 4 * q));       \
             }                                                                                                                  \
     }
 
