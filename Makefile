@@ -313,9 +313,10 @@ PAIRS ?= 5
 PEER_MODELS ?=
 bench-peer: deps                    ## beside llama.cpp, in turns on the same files: PEER="FOLDER..." with llama-bench in each, PAIRS, PEER_MODELS
 	@test -n "$(PEER)" || { echo "make bench-peer PEER=FOLDER: where llama-bench lies" >&2; exit 2; }
-	$(again) $(O)/heron $(O)/tools/make_model $(O)/tests/kernels/test_ops $(O)/tests/engine/test_golden
+	$(again) $(O)/heron $(O)/tools/make_model $(O)/tests/kernels/test_ops $(O)/tests/engine/test_golden $(O)/tests/e2e/test_exact
 	@tests/bench_peer.py --heron $(O)/heron --maker $(O)/tools/make_model $(PEER:%=--peer %) --pairs $(PAIRS) --folder $(O)/bench-peer \
-		--check $(O)/tests/kernels/test_ops --check $(O)/tests/engine/test_golden --json $(O)/bench-peer.json $(PEER_MODELS)
+		--check $(O)/tests/kernels/test_ops --check $(O)/tests/engine/test_golden --check $(O)/tests/e2e/test_exact --image 448x448 --image 640x352 \
+		--json $(O)/bench-peer.json $(PEER_MODELS)
 	@echo; echo "all samples: $(O)/bench-peer.json"
 
 PLANTS ?= 10000

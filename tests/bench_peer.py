@@ -8,12 +8,17 @@ several, such as builds with and without AMX, each takes its turn, and each figu
 opposite order; what counts is the median of the rounds, and their ratio the median of the rounds' ratios. The memory's read bandwidth is measured by each of Heron's runs. A round in
 which the host of a virtual machine took processors away for more than --stolen of the time says nothing about either engine: it is kept apart and taken again, up to as many more as --pairs.
 
+--image WxH, once or more: also a picture of that size through the vision tower of noise models; the peer's folder needs llama-mtmd-cli for that (which reports the milliseconds of its
+tower; Heron's are those of its vision row). Rates are pictures a second.
+
 A table on standard output; --json FILE keeps all samples. --check COMMAND, before anything is timed: what must succeed for a speed to count.
 """
 
 import argparse
 import json
 import os
+import random
+import re
 import pathlib
 import platform
 import statistics
@@ -31,16 +36,41 @@ def run(command, **options):
     return done.stdout
 
 
-def file_of(model, args):
-    """The GGUF file; a noise model is written where it is not there yet."""
-    if ":" not in model or pathlib.Path(model).exists():
-        return pathlib.Path(model)
-    path = pathlib.Path(args.folder) / (model.replace("/", "-").replace(":", "-") + ".gguf")
+def made(path, make):
+    """A file that make(name) writes where it is not there yet."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        run([args.maker, "--name", model, model, path.with_suffix(".new")])
+        make(path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
     return path
+
+
+def is_noise(model):
+    return ":" in model and not pathlib.Path(model).exists()
+
+
+def file_of(model, args):
+    """The GGUF file; a noise model is written where it is not there yet."""
+    if not is_noise(model):
+        return pathlib.Path(model)
+    name = model.replace("/", "-").replace(":", "-")
+    return made(pathlib.Path(args.folder) / f"{name}.gguf", lambda path: run([args.maker, "--name", model, model, path]))
+
+
+def vision_of(model, args):
+    """Its vision file, made together with a text model of one layer that nobody needs."""
+    shape = model.split(":")[0].split("/")[0]
+
+    def make(path):
+        text = path.with_suffix(".text")
+        run([args.maker, "--name", model, f"{shape}/1:q4_0", text, "--vision", path])
+        text.unlink()
+    return made(pathlib.Path(args.folder) / f"mmproj-{shape}.gguf", make)
+
+
+def picture_of(size, args):
+    width, height = map(int, size.split("x"))
+    return made(pathlib.Path(args.folder) / f"{size}.ppm", lambda path: path.write_bytes(b"P6 %d %d 255\n" % (width, height) + random.Random(1).randbytes(3 * width * height)))
 
 
 def heron(args, path, streams=1):
@@ -55,6 +85,21 @@ def peer(args, folder, path):
     return {"prefill" if r["n_prompt"] else "decode": r["avg_ts"] for r in rows}
 
 
+def heron_sees(args, path, vision, size):
+    out = json.loads(run([args.heron, "bench", "-m", path, "-v", vision, "--image", size, "--json", "-t", args.threads, "-p", 0, "-n", 0]))
+    return next(1000 / r["ms"] for r in out["results"] if r["what"].startswith("vision"))
+
+
+def peer_sees(args, folder, path, vision, size):
+    """A warm-up on a picture of its own is part of every run of llama-mtmd-cli."""
+    done = subprocess.run([str(c) for c in (pathlib.Path(folder) / "llama-mtmd-cli", "-m", path, "--mmproj", vision, "--image", picture_of(size, args), "-p", "x", "-n", 1, "-t", args.threads)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    found = re.search(r"(?:encoding done|encoded) in (\d+) ms", done.stdout)
+    if done.returncode != 0 or not found:
+        sys.exit(f"{folder}/llama-mtmd-cli, status {done.returncode}: {done.stdout.strip()[-600:]}")
+    return 1000 / int(found[1])
+
+
 def ticks():
     """Of all processors since the machine started: taken by the host, all."""
     times = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
@@ -63,6 +108,7 @@ def ticks():
 
 def measure(args, model):
     path = file_of(model, args)
+    seeing = [folder for folder in args.peer if (pathlib.Path(folder) / "llama-mtmd-cli").is_file()] if is_noise(model) else []
     turns = [("heron", lambda: heron(args, path)), *((folder, lambda folder=folder: peer(args, folder, path)) for folder in args.peer)]
     rounds, apart = [], []
     for i in range(2 * args.pairs):
@@ -71,6 +117,10 @@ def measure(args, model):
             took[name] = turn()
         if args.streams > 1:
             took["streams"] = heron(args, path, args.streams)
+        for size in args.image if seeing else []:
+            for name in (["heron", *seeing] if i % 2 == 0 else [*seeing[::-1], "heron"]):
+                vision = vision_of(model, args)
+                took[name]["vision " + size] = heron_sees(args, path, vision, size) if name == "heron" else peer_sees(args, name, path, vision, size)
         stolen = (ticks()[0] - before[0]) / max(1, ticks()[1] - before[1])
         (rounds if stolen <= args.stolen else apart).append(took)
         print(f"  {model}, round {i + 1}, {len(rounds)} of {args.pairs}: " + ", ".join(f"{name} {took[name].get('prefill', 0):.1f} {took[name]['decode']:.1f}" for name in took) +
@@ -88,6 +138,11 @@ def summary(args, rounds):
     for what in ("prefill", "decode"):
         out[what] = dict(heron=median(r["heron"][what] for r in rounds), peers={p: median(r[p][what] for r in rounds) for p in args.peer},
                          ratio=median(r["heron"][what] / max(r[p][what] for p in args.peer) for r in rounds))
+    for size in args.image:
+        what, peers = "vision " + size, [p for p in args.peer if "vision " + size in rounds[0][p]]
+        if peers:
+            out[what] = dict(heron=median(r["heron"][what] for r in rounds), peers={p: median(r[p][what] for r in rounds) for p in peers},
+                             ratio=median(r["heron"][what] / max(r[p][what] for p in peers) for r in rounds))
     if args.streams > 1:
         out["streams"] = dict(n=args.streams, heron=median(r["streams"]["decode"] for r in rounds), ratio=median(r["streams"]["decode"] / r["heron"]["decode"] for r in rounds))
     return out
@@ -104,6 +159,9 @@ def table(args, results):
         if args.streams > 1:
             cells.append(f"{r['streams']['heron']:8.1f} {r['streams']['ratio']:6.2f}")
         print(" ".join(cells))
+    for r in results:
+        for what in (w for w in r if w.startswith("vision ")):
+            print(f"{r['model']:28} {what:>14}: {1000 / r[what]['heron']:9.0f} ms, peer {1000 / max(r[what]['peers'].values()):9.0f} ms, {r[what]['ratio']:6.2f} x")
 
 
 def main():
@@ -119,6 +177,7 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--decode", type=int, default=32)
     parser.add_argument("--streams", type=int, default=4, help="also decode so many sequences together; 1: do not")
+    parser.add_argument("--image", action="append", default=[], metavar="WxH", help="also the vision tower, of noise models")
     parser.add_argument("--flash", default="1", help="llama-bench's -fa")
     parser.add_argument("--check", action="append", default=[], metavar="COMMAND")
     parser.add_argument("--json", metavar="FILE")

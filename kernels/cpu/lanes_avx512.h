@@ -98,19 +98,24 @@ INL v16 v_load_e4m3(const uint8_t *p)
     __m128i c = _mm_maskz_mov_epi8(_mm_cmpneq_epi8_mask(raw, seven), _mm_and_si128(raw, seven));
     return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(c), 7)), _mm512_set1_ps(256.0f));
 }
-/* Sums of sixteen values: lane i is the sum of a[i]; every one in the same order. */
+/* Sums of sixteen values: lane i is the sum of a[i]; every one in v_sum's order, the upper half onto the lower. */
 INL v16 v_sum16(const v16 a[16])
 {
-    v16 t[8], u[4];
-    for (int i = 0; i < 8; i++)
-        t[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-    for (int i = 0; i < 4; i++) {
-        __m512d x = _mm512_castps_pd(t[2 * i]), y = _mm512_castps_pd(t[2 * i + 1]);
-        u[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    v16 u[4];
+    UNROLL for (int j = 0; j < 4; j++) /* of a[j], a[4 + j], a[8 + j], a[12 + j]: four sums each */
+    {
+        const v16 p = _mm512_add_ps(_mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee));
+        const v16 q =
+            _mm512_add_ps(_mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44), _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xee));
+        u[j] = _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
     }
-    v16 p = _mm512_add_ps(_mm512_shuffle_f32x4(u[0], u[1], 0x88), _mm512_shuffle_f32x4(u[0], u[1], 0xdd));
-    v16 q = _mm512_add_ps(_mm512_shuffle_f32x4(u[2], u[3], 0x88), _mm512_shuffle_f32x4(u[2], u[3], 0xdd));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
+    v16 w[2];
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        const __m512d x = _mm512_castps_pd(u[2 * i]), y = _mm512_castps_pd(u[2 * i + 1]);
+        w[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(w[0], w[1], 0x88), _mm512_shuffle_ps(w[0], w[1], 0xdd));
 }
 /* p[4 i + j] -> r[j] lane i */
 INL void v_load4(const float *p, v16 r[4])

@@ -613,6 +613,8 @@ static void experts(void **state)
         const double limit = limit_of(all_types[t]);
         compare("experts", run_experts, (int[SHAPE_MAX]){1, 256, 256, 8, 2, type, 0, 0}, 8 * limit);
         compare("experts", run_experts, (int[SHAPE_MAX]){11, 256, 256, 16, 4, type, 1, 0}, 8 * limit);
+        if (!is_few) /* some 36 rows to each: two tiles of 16 and a rest */
+            compare("many rows to an expert", run_experts, (int[SHAPE_MAX]){54, 256, 256, 3, 2, type, 0, 0}, 8 * limit);
     }
     compare("routing", run_experts, (int[SHAPE_MAX]){40, 96, 32, 64, 8, KN_F32, 0, 1}, LIMIT_F32);
     compare("experts", run_experts, (int[SHAPE_MAX]){40, 96, 40, 5, 3, KN_F32, 0, 0}, LIMIT_F32);
