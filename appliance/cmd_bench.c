@@ -96,10 +96,7 @@ static void close_sessions(struct bench *b)
         en_session_close(b->sessions[--b->n_sessions]);
 }
 
-/*
- * A row. bytes_per_token: what one token has to read of the weights, as often as the steps that it shared; 0: no tokens here, and
- * bytes_per_s is the rate itself.
- */
+/* A row. bytes_per_token: what one token has to read, its share of what its step reads; 0: no tokens here, and bytes_per_s is the rate itself. */
 static void note(struct bench *b, const char *what, double per_s, const char *unit, double ms, double bytes_per_token,
                  double bytes_per_s)
 {
@@ -154,9 +151,10 @@ static void note_load(struct bench *b)
 static void print_head(const struct bench *b, double bandwidth)
 {
     const struct en_info *i = &b->info;
-    printf("%s%s, %.2f G parameters, %.2f GB of weights, %.3f GB read per token\n%s, memory reads %.1f GB/s\n", i->name,
-           i->is_untrained ? " (untrained)" : "", (double)i->n_params / 1e9, (double)i->weights_bytes / 1e9,
-           (double)i->bytes_per_token / 1e9, i->device, bandwidth / 1e9);
+    printf("%s%s, %.2f G parameters, %.2f GB of weights, %.3f GB read per token and %.1f MB of state\n%s, memory reads %.1f "
+           "GB/s\n",
+           i->name, i->is_untrained ? " (untrained)" : "", (double)i->n_params / 1e9, (double)i->weights_bytes / 1e9,
+           (double)i->bytes_per_token / 1e9, (double)i->state_bytes / 1e6, i->device, bandwidth / 1e9);
     if (b->read_ns > 0)
         printf("direct reads of the files give %.2f GB/s, what load is held against", disk_rate(b) / 1e9);
     if (b->read_ns > 0 && i->load_peak_bytes > 0)
@@ -208,10 +206,28 @@ static double step_bytes(const struct bench *b, int64_t rows)
     return b->info.n_experts == 0 ? one : one * (double)rows < all ? one * (double)rows : all;
 }
 
+/* And what a sequence of so many tokens so far adds to a step of `rows` more: its recurrent state, its keys and values. */
+static double sequence_bytes(const struct bench *b, int64_t past, int64_t rows)
+{
+    return (double)b->info.state_bytes + (double)(past + rows) * (double)b->info.kv_bytes_per_token;
+}
+
 static double prompt_bytes(const struct bench *b, int64_t n)
 {
-    const int64_t rest = n % STEP_ROWS;
-    return (double)(n / STEP_ROWS) * step_bytes(b, STEP_ROWS) + (rest ? step_bytes(b, rest) : 0);
+    double bytes = 0;
+    for (int64_t past = 0, rows; past < n; past += rows) {
+        rows = n - past < STEP_ROWS ? n - past : STEP_ROWS;
+        bytes += step_bytes(b, rows) + sequence_bytes(b, past, rows);
+    }
+    return bytes;
+}
+
+static double decode_bytes(const struct bench *b, int64_t depth, int64_t steps, int64_t sequences)
+{
+    double bytes = 0;
+    for (int64_t i = 0; i < steps; i++)
+        bytes += step_bytes(b, sequences) + (double)sequences * sequence_bytes(b, depth + i, 1);
+    return bytes;
 }
 
 /* A picture of noise through the vision tower. */
@@ -334,7 +350,7 @@ int cmd_bench(int argc, char **argv)
         snprintf(what, sizeof what, "decode %lld, depth %lld, x%lld", (long long)n_decode, (long long)depth,
                  (long long)sequences);
         note_tokens(&b, what, steps * (double)sequences, (double)took / 1e9, (double)took / 1e6 / steps,
-                    steps * step_bytes(&b, sequences));
+                    decode_bytes(&b, depth, n_decode, sequences));
     }
     if (picture)
         rc = bench_vision(&b, width, height, &err);

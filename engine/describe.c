@@ -212,8 +212,9 @@ static void describe_needs(FILE *out, const struct model_shape *s, const struct 
     row(out, "parameters", "%s", count_text(plan->n_params, a));
     row(out, "weights", "%s (%.2f bits per parameter)", size_text(plan->weights_bytes, a),
         plan->n_params ? (double)plan->weights_bytes * 8 / (double)plan->n_params : 0.0);
-    row(out, "read per token", "%s: at 100 GB/s at most %.1f tokens/s", size_text(plan->bytes_per_token, a),
-        plan->bytes_per_token ? 100e9 / (double)plan->bytes_per_token : 0.0);
+    const uint64_t read = plan->bytes_per_token + state_cache_read_bytes(s);
+    row(out, "read per token", "%s, state and weights: at 100 GB/s at most %.1f tokens/s", size_text(read, a),
+        read ? 100e9 / (double)read : 0.0);
     row(out, "KV per token", "%s as f16, %s as q8_0", size_text(per_token, a),
         s->head_dim % 32 ? "-" : size_text(kv_bytes(s, KN_Q8_0), b));
     row(out, "state per session", "%s", size_text(state, a));

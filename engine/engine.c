@@ -340,6 +340,8 @@ static void fill_info(struct en_engine *e, const struct source *s, int64_t load_
         .weights_bytes = s->text_plan.weights_bytes + s->vision_plan.weights_bytes,
         .vision_bytes = s->vision_plan.weights_bytes,
         .bytes_per_token = s->text_plan.bytes_per_token,
+        .state_bytes = state_cache_read_bytes(shape),
+        .kv_bytes_per_token = kv_cache_page_bytes(shape, kv_dtype(e->options.kv)) / KN_PAGE_TOKENS,
         .load_ns = (uint64_t)load_ns,
         .load_bytes = load_bytes,
         .has_vision = e->vision_model != NULL,

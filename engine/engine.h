@@ -74,6 +74,8 @@ struct en_info {
     uint64_t n_params;
     uint64_t weights_bytes, vision_bytes; /* all; those of the vision tower among them */
     uint64_t bytes_per_token;             /* weights read for one decoded token (experts: those used) */
+    uint64_t state_bytes;                 /* of a session's recurrent state: a step reads it */
+    uint64_t kv_bytes_per_token;          /* keys and values of a token: each later one reads them */
     uint64_t load_ns, load_bytes;         /* how long loading took, the vocabulary included; of weights */
     uint64_t load_peak_bytes; /* the most memory that the process had until then, caches and scratch not yet; 0: unknown */
     bool has_vision;

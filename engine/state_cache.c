@@ -22,6 +22,12 @@ size_t state_cache_slot_bytes(const struct model_shape *s)
     return (conv_slot_bytes(s) + kn_gdn_state_bytes(s->n_k, s->n_v, s->d_k, s->d_v)) * (size_t)linear_layers(s);
 }
 
+size_t state_cache_read_bytes(const struct model_shape *s)
+{
+    const size_t rule = (size_t)s->n_v * (size_t)s->d_k * (size_t)s->d_v * sizeof(float);
+    return (conv_slot_bytes(s) + rule) * (size_t)linear_layers(s);
+}
+
 int state_cache_open(struct state_cache *sc, struct kn_device *device, const struct model_shape *s, int32_t n_slots,
                      struct err *err)
 {

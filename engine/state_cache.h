@@ -29,6 +29,9 @@ struct state_cache {
 /* Bytes of one slot over all layers. */
 size_t state_cache_slot_bytes(const struct model_shape *shape);
 
+/* Of the state itself, as one step reads it: S of every head and the inputs of the convolution, without what a device keeps beside them since the last border (kn_gdn_state). */
+size_t state_cache_read_bytes(const struct model_shape *shape);
+
 int state_cache_open(struct state_cache *sc, struct kn_device *device, const struct model_shape *shape, int32_t n_slots,
                      struct err *err);
 void state_cache_close(struct state_cache *sc);

@@ -207,6 +207,36 @@ static void bench_rows_have_bytes_and_bandwidth(void **state)
     refused(PROGRAM_ARGS("bench", "-m", box_model(), "--image", "64x64"), "", 64, "--image needs a vision file");
 }
 
+/* What a decoded token reads: bench's row of two steps. */
+static double read_by_token(const char *depth, const char *sequences, double *ret_weights)
+{
+    char *text = output(
+        PROGRAM_ARGS("bench", "-m", box_model(), "-p", "0", "-n", "2", "-d", depth, "-b", sequences, "--kv", "f32", "--json"),
+        "");
+    json_t *root = json_of(text);
+    const double bytes =
+        json_real_value(json_object_get(json_array_get(json_object_get(root, "results"), 1), "bytes_per_token"));
+    *ret_weights = (double)json_integer_value(json_object_get(root, "bytes_per_token"));
+    json_decref(root);
+    free(text);
+    return bytes;
+}
+
+/*
+ * Weights are shared by the sequences of a step; state and keys and values are each one's own. The tiny model: a layer with keys and values (two heads of 32), three with state (four heads
+ * of 16 x 16, three inputs of 128 channels).
+ */
+static void bench_counts_state_and_context(void **state)
+{
+    double weights;
+    const double one = read_by_token("0", "1", &weights), deep = read_by_token("100", "1", &weights),
+                 two = read_by_token("0", "2", &weights);
+    const double kv = (deep - one) / 100, own = one - weights;
+    assert_float_equal(kv, 2 * 2 * 32 * 4, 1e-6 * kv);
+    assert_float_equal(own - 1.5 * kv, 3 * (4 * 16 * 16 + 3 * 128) * 4, 1e-6 * own);
+    assert_float_equal(two, weights / 2 + own, 1e-6 * two);
+}
+
 /* A picture of one dark grey. */
 static void write_grey(const char *path, int width_px, int height_px)
 {
@@ -260,11 +290,9 @@ static void describe_tells_answer_scores_and_timings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(eval_writes_a_row_for_each_text_token),
-        cmocka_unit_test(eval_is_the_same_however_it_is_asked),
-        cmocka_unit_test(tokenize_goes_there_and_back),
-        cmocka_unit_test(bench_rows_have_bytes_and_bandwidth),
-        cmocka_unit_test(describe_tells_answer_scores_and_timings),
+        cmocka_unit_test(eval_writes_a_row_for_each_text_token), cmocka_unit_test(eval_is_the_same_however_it_is_asked),
+        cmocka_unit_test(tokenize_goes_there_and_back),          cmocka_unit_test(bench_rows_have_bytes_and_bandwidth),
+        cmocka_unit_test(bench_counts_state_and_context),        cmocka_unit_test(describe_tells_answer_scores_and_timings),
     };
     return cmocka_run_group_tests(tests, make_files, NULL);
 }
