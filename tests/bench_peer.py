@@ -92,7 +92,7 @@ def heron_sees(args, path, vision, size):
 
 def peer_sees(args, folder, path, vision, size):
     """A warm-up on a picture of its own is part of every run of llama-mtmd-cli."""
-    done = subprocess.run([str(c) for c in (pathlib.Path(folder) / "llama-mtmd-cli", "-m", path, "--mmproj", vision, "--image", picture_of(size, args), "-p", "x", "-n", 1, "-t", args.threads)],
+    done = subprocess.run([str(c) for c in (pathlib.Path(folder) / "llama-mtmd-cli", "-m", path, "--mmproj", vision, "--image", picture_of(size, args), "-p", "x", "-n", 1, "-c", 2048, "-t", args.threads)],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     found = re.search(r"(?:encoding done|encoded) in (\d+) ms", done.stdout)
     if done.returncode != 0 or not found:

@@ -157,11 +157,11 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
 
     const int32_t used = l->experts > 0 && l->experts_used > 1 ? l->experts_used : 1;
     const int32_t rows = l->rows > 1 ? l->rows : 1, head_dim = l->head_dim > 1 ? l->head_dim : 1;
-    const size_t cols = (((size_t)(l->cols > 1 ? l->cols : 1) + 63) / 64 | 1) * 64;
-    s->act_pitch_max = cols;
+    const int32_t cols = l->cols > 1 ? l->cols : 1;
+    s->act_pitch_max = max_size((size_t)cpu_act_pitch(cols), (size_t)cpu_bf16_pitch(cols));
     s->n_tokens_max = rows < CPU_CHUNK_ROWS ? rows : CPU_CHUNK_ROWS;
     s->n_rows_max = s->n_tokens_max * used;
-    s->act_values = cols * max_size((size_t)s->n_tokens_max * (used > 1 ? 2 : 1), (size_t)used);
+    s->act_values = s->act_pitch_max * max_size((size_t)s->n_tokens_max * (used > 1 ? 2 : 1), (size_t)used);
 
     const int32_t attn_rows = l->heads > 64 ? l->heads : 64;
     s->tmp_floats = max_size(cpu_attn_floats(attn_rows, head_dim), cpu_gdn_floats(head_dim, head_dim));

@@ -93,8 +93,9 @@ static inline unsigned cpu_grain(const struct kn_weight *w)
     return w ? 1u << tile_grain_of(w->dtype) : 0;
 }
 
-/* Bytes from one quantised row of `cols` inputs to the next. */
+/* Values from one row of `cols` inputs to the next: of int8, and of bfloat16. */
 int64_t cpu_act_pitch(int32_t cols);
+int64_t cpu_bf16_pitch(int32_t cols);
 
 /* Fill s->rows for rows first .. first + n - 1 of x, in this order (NULL: as they are), quantised as these bits say. */
 void cpu_take_rows(struct cpu_stream *s, const struct kn_mat *x, int32_t first, int32_t n, const int32_t *order,

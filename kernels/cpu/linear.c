@@ -28,17 +28,22 @@ int64_t cpu_act_pitch(int32_t cols)
     return ((cols + 63) / 64 | 1) * (int64_t)64;
 }
 
-int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n)
+/* Rounded rows are filled up with zeros, as tiles take 32 inputs at a time. */
+int64_t cpu_bf16_pitch(int32_t cols)
 {
-    size_t fit = s->act_values / (size_t)cpu_act_pitch(cols);
+    return ((cols + 31) / 32 | 1) * (int64_t)32;
+}
+
+static int32_t rows_that_fit(const struct cpu_stream *s, int64_t pitch, int32_t n)
+{
+    size_t fit = s->act_values / (size_t)pitch;
     int32_t m = fit < (size_t)s->n_rows_max ? (int32_t)fit : s->n_rows_max;
     return n < m ? n : m;
 }
 
-/* Rounded rows are filled up with zeros, as tiles take 32 inputs at a time. */
-static int64_t bf16_pitch(int32_t cols)
+int32_t cpu_chunk_rows(const struct cpu_stream *s, int32_t cols, int32_t n)
 {
-    return ((cols + 31) / 32 | 1) * (int64_t)32;
+    return rows_that_fit(s, cpu_act_pitch(cols), n);
 }
 
 struct take {
@@ -71,7 +76,7 @@ static void take_item(void *ctx, int32_t item, int thread)
         if (t->grains & 1u << TILE_LONG)
             s->tile->quantize_long(x, t->x->cols, &row->act[TILE_LONG]);
         if (t->grains & 1u << TILE_BF16)
-            s->tile->bf16.round(x, t->x->cols, s->bf16 + r * bf16_pitch(t->x->cols));
+            s->tile->bf16.round(x, t->x->cols, s->bf16 + r * cpu_bf16_pitch(t->x->cols));
     }
 }
 
@@ -113,7 +118,7 @@ void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const 
 static void product_bf16(const struct cpu_stream *s, struct cpu_scratch *scratch, const struct pack_shape *shape,
                          const uint8_t *slice, int32_t group0, int n_groups, int32_t row0, int n_rows, float *acc)
 {
-    const int64_t pitch = bf16_pitch(shape->cols);
+    const int64_t pitch = cpu_bf16_pitch(shape->cols);
     const uint8_t *group = slice + (size_t)group0 * shape->group_bytes;
     memset(acc, 0, sizeof *acc * 32 * (((size_t)n_rows + 15) / 16 * 16));
     for (int32_t k = 0; k < shape->cols; k += TILE_K) {
@@ -194,7 +199,7 @@ static void run(struct job *j, const struct kn_mat *x)
     unsigned grains = j->is_bf16 ? 1u << TILE_BF16 : 0;
     for (int32_t i = 0; i < j->n_weights && !j->is_bf16; i++)
         grains |= cpu_grain(j->part[i].w) | cpu_grain(j->part[i].w2);
-    int32_t chunk = cpu_chunk_rows(s, j->is_bf16 ? (int32_t)bf16_pitch(x->cols) : x->cols, x->rows);
+    int32_t chunk = rows_that_fit(s, j->is_bf16 ? cpu_bf16_pitch(x->cols) : cpu_act_pitch(x->cols), x->rows);
     if (chunk < 1 && x->rows > 0) {
         cpu_too_large(&s->base, "linear");
         return;

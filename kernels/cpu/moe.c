@@ -9,6 +9,8 @@
 
 #include "kernels/cpu/cpu.h"
 
+#define GATHER_ALONE 64 /* rows at most that one thread has gathered before others are awake */
+
 /* ---- routing ---- */
 
 struct route {
@@ -103,11 +105,11 @@ struct gather {
     unsigned grains;
 };
 
-static void gather_item(void *ctx, int32_t item, int thread)
+static void gather_expert(void *ctx, int32_t i_used, int thread)
 {
     const struct gather *j = ctx;
     struct cpu_stream *s = j->s;
-    const int32_t e = s->expert_used[item], end = s->expert_first[e + 1];
+    const int32_t e = s->expert_used[i_used], end = s->expert_first[e + 1];
     const bool is_many = end - s->expert_first[e] > TILE_FUSED_ROWS;
     for (int32_t i = s->expert_first[e]; i < end; i++) {
         struct tile_row *row = &s->by_expert[i];
@@ -119,6 +121,14 @@ static void gather_item(void *ctx, int32_t item, int thread)
             row->act[g].q = to;
         }
     }
+}
+
+static void gather_rows(struct gather *j, int32_t n)
+{
+    if (n > GATHER_ALONE)
+        pool_run(j->s->pool, j->s->n_used, gather_expert, j);
+    for (int32_t i = 0; i < j->s->n_used && n <= GATHER_ALONE; i++)
+        gather_expert(j, i, 0);
 }
 
 /* ---- gate and up ---- */
@@ -205,8 +215,7 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
         j.pair0 = t * a->k;
         cpu_take_rows(s, &a->x, t, n, NULL, grains);
         sort_by_expert(s, a->ids + j.pair0, n * a->k, a->gate->slices);
-        pool_run(s->pool, s->n_used, gather_item,
-                 &(struct gather){.s = s, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains});
+        gather_rows(&(struct gather){.s = s, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains}, n * a->k);
         pool_run(s->pool, s->n_used * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
 }

@@ -714,6 +714,39 @@ static void unknown_devices_are_refused(void **state)
     assert_int_not_equal(kn_device_open("cpu", &options, &device, &err), 0);
 }
 
+/* A stream's limits are a promise: the widest call that they allow goes through, also where rows are padded. */
+static void smallest_limits_are_enough(void **state)
+{
+    static const int shapes[][SHAPE_MAX] = {{1, 64, 40, KN_BF16, 0, 0, 0, 1},
+                                            {1, 64, 40, KN_F16, 0, 0, 0, 1},
+                                            {1, 33, 7, KN_BF16, 0, 0, 0, 1},
+                                            {1, 64, 40, KN_Q8_0, 0, 0, 0, 0},
+                                            {1, 64, 40, KN_F32, 0, 0, 0, 0}};
+    for (size_t d = 0; d < N_DEVICES; d++) {
+        if (!usable(d))
+            continue;
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            struct kn_rig r;
+            struct err err = {0};
+            struct kn_output out = {0};
+            kn_rig_open(&r, devices[d].device, devices[d].isa, devices[d].threads);
+            kn_stream_close(r.stream);
+            const struct kn_limits limits = {.rows = shapes[i][0],
+                                             .cols = shapes[i][1],
+                                             .outputs = shapes[i][2],
+                                             .seqs = 1,
+                                             .kv_len = 1,
+                                             .heads = 1,
+                                             .head_dim = 16};
+            assert_ok(kn_stream_open(r.device, &limits, &r.stream, &err), &err);
+            run_linear(&r, shapes[i], &out);
+            assert_ok(kn_stream_sync(r.stream, &err), &err);
+            kn_output_release(&out);
+            kn_rig_close(&r);
+        }
+    }
+}
+
 static void tracing_counts(void **state)
 {
     struct kn_rig r;
@@ -747,6 +780,7 @@ int main(void)
         cmocka_unit_test(vision),
         cmocka_unit_test(bad_arguments_mark_the_stream),
         cmocka_unit_test(unknown_devices_are_refused),
+        cmocka_unit_test(smallest_limits_are_enough),
         cmocka_unit_test(tracing_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
