@@ -50,9 +50,12 @@ ALL_CFLAGS  = $(CSTD) $(FUSE) $(OPT) $(WARN) $(WERROR) $(SAN) -I. $(PKG_CFLAGS) 
 ALL_LDFLAGS = $(SAN) -Wl,--as-needed -pthread $(LDFLAGS)
 ALL_LIBS    = $(PKG_LIBS) -ldl -lm
 
+NVCC      := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_HERE := $(if $(NVCC),$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | grep -E '^[0-9]+$$'))
+
 # ---- sources --------------------------------------------------------------------------------------------------------------
 ROOMS   := base kernels kernels/ref kernels/cpu engine pipeline appliance
-SRC     := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c)) kernels/cuda/stub.c
+SRC     := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c)) kernels/cuda/loader.c
 # instruction sets of the other architecture stay out
 ifneq ($(ARCH),x86_64)
 SRC     := $(filter-out %_avx2.c %_avx512.c %_amx.c,$(SRC))
@@ -77,17 +80,64 @@ THERMAL := $(O)/libthermal.a
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu toolkit deps deps-arm demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e test-arm arm-built arm-programs asan ubsan \
+.PHONY: all cpu cuda toolkit deps deps-arm demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e test-arm arm-built arm-programs asan ubsan \
         tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-peer bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
-all: toolkit cpu                    ## the program and the tools
+all: toolkit cpu $(if $(CUDA_HERE),$(O)/heron-cuda.so) ## the program and the tools; with a CUDA toolkit and a GPU, the CUDA module for it
 
 cpu: $(O)/heron $(TOOLS)            ## the same, without looking for a CUDA toolkit
 
-NVCC    := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+# The CUDA module: a library that the program opens when a CUDA device is asked for. It holds what it needs of base and kernels itself and shows one symbol. `all` builds it for the GPU at
+# hand, `cuda` for every architecture that Heron knows: nothing is compiled in the field.
+CUDA_ALL  := 87 89 90 110 120 121
+CUDA_ARCHS ?= $(CUDA_HERE)
+cuda: $(O)/cuda/archs               ## the CUDA module for all architectures (CUDA toolkit), and what its kernels use of the machine against kernels/cuda/RESOURCES
+	@[ -n "$(NVCC)" ] || { echo "make cuda needs nvcc of the CUDA toolkit" >&2; exit 1; }
+	@$(MAKE) --no-print-directory CUDA_ARCHS='$(CUDA_ALL)' $(O)/heron-cuda.so
+	@tools/cuda_resources $(O)/cuda kernels/cuda/RESOURCES
+
 toolkit:
-	@echo "$(if $(NVCC),CUDA toolkit found ($(NVCC)) and not used: this version computes on the CPU,no CUDA toolkit (nvcc) found: building for the CPU)"
+	@echo "$(if $(NVCC),CUDA toolkit found ($(NVCC)); $(if $(CUDA_HERE),building for sm_$(CUDA_HERE) too,no GPU found: \`make cuda\` builds the module all the same),no CUDA toolkit (nvcc) found: building for the CPU)"
+
+CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
+CUDA_OBJ  := $(CUDA_SRC:%.cu=$(O)/cuda/%.o)
+CUDA_BASE := base/err base/clock base/file base/process kernels/dtype kernels/ref/ref_gdn
+CUDA_CODE  = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a))
+NVCCFLAGS ?= -O3 -lineinfo
+
+$(O)/cuda/archs: FORCE
+	@mkdir -p $(@D); echo '$(CUDA_ARCHS) $(NVCCFLAGS)' | cmp -s - $@ || echo '$(CUDA_ARCHS) $(NVCCFLAGS)' > $@
+
+# -Xptxas -v: what each kernel uses of the machine stands beside its object, for tools/cuda_resources
+$(CUDA_OBJ): $(O)/cuda/%.o: %.cu $(O)/cuda/archs
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<) $(NVCC) -std=c++20 $(NVCCFLAGS) -I. $(CUDA_CODE) -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden,-Wall -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2> $(@:.o=.log) \
+	    || { cat $(@:.o=.log) >&2; exit 1; }
+
+$(CUDA_BASE:%=$(O)/cuda/%.o): $(O)/cuda/%.o: %.c $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(O)/heron-cuda.so: $(CUDA_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
+	$(call say,LD,$@) $(NVCC) -shared -cudart static $(CUDA_CODE) -Xlinker --exclude-libs,ALL -o $@ $^
+
+# The same kernels as C++ over a shim, for the tests: threads are fibers (tests/cuda/shim.h).
+SHIM      := $(O)/tests/heron-cuda-shim.so
+SHIM_OBJ  := $(CUDA_SRC:%.cu=$(O)/shim/%.o) $(O)/shim/tests/cuda/shim.o
+SHIM_FLAGS = -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-unknown-pragmas -ffp-contract=off $(SAN) -I.
+$(O)/shim/%.o: %.cu tests/cuda/shim.h $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -include tests/cuda/shim.h -MMD -MP -MF $(@:.o=.d) -x c++ -c -o $@ $<
+
+$(O)/shim/%.o: %.cpp $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $^ -ldl -lm
+-include $(CUDA_OBJ:.o=.d) $(SHIM_OBJ:.o=.d) $(CUDA_BASE:%=$(O)/cuda/%.d)
 
 $(O)/heron: $(MAIN) $(TELL) $(LIB)
 	$(call say,LD,$@) $(CC) $(ALL_LDFLAGS) -o $@ $(MAIN) $(TELL) $(LIB) $(ALL_LIBS)
@@ -196,7 +246,7 @@ test: toolkit deps                  ## build everything and run every test
 	$(arm_says)
 	@tests/run $(TESTS) $(FUZZERS) $(ARM_RUNS)
 
-test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS)
+test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS) $(SHIM)
 
 test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e: test-%: deps ## the tests of one room
 	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))

@@ -174,11 +174,12 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
     int rc = backend->open(index, options, &device, err);
     if (rc != 0)
         return rc;
-    device->backend = backend;
+    if (!device->backend) /* "cuda" is opened by a loader: the backend is its module's */
+        device->backend = backend;
     device->ops = call_table;
     device->validate = options->validate || backend == &kn_backend_ref;
     if ((rc = check_complete(device, err)) != 0) {
-        backend->close(device);
+        device->backend->close(device);
         return rc;
     }
     *ret_device = device;

@@ -24,7 +24,7 @@ extern const char *const kn_op_names[KN_OP_COUNT];
 
 struct kn_backend {
     const char *name; /* "ref", "cpu", "cuda": the part of a device's name before the colon */
-    /* `index` is what follows the colon, 0 without one. Fills everything of struct kn_device but `backend` and `ops`. */
+    /* `index` is what follows the colon, 0 without one. Fills everything of struct kn_device but `ops`; `backend` only where the rest is done by another than this. */
     int (*open)(int index, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err);
     void (*close)(struct kn_device *device);
     int (*alloc)(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err);

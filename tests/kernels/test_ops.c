@@ -15,7 +15,7 @@ static const struct {
     const char *device, *isa;
     int threads;
 } devices[] = {{"cpu", "scalar", 1}, {"cpu", "avx2", 2}, {"cpu", "avx512", 1}, {"cpu", "amx", 2},
-               {"cpu", "neon", 2},   {"cpu", "i8mm", 1}, {"cpu", NULL, 3}};
+               {"cpu", "neon", 2},   {"cpu", "i8mm", 1}, {"cpu", NULL, 3},     {"cuda", NULL, 1}};
 #define N_DEVICES (sizeof devices / sizeof *devices)
 
 /*
@@ -24,9 +24,17 @@ static const struct {
  */
 static bool is_few;
 
+/*
+ * With HERON_TEST_DEVICE=cuda in the environment all tests are of the CUDA device and of no other: on a GPU, or where HERON_CUDA_MODULE names the module whose kernels run on the host
+ * (tests/cuda/shim.h).
+ */
+static bool is_cuda;
+
 /* Levels that this processor does not run are left out; what it runs is printed once. */
 static bool usable(size_t d)
 {
+    if (is_cuda != (strcmp(devices[d].device, "cuda") == 0))
+        return false;
     if (is_few && devices[d].isa && (strcmp(devices[d].isa, "neon") != 0 || !cpu_level_usable(CPU_I8MM)))
         return false;
     for (int level = 0; devices[d].isa && level < CPU_LEVEL_COUNT; level++)
@@ -53,10 +61,14 @@ static const enum kn_dtype all_types[] = {KN_F32,  KN_F16,  KN_BF16, KN_Q4_0, KN
 #define LIMIT_INT8 6e-5
 #define LIMIT_LONG 1.5e-4
 #define LIMIT_BF16 5e-6 /* both factors rounded by up to 2^-9: a third of that squared for each */
+#define LIMIT_HALVES                                                                                                           \
+    4e-7 /* CUDA: both factors and an offset rounded to 11 bits: 2e-8 for each on the mean, of few outputs some times that */
 
 static double limit_of(enum kn_dtype type)
 {
     const int n = kn_dtype_info(type)->block_elems;
+    if (is_cuda && type != KN_F32)
+        return LIMIT_HALVES;
     return n == 1 ? LIMIT_F32 : n == 256 ? LIMIT_LONG : LIMIT_INT8;
 }
 
@@ -306,10 +318,11 @@ static void matrix_products(void **state)
         same_bits("linear", run_linear, run_linear_alone, (int[SHAPE_MAX]){37, cols, 50, type});
         if (!is_few)
             same_bits("linear", run_linear, run_linear_alone, (int[SHAPE_MAX]){272, cols, 20, type});
-        if (limit == LIMIT_F32 || type == KN_MXFP4) /* any bits are hardly ever finite there */
+        if (kn_dtype_info(type)->block_elems == 1 || type == KN_MXFP4) /* any bits are hardly ever finite there */
             continue;
         same_bits("any bits", run_any_bits, run_any_bits_alone, (int[SHAPE_MAX]){33, 256, 40, type});
-        compare("any bits", run_any_bits, (int[SHAPE_MAX]){9, 256, 40, type}, 1e-10); /* 127 is no rounding */
+        compare("any bits", run_any_bits, (int[SHAPE_MAX]){9, 256, 40, type},
+                is_cuda ? LIMIT_HALVES : 1e-10); /* 127 is no rounding */
     }
     static const int floats[] = {KN_F32, KN_F16, KN_BF16};
     for (size_t t = 0; t < 3; t++) { /* cols that are no whole number of anything */
@@ -322,7 +335,7 @@ static void matrix_products(void **state)
     }
     compare("linear", run_linear, (int[SHAPE_MAX]){3, 1, 1, KN_F32}, LIMIT_F32);
     compare("linear", run_linear, (int[SHAPE_MAX]){2, 13, 5, KN_F32}, LIMIT_F32);
-    compare("linear", run_linear, (int[SHAPE_MAX]){7, 75, 130, KN_F16}, LIMIT_F32);
+    compare("linear", run_linear, (int[SHAPE_MAX]){7, 75, 130, KN_F16}, limit_of(KN_F16));
 }
 
 /* ---- attention ------------------------------------------------------------------------------------------------------------------- */
@@ -767,9 +780,11 @@ static void tracing_counts(void **state)
 
 int main(void)
 {
+    const char *device = getenv("HERON_TEST_DEVICE");
     is_few = getenv("HERON_TEST_FEW");
+    is_cuda = device && strcmp(device, "cuda") == 0;
     for (size_t d = 0; d < N_DEVICES; d++)
-        if (!usable(d) && !is_few)
+        if (!usable(d) && !is_few && !is_cuda && devices[d].isa)
             print_message("left out: this processor does not run %s\n", devices[d].isa);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_and_norms),

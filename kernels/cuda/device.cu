@@ -1,0 +1,286 @@
+/*
+ * device - the CUDA device: opening, memory, streams and their scratch, the table of ops; what heron-cuda.so gives to the program.
+ *
+ * On a machine whose processor and GPU share their memory (GB10, Jetson) what is free is what the kernel says is available, less a reserve: such a machine that runs out of memory does
+ * not kill a process, it stands still (shared memory exhaustion of DGX Spark). cudaMemGetInfo counts the page cache as used there.
+ */
+#include "kernels/cuda/weights.cuh"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+extern "C" {
+#include "base/clock.h"
+#include "base/process.h"
+#include "kernels/cuda/module.h"
+}
+
+#define RESERVE_BYTES ((uint64_t)8 << 30) /* of unified memory, or a tenth of it where that is less */
+
+static const struct kn_ops cuda_ops = {
+#define KN_OP(name) .name = cuda_##name,
+#include "kernels/ops.def"
+#undef KN_OP
+};
+
+void cuda_fail(struct cuda_stream *s, const char *op, int code, const char *fmt, ...)
+{
+    if (s->base.err.code != 0)
+        return;
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    err_set(&s->base.err, code, "%s: %s", op, text);
+}
+
+/* ---- device ------------------------------------------------------------------------------------------------------------------------ */
+
+static void device_close(struct kn_device *device)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    if (!d)
+        return;
+    cudaSetDevice(d->index);
+    cuda_loader_close(d->loader);
+    if (d->aside)
+        cudaStreamDestroy(d->aside);
+    free(d);
+}
+
+static uint64_t free_bytes(const struct cuda_device *d)
+{
+    size_t free = 0, all = 0;
+    if (!d->is_unified)
+        return cudaMemGetInfo(&free, &all) == cudaSuccess ? free : 0;
+    const uint64_t available = process_available_bytes(), tenth = d->base.info.memory_bytes / 10;
+    const uint64_t reserve = tenth < RESERVE_BYTES ? tenth : RESERVE_BYTES;
+    return available > reserve ? available - reserve : 0;
+}
+
+static int fill_info(struct cuda_device *d, struct err *err)
+{
+    struct kn_device_info *info = &d->base.info;
+    struct cudaDeviceProp prop;
+    int major = 0, minor = 0, is_unified = 0;
+    size_t free = 0, all = 0;
+    cudaError_t e = cudaGetDeviceProperties(&prop, d->index);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(&d->n_sms, cudaDevAttrMultiProcessorCount, d->index);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->index);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->index);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(&is_unified, cudaDevAttrIntegrated, d->index);
+    if (e == cudaSuccess)
+        e = cudaMemGetInfo(&free, &all);
+    if (e != cudaSuccess)
+        return err_set(err, ERR_DEVICE, "CUDA device %d: %s", d->index, cudaGetErrorString(e));
+    d->arch = 10 * major + minor;
+    d->is_unified = is_unified;
+    snprintf(info->name, sizeof info->name, "cuda:%d", d->index);
+    snprintf(info->description, sizeof info->description, "%.80s, sm_%d, %d SMs", prop.name, d->arch, d->n_sms);
+    info->memory_bytes = all;
+    info->memory_free_bytes = free_bytes(d);
+    return 0;
+}
+
+static int device_open(int index, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err)
+{
+    setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0); /* numbers as NVML has them; before the first call */
+    int n = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess || n == 0)
+        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: %s", index,
+                       e == cudaSuccess ? "this machine has none" : cudaGetErrorString(e));
+    if (index >= n)
+        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: this machine has %d", index, n);
+    struct cuda_device *d = (struct cuda_device *)calloc(1, sizeof *d);
+    if (!d)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    d->base.backend = &cuda_backend;
+    d->base.raw = cuda_ops;
+    d->index = index;
+    int rc = 0;
+    if ((e = cudaSetDevice(index)) != cudaSuccess)
+        rc = err_set(err, ERR_DEVICE, "CUDA device %d: %s", index, cudaGetErrorString(e));
+    if (rc == 0)
+        rc = fill_info(d, err);
+    if (rc == 0 && (e = cudaStreamCreateWithFlags(&d->aside, cudaStreamNonBlocking)) != cudaSuccess)
+        rc = err_set(err, ERR_DEVICE, "CUDA device %d: %s", index, cudaGetErrorString(e));
+    if (rc == 0)
+        rc = cuda_loader_open(d->aside, &d->loader, err);
+    if (rc != 0) {
+        device_close(&d->base);
+        return rc;
+    }
+    *ret_device = &d->base;
+    return 0;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------------------ */
+
+static int device_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
+{
+    const struct cuda_device *d = cuda_device_of(device);
+    void *p = NULL;
+    cudaError_t e = cudaSetDevice(d->index);
+    if (e == cudaSuccess)
+        e = cudaMalloc(&p, bytes ? bytes : 1);
+    if (e == cudaSuccess)
+        e = cudaMemsetAsync(p, 0, bytes, d->aside);
+    if (e == cudaSuccess)
+        e = cudaStreamSynchronize(d->aside);
+    if (e != cudaSuccess) {
+        cudaFree(p);
+        return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE, "%zu bytes on %s: %s", bytes,
+                       device->info.name, cudaGetErrorString(e));
+    }
+    *ret_memory = p;
+    return 0;
+}
+
+static void device_free(struct kn_device *device, void *memory)
+{
+    cudaSetDevice(cuda_device_of(device)->index);
+    cudaFree(memory);
+}
+
+/* Pageable memory is copied to a buffer of the driver before the call returns. */
+static void upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    const cudaError_t e = cudaMemcpyAsync(device_dst, host_src, bytes, cudaMemcpyHostToDevice, s->stream);
+    if (e != cudaSuccess)
+        cuda_fail(s, "upload", ERR_DEVICE, "%s", cudaGetErrorString(e));
+}
+
+static void download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    cudaError_t e = cudaMemcpyAsync(host_dst, device_src, bytes, cudaMemcpyDeviceToHost, s->stream);
+    if (e == cudaSuccess)
+        e = cudaStreamSynchronize(s->stream);
+    if (e != cudaSuccess)
+        cuda_fail(s, "download", ERR_DEVICE, "%s", cudaGetErrorString(e));
+}
+
+/* Every block adds what it reads to a word that nobody looks at, so that the reading is not left out. */
+static __global__ void read_kernel(const uint4 *p, size_t n, uint32_t *sum)
+{
+    uint32_t v = 0;
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    for (; i + 3 * step < n; i += 4 * step) {
+        const uint4 a = load_once(p + i), b = load_once(p + i + step), c = load_once(p + i + 2 * step),
+                    d = load_once(p + i + 3 * step);
+        v += (a.x ^ a.y ^ a.z ^ a.w) + (b.x ^ b.y ^ b.z ^ b.w) + (c.x ^ c.y ^ c.z ^ c.w) + (d.x ^ d.y ^ d.z ^ d.w);
+    }
+    for (; i < n; i += step)
+        v += load_once(p + i).x;
+    if (v == 0x5ca1ab1e)
+        *sum = v;
+}
+
+static double read_bandwidth(struct kn_device *device, size_t bytes, double seconds)
+{
+    enum { PASSES = 256 };
+    const struct cuda_device *d = cuda_device_of(device);
+    cudaStream_t stream = d->aside;
+    double took[PASSES];
+    void *p = NULL;
+    int n = 0;
+    if (cudaSetDevice(d->index) != cudaSuccess)
+        return 0;
+    while (bytes >= (size_t)64 << 20 && cudaMalloc(&p, bytes) != cudaSuccess)
+        bytes /= 2, p = NULL;
+    if (!p)
+        return 0;
+    bool is_good = cudaMemsetAsync(p, 1, bytes, stream) == cudaSuccess && cudaStreamSynchronize(stream) == cudaSuccess;
+    for (const int64_t until = clock_now_ns() + (int64_t)(seconds * 1e9);
+         is_good && n < PASSES && (n < 3 || clock_now_ns() < until); n++) {
+        const int64_t from = clock_now_ns();
+        is_good = cuda_launch_on(stream, read_kernel, dim3((unsigned)d->n_sms * 8), 512, 0, (const uint4 *)p, bytes / 16,
+                                 (uint32_t *)p) == cudaSuccess &&
+                  cudaStreamSynchronize(stream) == cudaSuccess;
+        double t = (double)(clock_now_ns() - from) / 1e9;
+        int k = n;
+        for (; k > 0 && took[k - 1] > t; k--)
+            took[k] = took[k - 1];
+        took[k] = t;
+    }
+    cudaFree(p);
+    return is_good && n > 0 ? (double)bytes / took[n / 2] : 0;
+}
+
+/* ---- streams ----------------------------------------------------------------------------------------------------------------------- */
+
+static void stream_close(struct kn_stream *stream)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    if (!s)
+        return;
+    cudaSetDevice(s->device->index);
+    if (s->stream) {
+        cudaStreamSynchronize(s->stream);
+        cudaStreamDestroy(s->stream);
+    }
+    cudaFree(s->scratch);
+    free(s);
+}
+
+static int stream_open(struct kn_device *device, const struct kn_limits *l, struct kn_stream **ret_stream, struct err *err)
+{
+    struct cuda_device *d = cuda_device_of(device);
+    struct cuda_stream *s = (struct cuda_stream *)calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    s->device = d;
+    const size_t needs[] = {cuda_linear_scratch(d, l), cuda_moe_scratch(d, l), cuda_route_scratch(d, l),
+                            cuda_attn_scratch(d, l),   cuda_gdn_scratch(d, l), cuda_vision_scratch(d, l)};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        s->scratch_bytes = needs[i] > s->scratch_bytes ? needs[i] : s->scratch_bytes;
+    cudaError_t e = cudaSetDevice(d->index);
+    if (e == cudaSuccess)
+        e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    if (e == cudaSuccess)
+        e = cudaMalloc(&s->scratch, s->scratch_bytes + 256);
+    if (e != cudaSuccess) {
+        stream_close(&s->base);
+        return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE,
+                       "a stream with %zu bytes of scratch on %s: %s", s->scratch_bytes, device->info.name,
+                       cudaGetErrorString(e));
+    }
+    *ret_stream = &s->base;
+    return 0;
+}
+
+static int stream_sync(struct kn_stream *stream, struct err *err)
+{
+    const cudaError_t e = cudaStreamSynchronize(cuda_stream_of(stream)->stream);
+    return e == cudaSuccess ? 0 : err_set(err, ERR_DEVICE, "%s: %s", stream->device->info.name, cudaGetErrorString(e));
+}
+
+const struct kn_backend cuda_backend = {
+    .name = "cuda",
+    .open = device_open,
+    .close = device_close,
+    .alloc = device_alloc,
+    .free = device_free,
+    .upload = upload,
+    .download = download,
+    .weight_begin = cuda_weight_begin,
+    .weight_rows = cuda_weight_rows,
+    .weight_end = cuda_weight_end,
+    .weight_free = cuda_weight_free,
+    .stream_open = stream_open,
+    .stream_close = stream_close,
+    .stream_sync = stream_sync,
+    .read_bandwidth = read_bandwidth,
+};
+
+extern "C" __attribute__((visibility("default"))) const struct cuda_module heron_cuda_module;
+const struct cuda_module heron_cuda_module = {CUDA_MODULE_ABI, &cuda_backend};

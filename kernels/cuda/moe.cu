@@ -1,0 +1,215 @@
+/*
+ * moe - products of experts, chosen on the device: the host never learns which.
+ *
+ * Some tokens: every pair of a token and an expert is a slot of its own. Many: pairs are sorted by expert (one block counts, sums and places them), and tiles of up to 64 pairs of one
+ * expert go through the same kernel as a dense prefill. A row's sums do not know the order of the pairs, so both ways give the same bits.
+ */
+#include "kernels/cuda/product.h"
+
+#define SORT_THREADS 512
+#define FEW_PAIRS    128                 /* so many are slots of their own */
+#define PARTS_BYTES  ((size_t)256 << 20) /* of what experts make of a chunk of tokens, before it is summed */
+
+/* ---- sorting --------------------------------------------------------------------------------------------------------------------------- */
+
+struct sorted {
+    int32_t *order;             /* [pairs] */
+    struct product_tile *tiles; /* [n_tiles] */
+    int32_t n_tiles;
+};
+
+static int32_t tiles_of(int64_t pairs, int32_t experts)
+{
+    return (int32_t)(pairs / PRODUCT_TOKENS) + experts;
+}
+
+/* One block. Shared: int [experts] counts, then where the next of each goes. */
+static __global__ void sort_kernel(const int32_t *ids, int32_t n, int32_t experts, struct sorted r)
+{
+    int *next = shared_memory<int>();
+    for (int e = (int)threadIdx.x; e < experts; e += (int)blockDim.x)
+        next[e] = 0;
+    for (int i = (int)threadIdx.x; i < r.n_tiles; i += (int)blockDim.x)
+        r.tiles[i] = {0, 0, 0};
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x)
+        atomicAdd(&next[ids[i]], 1);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int first = 0, tile = 0;
+        for (int e = 0; e < experts; e++) {
+            const int count = next[e];
+            for (int i = 0; i < count; i += PRODUCT_TOKENS)
+                r.tiles[tile++] = {e, first + i, min(PRODUCT_TOKENS, count - i)};
+            next[e] = first;
+            first += count;
+        }
+    }
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x)
+        r.order[atomicAdd(&next[ids[i]], 1)] = i;
+}
+
+/* y[t] = sum of weights[t, i] * parts[t k + i], in order: a thread a value. */
+static __global__ void combine_kernel(struct kn_mat parts, struct kn_mat weights, int32_t k, struct kn_mat y)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (int64_t)y.rows * y.cols)
+        return;
+    const int64_t t = i / y.cols, col = i % y.cols;
+    float sum = 0;
+    for (int e = 0; e < k; e++)
+        sum += cuda_row(weights, t)[e] * cuda_row(parts, t * k + e)[col];
+    cuda_row(y, t)[col] = sum;
+}
+
+/* ---- scratch ----------------------------------------------------------------------------------------------------------------------------- */
+
+struct moe_scratch {
+    uint16_t *halves;
+    float *factors, *parts;
+    struct sorted sorted;
+};
+
+/* x_rows of cols become halves; parts: floats. */
+static size_t lay_out(struct moe_scratch *r, void *memory, int64_t x_rows, int32_t cols, int64_t pairs, int32_t experts,
+                      int64_t parts)
+{
+    size_t used = 0;
+    r->halves = (uint16_t *)cuda_cut(memory, &used, (size_t)x_rows * (size_t)cuda_pitch(cols), sizeof *r->halves);
+    r->factors = (float *)cuda_cut(memory, &used, (size_t)x_rows, sizeof *r->factors);
+    r->sorted.n_tiles = tiles_of(pairs, experts);
+    r->sorted.order = (int32_t *)cuda_cut(memory, &used, (size_t)pairs, sizeof *r->sorted.order);
+    r->sorted.tiles = (struct product_tile *)cuda_cut(memory, &used, (size_t)r->sorted.n_tiles, sizeof *r->sorted.tiles);
+    r->parts = (float *)cuda_cut(memory, &used, (size_t)parts, sizeof *r->parts);
+    return used;
+}
+
+static int64_t parts_of(int64_t pairs, int32_t cols)
+{
+    const int64_t all = pairs * cols, most = (int64_t)(PARTS_BYTES / sizeof(float));
+    return all < most ? all : most;
+}
+
+size_t cuda_moe_scratch(const struct cuda_device *d, const struct kn_limits *l)
+{
+    if (l->experts == 0)
+        return 0;
+    struct moe_scratch r;
+    const int64_t pairs = (int64_t)l->rows * l->experts_used;
+    /* experts' own width is not among the limits: what is wider than the rest of the model is taken in more chunks */
+    return lay_out(&r, NULL, pairs, l->cols, pairs, l->experts, parts_of(pairs, l->cols));
+}
+
+/* ---- ops --------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Slots of all pairs of `ids`, sorted where they are many. */
+static void launch(struct cuda_stream *s, const char *op, struct product *p, const struct moe_scratch *r,
+                   const struct kn_mat *x, const int32_t *ids, int32_t pairs, bool is_sorted)
+{
+    product_fn *const f = product_of(p->w[0].dtype);
+    p->x = r->halves;
+    p->x_factor = r->factors;
+    p->pitch = cuda_pitch(x->cols);
+    p->n = pairs;
+    p->ids = ids;
+    if (!f) {
+        cuda_plain_product(s, op, p, x);
+        return;
+    }
+    if (is_sorted) {
+        p->tiles = r->sorted.tiles;
+        p->n_tiles = r->sorted.n_tiles;
+        p->order = r->sorted.order;
+    }
+    f(s, op, p);
+}
+
+static void sort(struct cuda_stream *s, const char *op, const int32_t *ids, int32_t pairs, int32_t experts,
+                 struct moe_scratch *r)
+{
+    r->sorted.n_tiles = tiles_of(pairs, experts);
+    cuda_launch(s, op, sort_kernel, dim3(1), SORT_THREADS, (size_t)experts * sizeof(int), ids, pairs, experts, r->sorted);
+}
+
+static bool fits(struct cuda_stream *s, const char *op, size_t bytes)
+{
+    if (bytes <= s->scratch_bytes)
+        return true;
+    cuda_fail(s, op, ERR_INVAL, "the call is larger than the limits that the stream was opened with");
+    return false;
+}
+
+void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args *a)
+{
+    static const char op[] = "moe_gate_up";
+    struct cuda_stream *s = cuda_stream_of(stream);
+    const int32_t F = a->y.cols, pairs = a->y.rows, experts = a->gate->slices;
+    const struct cuda_weight *gate = cuda_weight_of(a->gate), *up = a->up ? cuda_weight_of(a->up) : gate;
+    const bool is_packed = gate->dtype != KN_F32 || up->dtype != KN_F32, is_sorted = is_packed && pairs > FEW_PAIRS;
+    /* halves of one weight begin with a tile, or are made together */
+    const bool is_dual = gate->dtype == up->dtype && (a->up || F % FORM_TILE == 0);
+    struct moe_scratch r;
+    if (!fits(
+            s, op,
+            lay_out(&r, s->scratch, a->x.rows, a->x.cols, pairs, experts, is_dual ? 0 : (int64_t)pairs * F * (a->up ? 1 : 2))))
+        return;
+    if (is_packed)
+        cuda_halves(s, op, &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
+    if (is_sorted)
+        sort(s, op, a->ids, pairs, experts, &r);
+    struct product p = {.w = {*gate, *up},
+                        .is_dual = is_dual,
+                        .tile0 = {0, a->up ? 0 : F / FORM_TILE},
+                        .rows = F,
+                        .y = a->y,
+                        .per_token = a->k};
+    if (is_dual) {
+        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
+        return;
+    }
+    p.tile0[1] = 0;
+    struct kn_mat g = a->y, u = {r.parts, pairs, F, F};
+    if (!a->up) {
+        p.rows = 2 * F;
+        p.y = {r.parts, pairs, 2 * F, 2 * F};
+        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
+        g = {r.parts, pairs, F, 2 * F};
+        u = {r.parts + F, pairs, F, 2 * F};
+    } else {
+        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
+        p = {.w = {*up}, .rows = F, .y = u, .per_token = a->k};
+        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
+    }
+    cuda_silu_product(s, op, &g, &u, &a->y);
+}
+
+void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
+{
+    static const char op[] = "moe_down";
+    struct cuda_stream *s = cuda_stream_of(stream);
+    const int32_t E = a->y.cols, T = a->y.rows, k = a->k, experts = a->down->slices;
+    const int64_t room = parts_of((int64_t)T * k, E) / ((int64_t)k * E);
+    const int32_t chunk = room < 1 ? 1 : room < T ? (int32_t)room : T;
+    struct moe_scratch r;
+    if (!fits(s, op,
+              lay_out(&r, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
+        return;
+    const bool is_packed = a->down->dtype != KN_F32;
+    for (int32_t t = 0; t < T; t += chunk) {
+        const int32_t n = T - t < chunk ? T - t : chunk, pairs = n * k;
+        const bool is_sorted = is_packed && pairs > FEW_PAIRS;
+        struct kn_mat h = a->h, weights = a->weights, y = a->y;
+        h.data += (int64_t)t * k * h.stride, h.rows = pairs;
+        weights.data += t * weights.stride, weights.rows = n;
+        y.data += t * y.stride, y.rows = n;
+        if (is_packed)
+            cuda_halves(s, op, &h, r.halves, r.factors, cuda_pitch(h.cols));
+        if (is_sorted)
+            sort(s, op, a->ids + (int64_t)t * k, pairs, experts, &r);
+        const struct kn_mat parts = {r.parts, pairs, E, E};
+        struct product p = {.w = {*cuda_weight_of(a->down)}, .rows = E, .y = parts};
+        launch(s, op, &p, &r, &h, a->ids + (int64_t)t * k, pairs, is_sorted);
+        cuda_launch(s, op, combine_kernel, dim3((unsigned)(((int64_t)n * E + 255) / 256)), 256, 0, parts, weights, k, y);
+    }
+}

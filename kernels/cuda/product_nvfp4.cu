@@ -1,0 +1,7 @@
+/* product_nvfp4 - products of weights in form_nvfp4 (forms.cuh). */
+#include "kernels/cuda/product.cuh"
+
+void product_nvfp4(struct cuda_stream *s, const char *op, const struct product *p)
+{
+    product_launch<form_nvfp4>(s, op, p);
+}

@@ -1,0 +1,7 @@
+/* product_old - products of weights in form_old (forms.cuh). */
+#include "kernels/cuda/product.cuh"
+
+void product_old(struct cuda_stream *s, const char *op, const struct product *p)
+{
+    product_launch<form_old>(s, op, p);
+}

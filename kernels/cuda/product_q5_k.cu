@@ -1,0 +1,7 @@
+/* product_q5_k - products of weights in form_q5_k (forms.cuh). */
+#include "kernels/cuda/product.cuh"
+
+void product_q5_k(struct cuda_stream *s, const char *op, const struct product *p)
+{
+    product_launch<form_q5_k>(s, op, p);
+}
