@@ -125,7 +125,7 @@ $(O)/heron-cuda.so: $(CUDA_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
 # The same kernels as C++ over a shim, for the tests: threads are fibers (tests/cuda/shim.h).
 SHIM      := $(O)/tests/heron-cuda-shim.so
 SHIM_OBJ  := $(CUDA_SRC:%.cu=$(O)/shim/%.o) $(O)/shim/tests/cuda/shim.o
-SHIM_FLAGS = -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-unknown-pragmas -ffp-contract=off $(SAN) -I.
+SHIM_FLAGS = -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off $(SAN) -I.
 $(O)/shim/%.o: %.cu tests/cuda/shim.h $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -include tests/cuda/shim.h -MMD -MP -MF $(@:.o=.d) -x c++ -c -o $@ $<

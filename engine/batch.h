@@ -56,6 +56,7 @@ struct batch {
     struct qwen35_image_rows *images; /* [images_max] */
     struct batch_row *rows;           /* [step_rows] */
     int32_t n_members, n_images, images_max, n_rows;
+    bool has_logits; /* of all wanted rows: the pass made them */
 };
 
 int batch_open(struct batch *b, struct en_engine *engine, struct err *err);

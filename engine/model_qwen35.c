@@ -77,7 +77,7 @@ struct kn_limits qwen35_limits(const struct model_shape *s, int32_t max_rows, in
     cols = max32(cols, conv_channels(s));
     cols = max32(cols, s->n_v * s->d_v);
     cols = max32(cols, max32(s->n_ff, max32(2 * s->n_ff_expert, s->n_ff_shared)));
-    return (struct kn_limits){.rows = max_rows * max32(1, s->n_experts_used),
+    return (struct kn_limits){.rows = max_rows,
                               .cols = cols,
                               .outputs = max32(cols, s->n_vocab),
                               .seqs = max_seqs,

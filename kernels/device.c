@@ -308,6 +308,23 @@ void kn_stream_clear(struct kn_stream *stream)
     err_clear(&stream->err);
 }
 
+bool kn_replay(struct kn_stream *stream, uint64_t key)
+{
+    const struct kn_device *d = stream->device;
+    return stream->err.code == 0 && !d->trace && d->backend->replay && d->backend->replay(stream, key);
+}
+
+bool kn_record_begin(struct kn_stream *stream, uint64_t key)
+{
+    const struct kn_device *d = stream->device;
+    return stream->err.code == 0 && !d->trace && d->backend->record_begin && d->backend->record_begin(stream, key);
+}
+
+void kn_record_end(struct kn_stream *stream)
+{
+    stream->device->backend->record_end(stream);
+}
+
 /* ---- tracing ----------------------------------------------------------------------------------------------------------------- */
 
 int kn_trace_begin(struct kn_device *device, struct err *err)

@@ -47,6 +47,10 @@ struct kn_backend {
     void (*weight_row)(const struct kn_weight *weight, int32_t slice, int32_t row, float *dst);
     /* kn_read_bandwidth; NULL: not measured. */
     double (*read_bandwidth)(struct kn_device *device, size_t bytes, double seconds);
+    /* kn_replay and so on; NULL: nothing is recorded. */
+    bool (*replay)(struct kn_stream *stream, uint64_t key);
+    bool (*record_begin)(struct kn_stream *stream, uint64_t key);
+    void (*record_end)(struct kn_stream *stream);
     bool is_host; /* device memory is ordinary memory: validation may look into id lists */
 };
 

@@ -126,7 +126,7 @@ void kn_weight_free(struct kn_device *device, struct kn_weight *weight);
 
 /* The largest of everything that will be asked of a stream: its workspace is sized from this. */
 struct kn_limits {
-    int32_t rows;     /* T or P of one call */
+    int32_t rows;     /* T or P of one call; of experts' ops, tokens */
     int32_t cols;     /* the widest input or output of a linear, vocabulary apart */
     int32_t outputs;  /* the widest output at all (vocabulary) */
     int32_t seqs;     /* S */
@@ -143,6 +143,27 @@ void kn_stream_close(struct kn_stream *stream);
 /* Wait for all ops. 0, or the first failure since open or clear, with the op's name in *err. */
 int kn_stream_sync(struct kn_stream *stream, struct err *err);
 void kn_stream_clear(struct kn_stream *stream);
+
+/*
+ * Recording. Ops whose args are the same as in an earlier step, so that all that differs lies in the step block, need not be launched one by one: on a device that can (CUDA graphs), what
+ * was recorded under a key runs as one launch, and computes the same to the bit. The caller's key stands for everything of the args that the host knows: in a decode step, the rows.
+ *
+ *   if (!kn_replay(stream, key)) {
+ *       const bool is_recorded = kn_record_begin(stream, key);
+ *       ... ops, and nothing but ops ...
+ *       if (is_recorded)
+ *           kn_record_end(stream);
+ *   }
+ *
+ * kn_replay         true: the recorded ops are on their way. false: there are none, or the device does not record, or traces.
+ * kn_record_begin   true: ops are noted and not run, until kn_record_end runs them all. false: they run as always. The first time that a key is seen they do: what a device loads when
+ *                   it first needs it is then there. A stream keeps KN_RECORDS_MAX recordings until it is closed.
+ * What fails while it is recorded marks the stream, as always; nothing is kept of it.
+ */
+#define KN_RECORDS_MAX 64
+bool kn_replay(struct kn_stream *stream, uint64_t key);
+bool kn_record_begin(struct kn_stream *stream, uint64_t key);
+void kn_record_end(struct kn_stream *stream);
 
 /* ---- views --------------------------------------------------------------------------------------------------------------- */
 

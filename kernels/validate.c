@@ -342,7 +342,8 @@ int kn_validate_moe_gate_up(const struct kn_stream *s, const struct kn_moe_gate_
     CHECK(check_any(&a->y, "y", err));
     REQUIRE(a->k >= 1 && a->y.rows == a->x.rows * a->k, "%d rows for %d tokens and %d experts each", a->y.rows, a->x.rows,
             a->k);
-    CHECK(check_limits(s, a->y.rows, a->x.cols, err));
+    REQUIRE(a->k <= s->limits.experts_used, "%d experts a token, the stream was opened for %d", a->k, s->limits.experts_used);
+    CHECK(check_limits(s, a->x.rows, a->x.cols, err));
     CHECK(check_weight(a->gate, "gate", a->up ? a->y.cols : 2 * a->y.cols, a->x.cols, true, err));
     if (a->up) {
         CHECK(check_weight(a->up, "up", a->y.cols, a->x.cols, true, err));
@@ -358,7 +359,8 @@ int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_arg
     CHECK(check_any(&a->y, "y", err));
     REQUIRE(a->k >= 1 && a->h.rows == a->y.rows * a->k, "%d rows for %d tokens and %d experts each", a->h.rows, a->y.rows,
             a->k);
-    CHECK(check_limits(s, a->h.rows, a->h.cols, err));
+    REQUIRE(a->k <= s->limits.experts_used, "%d experts a token, the stream was opened for %d", a->k, s->limits.experts_used);
+    CHECK(check_limits(s, a->y.rows, a->h.cols, err));
     CHECK(check_mat(&a->weights, "weights", a->y.rows, a->k, err));
     CHECK(check_weight(a->down, "down", a->y.cols, a->h.cols, true, err));
     CHECK(check_apart(&a->y, &a->h, "h and y", err));

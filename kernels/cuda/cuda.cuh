@@ -35,13 +35,20 @@ struct cuda_device {
     cudaStream_t aside;         /* for what is no op: loading, clearing, measuring */
 };
 
+struct cuda_record {
+    uint64_t key;
+    cudaGraphExec_t graph; /* NULL: seen once */
+};
+
 struct cuda_stream {
     struct kn_stream base;
     struct cuda_device *device;
     cudaStream_t stream;
     void *scratch; /* of the op that runs: ops of a stream follow one another */
     size_t scratch_bytes;
-    int64_t launches;
+    struct cuda_record records[KN_RECORDS_MAX];
+    int n_records;
+    struct cuda_record *recording; /* NULL: none */
 };
 
 static inline struct cuda_device *cuda_device_of(struct kn_device *device)
@@ -86,7 +93,7 @@ static inline cudaError_t cuda_launch_on(cudaStream_t stream, void (*kernel)(P..
                                          size_t shared_bytes, A... args)
 {
 #ifdef HERON_CUDA_SHIM
-    shim_launch(grid, block, shared_bytes, [=] { kernel(static_cast<P>(args)...); });
+    shim_launch(stream, grid, block, shared_bytes, [=] { kernel(static_cast<P>(args)...); });
     return cudaSuccess;
 #else
     cudaError_t e = cudaSuccess;
@@ -112,7 +119,6 @@ static inline void cuda_launch(struct cuda_stream *s, const char *op, void (*ker
         cuda_fail(s, op, ERR_INVAL, "a block wants %zu bytes of shared memory: there are %d", shared_bytes, CUDA_SHARED_MAX);
         return;
     }
-    s->launches++;
     const cudaError_t e = cuda_launch_on(s->stream, kernel, grid, block, shared_bytes, args...);
     if (e != cudaSuccess)
         cuda_fail(s, op, ERR_DEVICE, "%s", cudaGetErrorString(e));

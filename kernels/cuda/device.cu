@@ -226,6 +226,9 @@ static void stream_close(struct kn_stream *stream)
     cudaSetDevice(s->device->index);
     if (s->stream) {
         cudaStreamSynchronize(s->stream);
+        for (int i = 0; i < s->n_records; i++)
+            if (s->records[i].graph)
+                cudaGraphExecDestroy(s->records[i].graph);
         cudaStreamDestroy(s->stream);
     }
     cudaFree(s->scratch);
@@ -258,6 +261,57 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
     return 0;
 }
 
+/* ---- recording --------------------------------------------------------------------------------------------------------------------- */
+
+static struct cuda_record *record_of(struct cuda_stream *s, uint64_t key)
+{
+    for (int i = 0; i < s->n_records; i++)
+        if (s->records[i].key == key)
+            return &s->records[i];
+    return NULL;
+}
+
+static bool replay(struct kn_stream *stream, uint64_t key)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    const struct cuda_record *r = record_of(s, key);
+    if (!r || !r->graph)
+        return false;
+    const cudaError_t e = cudaGraphLaunch(r->graph, s->stream);
+    if (e != cudaSuccess)
+        cuda_fail(s, "replay", ERR_DEVICE, "%s", cudaGetErrorString(e));
+    return true;
+}
+
+static bool record_begin(struct kn_stream *stream, uint64_t key)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    struct cuda_record *r = record_of(s, key);
+    if (!r && s->n_records < KN_RECORDS_MAX)
+        s->records[s->n_records++] = {.key = key};
+    if (!r || cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
+        return false;
+    s->recording = r;
+    return true;
+}
+
+static void record_end(struct kn_stream *stream)
+{
+    struct cuda_stream *s = cuda_stream_of(stream);
+    struct cuda_record *r = s->recording;
+    cudaGraph_t graph = NULL;
+    s->recording = NULL;
+    cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
+    if (e == cudaSuccess && s->base.err.code == 0)
+        e = cudaGraphInstantiate(&r->graph, graph, 0);
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (e == cudaSuccess && s->base.err.code == 0)
+        e = cudaGraphLaunch(r->graph, s->stream);
+    if (e != cudaSuccess)
+        cuda_fail(s, "record", ERR_DEVICE, "%s", cudaGetErrorString(e));
+}
+
 static int stream_sync(struct kn_stream *stream, struct err *err)
 {
     const cudaError_t e = cudaStreamSynchronize(cuda_stream_of(stream)->stream);
@@ -280,6 +334,9 @@ const struct kn_backend cuda_backend = {
     .stream_close = stream_close,
     .stream_sync = stream_sync,
     .read_bandwidth = read_bandwidth,
+    .replay = replay,
+    .record_begin = record_begin,
+    .record_end = record_end,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct cuda_module heron_cuda_module;

@@ -126,20 +126,40 @@ static __device__ __forceinline__ void four_bits(uint32_t w, int bias, uint32_t 
         a[j] = integers(nibbles(w, j), bias);
 }
 
-/* Sub-scales and minima of Q4_K and Q5_K: 12 bits a sub-block (scale, then min), those of the even sub-blocks first; strip k of half h. */
-static __device__ __forceinline__ uint32_t scale_and_min(const uint4 &row, int h, int strip)
+/*
+ * Sub-scales and minima of Q4_K and Q5_K: of each 32 columns 12 bits, scale then min. A lane needs those of its half of every strip: 48 bits, so a row's four words are d and dmin,
+ * the first 32 bits of the even sub-blocks, of the odd ones, and the last 16 of both. A lane keeps three of them.
+ */
+struct scales_k {
+    uint32_t d, lo, hi;
+};
+
+static __device__ __forceinline__ void load_scales_k(scales_k row[2], const uint8_t *scales, int lane)
 {
-    const uint32_t lo = h ? row.z >> 16 | row.w << 16 : row.y, hi = h ? row.w >> 16 : row.z & 0xffff;
-    return (strip == 0 ? lo : strip == 1 ? lo >> 12 : strip == 2 ? lo >> 24 | hi << 8 : hi >> 4) & 0xfff;
+    for (int k = 0; k < 2; k++) {
+        const uint32_t *p = (const uint32_t *)(scales + 16 * (lane / 4 + 8 * k));
+        row[k] = {p[0], p[1 + (lane >> 1 & 1)], p[3]};
+    }
 }
 
-/* d * scale and -dmin * min of a row's strip, each twice. row.x: d, dmin. */
-static __device__ __forceinline__ void scale_k(const uint4 &row, int h, int strip, uint32_t *ret_s, uint32_t *ret_o)
+/* Where bit `bit` of the 48 of a half stands behind d and dmin. */
+static __host__ __device__ __forceinline__ int scale_bit_of(int half, int bit)
 {
-    const uint32_t p = scale_and_min(row, h, strip);
-    const uint32_t v = mul_f16x2(integers((p & 63) | (p >> 6) << 16, 0), row.x ^ 0x80000000u);
-    *ret_s = low_twice(v);
-    *ret_o = high_twice(v);
+    return bit < 32 ? 32 * half + bit : 64 + 16 * half + bit - 32;
+}
+
+/* d * scale and -dmin * min of both rows' strip, each twice. */
+static __device__ __forceinline__ form_scale scale_k(const scales_k row[2], int strip, int lane)
+{
+    form_scale f;
+    for (int k = 0; k < 2; k++) {
+        const uint32_t lo = row[k].lo, hi = lane & 2 ? row[k].hi >> 16 : row[k].hi & 0xffff;
+        const uint32_t p = (strip == 0 ? lo : strip == 1 ? lo >> 12 : strip == 2 ? lo >> 24 | hi << 8 : hi >> 4) & 0xfff;
+        const uint32_t v = mul_f16x2(integers((p & 63) | (p >> 6) << 16, 0), row[k].d ^ 0x80000000u);
+        f.s[k] = low_twice(v);
+        f.o[k] = high_twice(v);
+    }
+    return f;
 }
 
 /* ---- the forms ------------------------------------------------------------------------------------------------------------------
@@ -219,22 +239,19 @@ struct form_q8_0 {
 struct form_q4_k {
     enum { STRIPS = 4, BYTES = 16 * 144, SCALES = 2048 };
     struct raw {
-        uint4 v[4], row[2];
+        uint4 v[4];
+        scales_k row[2];
     };
     static __device__ __forceinline__ void load(raw &r, const uint8_t *tile, int i_group, int lane, int which)
     {
         const uint8_t *group = tile + (int64_t)i_group * BYTES;
         for (int s = 0; s < 4; s++)
             r.v[s] = load_once(group + 512 * s + 16 * lane);
-        for (int k = 0; k < 2; k++)
-            r.row[k] = load_once(group + SCALES + 16 * (lane / 4 + 8 * k));
+        load_scales_k(r.row, group + SCALES, lane);
     }
     static __device__ __forceinline__ form_scale scale(const raw &r, int strip, int lane)
     {
-        form_scale f = {};
-        for (int k = 0; k < 2; k++)
-            scale_k(r.row[k], lane >> 1 & 1, strip, &f.s[k], &f.o[k]);
-        return f;
+        return scale_k(r.row, strip, lane);
     }
     static __device__ __forceinline__ void step(const raw &r, const form_scale &f, int strip, int i, uint32_t a[4])
     {
@@ -246,7 +263,8 @@ struct form_q4_k {
 struct form_q5_k {
     enum { STRIPS = 4, BYTES = 16 * 176, ONES = 2048, SCALES = 2560 };
     struct raw {
-        uint4 v[4], row[2];
+        uint4 v[4];
+        scales_k row[2];
         uint32_t h[4];
     };
     static __device__ __forceinline__ void load(raw &r, const uint8_t *tile, int i_group, int lane, int which)
@@ -256,15 +274,11 @@ struct form_q5_k {
             r.v[s] = load_once(group + 512 * s + 16 * lane);
             r.h[s] = *(const uint32_t *)(group + ONES + 128 * s + 4 * lane);
         }
-        for (int k = 0; k < 2; k++)
-            r.row[k] = load_once(group + SCALES + 16 * (lane / 4 + 8 * k));
+        load_scales_k(r.row, group + SCALES, lane);
     }
     static __device__ __forceinline__ form_scale scale(const raw &r, int strip, int lane)
     {
-        form_scale f = {};
-        for (int k = 0; k < 2; k++)
-            scale_k(r.row[k], lane >> 1 & 1, strip, &f.s[k], &f.o[k]);
-        return f;
+        return scale_k(r.row, strip, lane);
     }
     static __device__ __forceinline__ void step(const raw &r, const form_scale &f, int strip, int i, uint32_t a[4])
     {

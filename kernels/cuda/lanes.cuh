@@ -189,6 +189,17 @@ static __device__ __forceinline__ float add_once(float a, float b)
     return __fadd_rn(a, b);
 }
 
+/*
+ * One more at *count, a number in global memory; returns the new count. Everything that this thread, and before a barrier its block, has read and written comes before it for
+ * whoever counts later.
+ */
+static __device__ __forceinline__ int32_t count_up(int32_t *count)
+{
+    int32_t old;
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;" : "=r"(old) : "l"(count) : "memory");
+    return old + 1;
+}
+
 /* The bits of a float, and back. */
 static __device__ __forceinline__ uint32_t bits_of(float v)
 {

@@ -7,6 +7,7 @@
 #include "kernels/cuda/product.h"
 
 #define RANGE_EXPONENT 14
+#define UP_BYTES       ((size_t)64 << 20)
 
 /* ---- activations --------------------------------------------------------------------------------------------------------------------- */
 
@@ -77,26 +78,33 @@ struct linear_scratch {
     float *factors, *up;
 };
 
-/* For rows of cols; `up` of rows of wide floats. */
-static size_t lay_out(struct linear_scratch *r, void *memory, size_t rows, int32_t cols, size_t wide)
+/* For rows of cols; `up` of so many floats. */
+static size_t lay_out(struct linear_scratch *r, void *memory, size_t rows, int32_t cols, size_t up)
 {
     size_t used = 0;
     r->halves = (uint16_t *)cuda_cut(memory, &used, rows * (size_t)cuda_pitch(cols), sizeof *r->halves);
     r->factors = (float *)cuda_cut(memory, &used, rows, sizeof *r->factors);
-    r->up = (float *)cuda_cut(memory, &used, rows * wide, sizeof *r->up);
+    r->up = (float *)cuda_cut(memory, &used, up, sizeof *r->up);
     return used;
+}
+
+/* Rows of a chunk of up's products, where they have to wait for gate's. */
+static int32_t up_rows(int32_t rows, int32_t cols)
+{
+    const int64_t most = (int64_t)(UP_BYTES / sizeof(float)) / cols;
+    return most < 1 ? 1 : most < rows ? (int32_t)most : rows;
 }
 
 size_t cuda_linear_scratch(const struct cuda_device *d, const struct kn_limits *l)
 {
     struct linear_scratch r;
-    return lay_out(&r, NULL, (size_t)l->rows, l->cols, (size_t)l->cols);
+    return lay_out(&r, NULL, (size_t)l->rows, l->cols, (size_t)up_rows(l->rows, l->cols) * (size_t)l->cols);
 }
 
 /* false: the stream is marked. */
-static bool prepare(struct cuda_stream *s, const char *op, const struct kn_mat *x, int32_t wide, struct linear_scratch *ret)
+static bool prepare(struct cuda_stream *s, const char *op, const struct kn_mat *x, size_t up, struct linear_scratch *ret)
 {
-    if (lay_out(ret, s->scratch, (size_t)x->rows, x->cols, (size_t)wide) <= s->scratch_bytes)
+    if (lay_out(ret, s->scratch, (size_t)x->rows, x->cols, up) <= s->scratch_bytes)
         return true;
     cuda_fail(s, op, ERR_INVAL, "the call is larger than the limits that the stream was opened with");
     return false;
@@ -104,19 +112,21 @@ static bool prepare(struct cuda_stream *s, const char *op, const struct kn_mat *
 
 /* ---- ops ------------------------------------------------------------------------------------------------------------------------------- */
 
+/* Rows row0 ... of x, as many as y has. */
 static void launch(struct cuda_stream *s, const char *op, struct product *p, const struct linear_scratch *r,
-                   const struct kn_mat *x)
+                   const struct kn_mat *x, int32_t row0)
 {
-    p->x = r->halves;
-    p->x_factor = r->factors;
+    const struct kn_mat from = {x->data + row0 * x->stride, p->y.rows, x->cols, x->stride};
     p->pitch = cuda_pitch(x->cols);
-    p->n = x->rows;
+    p->x = r->halves + (int64_t)row0 * p->pitch;
+    p->x_factor = r->factors + row0;
+    p->n = p->y.rows;
     p->rows = p->y.cols;
     product_fn *const f = product_of(p->w[0].dtype);
     if (f)
         f(s, op, p);
     else
-        cuda_plain_product(s, op, p, x);
+        cuda_plain_product(s, op, p, &from);
 }
 
 void cuda_linear(struct kn_stream *stream, const struct kn_linear_args *a)
@@ -128,7 +138,7 @@ void cuda_linear(struct kn_stream *stream, const struct kn_linear_args *a)
     struct product p = {.w = {*cuda_weight_of(a->w)}, .y = a->y, .bias = a->bias, .act = a->act, .accumulate = a->accumulate};
     if (a->w->dtype != KN_F32)
         cuda_halves(s, "linear", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
-    launch(s, "linear", &p, &r, &a->x);
+    launch(s, "linear", &p, &r, &a->x, 0);
 }
 
 void cuda_project(struct kn_stream *stream, const struct kn_project_args *a)
@@ -144,7 +154,7 @@ void cuda_project(struct kn_stream *stream, const struct kn_project_args *a)
         cuda_halves(s, "project", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
     for (int32_t i = 0; i < a->n; i++) {
         struct product p = {.w = {*cuda_weight_of(a->w[i])}, .y = a->y[i]};
-        launch(s, "project", &p, &r, &a->x);
+        launch(s, "project", &p, &r, &a->x, 0);
     }
 }
 
@@ -153,16 +163,18 @@ void cuda_gate_up(struct kn_stream *stream, const struct kn_gate_up_args *a)
     struct cuda_stream *s = cuda_stream_of(stream);
     struct linear_scratch r;
     const bool is_dual = a->gate->dtype == a->up->dtype;
-    if (!prepare(s, "gate_up", &a->x, is_dual ? 0 : a->y.cols, &r))
+    const int32_t chunk = up_rows(a->y.rows, a->y.cols);
+    if (!prepare(s, "gate_up", &a->x, is_dual ? 0 : (size_t)chunk * (size_t)a->y.cols, &r))
         return;
     if (a->gate->dtype != KN_F32 || a->up->dtype != KN_F32)
         cuda_halves(s, "gate_up", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
     struct product p = {.w = {*cuda_weight_of(a->gate), *cuda_weight_of(a->up)}, .is_dual = is_dual, .y = a->y};
-    launch(s, "gate_up", &p, &r, &a->x);
-    if (is_dual)
-        return;
-    const struct kn_mat up = {r.up, a->y.rows, a->y.cols, a->y.cols};
-    p = {.w = {*cuda_weight_of(a->up)}, .y = up};
-    launch(s, "gate_up", &p, &r, &a->x);
-    cuda_silu_product(s, "gate_up", &a->y, &up, &a->y);
+    launch(s, "gate_up", &p, &r, &a->x, 0);
+    for (int32_t t = 0; t < a->y.rows && !is_dual; t += chunk) {
+        const int32_t n = a->y.rows - t < chunk ? a->y.rows - t : chunk;
+        const struct kn_mat up = {r.up, n, a->y.cols, a->y.cols}, y = {a->y.data + t * a->y.stride, n, a->y.cols, a->y.stride};
+        p = {.w = {*cuda_weight_of(a->up)}, .y = up};
+        launch(s, "gate_up", &p, &r, &a->x, t);
+        cuda_silu_product(s, "gate_up", &y, &up, &y);
+    }
 }

@@ -85,10 +85,11 @@ static size_t lay_out(struct moe_scratch *r, void *memory, int64_t x_rows, int32
     return used;
 }
 
-static int64_t parts_of(int64_t pairs, int32_t cols)
+/* Tokens of a chunk, whose pairs take so many bytes each: of their halves, and of their parts. */
+static int32_t chunk_of(int32_t tokens, int32_t k, int64_t half_bytes, int64_t part_bytes)
 {
-    const int64_t all = pairs * cols, most = (int64_t)(PARTS_BYTES / sizeof(float));
-    return all < most ? all : most;
+    const int64_t most = (int64_t)PARTS_BYTES / ((half_bytes > part_bytes ? half_bytes : part_bytes) * k + 1);
+    return (int32_t)(most < 1 ? 1 : most < tokens ? most : tokens);
 }
 
 size_t cuda_moe_scratch(const struct cuda_device *d, const struct kn_limits *l)
@@ -96,9 +97,12 @@ size_t cuda_moe_scratch(const struct cuda_device *d, const struct kn_limits *l)
     if (l->experts == 0)
         return 0;
     struct moe_scratch r;
-    const int64_t pairs = (int64_t)l->rows * l->experts_used;
-    /* experts' own width is not among the limits: what is wider than the rest of the model is taken in more chunks */
-    return lay_out(&r, NULL, pairs, l->cols, pairs, l->experts, parts_of(pairs, l->cols));
+    const int64_t pairs = (int64_t)l->rows * l->experts_used, bytes = pairs * cuda_pitch(l->cols) * (int64_t)sizeof(float);
+    const int64_t least = (int64_t)l->experts_used * cuda_pitch(l->cols) * (int64_t)sizeof(float); /* of one token */
+    const int64_t room = bytes < (int64_t)PARTS_BYTES ? bytes : least > (int64_t)PARTS_BYTES ? least : (int64_t)PARTS_BYTES;
+    /* tokens of a gate_up, pairs of a down: either is within the room */
+    const int64_t x_rows = room / (cuda_pitch(l->cols) * (int64_t)sizeof(uint16_t));
+    return lay_out(&r, NULL, x_rows > l->rows ? x_rows : l->rows, l->cols, pairs, l->experts, room / (int64_t)sizeof(float));
 }
 
 /* ---- ops --------------------------------------------------------------------------------------------------------------------------------- */
@@ -140,48 +144,63 @@ static bool fits(struct cuda_stream *s, const char *op, size_t bytes)
     return false;
 }
 
+/* gate and up that do not go together: of a chunk of tokens, by way of `parts`. */
+static void gate_up_apart(struct cuda_stream *s, const char *op, const struct kn_moe_gate_up_args *a,
+                          const struct moe_scratch *r, bool is_sorted)
+{
+    const int32_t F = a->y.cols, pairs = a->y.rows;
+    struct kn_mat g = a->y, u = {r->parts, pairs, F, F};
+    struct product p = {.w = {*cuda_weight_of(a->gate)}, .rows = F, .y = a->y, .per_token = a->k};
+    if (!a->up) { /* one weight whose halves do not begin with a tile */
+        g = {r->parts, pairs, F, 2 * F};
+        u = {r->parts + F, pairs, F, 2 * F};
+        p.rows = 2 * F;
+        p.y = {r->parts, pairs, 2 * F, 2 * F};
+    }
+    launch(s, op, &p, r, &a->x, a->ids, pairs, is_sorted);
+    if (a->up) {
+        p = {.w = {*cuda_weight_of(a->up)}, .rows = F, .y = u, .per_token = a->k};
+        launch(s, op, &p, r, &a->x, a->ids, pairs, is_sorted);
+    }
+    cuda_silu_product(s, op, &g, &u, &a->y);
+}
+
 void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args *a)
 {
     static const char op[] = "moe_gate_up";
     struct cuda_stream *s = cuda_stream_of(stream);
-    const int32_t F = a->y.cols, pairs = a->y.rows, experts = a->gate->slices;
+    const int32_t F = a->y.cols, T = a->x.rows, k = a->k, experts = a->gate->slices;
     const struct cuda_weight *gate = cuda_weight_of(a->gate), *up = a->up ? cuda_weight_of(a->up) : gate;
-    const bool is_packed = gate->dtype != KN_F32 || up->dtype != KN_F32, is_sorted = is_packed && pairs > FEW_PAIRS;
-    /* halves of one weight begin with a tile, or are made together */
+    const bool is_packed = gate->dtype != KN_F32 || up->dtype != KN_F32;
     const bool is_dual = gate->dtype == up->dtype && (a->up || F % FORM_TILE == 0);
+    const int64_t part_floats = is_dual ? 0 : a->up ? F : 2 * F;
+    const int32_t chunk = is_dual ? T : chunk_of(T, k, 0, part_floats * (int64_t)sizeof(float));
     struct moe_scratch r;
-    if (!fits(
-            s, op,
-            lay_out(&r, s->scratch, a->x.rows, a->x.cols, pairs, experts, is_dual ? 0 : (int64_t)pairs * F * (a->up ? 1 : 2))))
+    if (!fits(s, op, lay_out(&r, s->scratch, chunk, a->x.cols, (int64_t)chunk * k, experts, chunk * k * part_floats)))
         return;
-    if (is_packed)
-        cuda_halves(s, op, &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
-    if (is_sorted)
-        sort(s, op, a->ids, pairs, experts, &r);
-    struct product p = {.w = {*gate, *up},
-                        .is_dual = is_dual,
-                        .tile0 = {0, a->up ? 0 : F / FORM_TILE},
-                        .rows = F,
-                        .y = a->y,
-                        .per_token = a->k};
-    if (is_dual) {
-        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
-        return;
+    for (int32_t t = 0; t < T; t += chunk) {
+        struct kn_moe_gate_up_args part = *a;
+        part.x.rows = T - t < chunk ? T - t : chunk;
+        part.x.data += t * a->x.stride;
+        part.y.rows = part.x.rows * k;
+        part.y.data += (int64_t)t * k * a->y.stride;
+        part.ids += (int64_t)t * k;
+        const bool is_sorted = is_packed && part.y.rows > FEW_PAIRS;
+        if (is_packed)
+            cuda_halves(s, op, &part.x, r.halves, r.factors, cuda_pitch(part.x.cols));
+        if (is_sorted)
+            sort(s, op, part.ids, part.y.rows, experts, &r);
+        struct product p = {.w = {*gate, *up},
+                            .is_dual = true,
+                            .tile0 = {0, a->up ? 0 : F / FORM_TILE},
+                            .rows = F,
+                            .y = part.y,
+                            .per_token = k};
+        if (is_dual)
+            launch(s, op, &p, &r, &part.x, part.ids, part.y.rows, is_sorted);
+        else
+            gate_up_apart(s, op, &part, &r, is_sorted);
     }
-    p.tile0[1] = 0;
-    struct kn_mat g = a->y, u = {r.parts, pairs, F, F};
-    if (!a->up) {
-        p.rows = 2 * F;
-        p.y = {r.parts, pairs, 2 * F, 2 * F};
-        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
-        g = {r.parts, pairs, F, 2 * F};
-        u = {r.parts + F, pairs, F, 2 * F};
-    } else {
-        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
-        p = {.w = {*up}, .rows = F, .y = u, .per_token = a->k};
-        launch(s, op, &p, &r, &a->x, a->ids, pairs, is_sorted);
-    }
-    cuda_silu_product(s, op, &g, &u, &a->y);
 }
 
 void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
@@ -189,8 +208,7 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     static const char op[] = "moe_down";
     struct cuda_stream *s = cuda_stream_of(stream);
     const int32_t E = a->y.cols, T = a->y.rows, k = a->k, experts = a->down->slices;
-    const int64_t room = parts_of((int64_t)T * k, E) / ((int64_t)k * E);
-    const int32_t chunk = room < 1 ? 1 : room < T ? (int32_t)room : T;
+    const int32_t chunk = chunk_of(T, k, cuda_pitch(a->h.cols) * (int64_t)sizeof(uint16_t), E * (int64_t)sizeof(float));
     struct moe_scratch r;
     if (!fits(s, op,
               lay_out(&r, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))

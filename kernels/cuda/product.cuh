@@ -80,55 +80,65 @@ static __device__ __forceinline__ void few_strip(float acc[NT][4], const typenam
     }
 }
 
+/* Gate and up are two warps' work where tokens are few, and one's where the sums of many need its registers. */
+static __host__ __device__ __forceinline__ int few_roles(int n_slices, bool is_dual, int nt)
+{
+    return n_slices * (is_dual && nt == 1 ? 2 : 1);
+}
+
+/* A slice of a tile of weight w times n tokens. */
+template <typename F, int NT>
+static __device__ __forceinline__ void few_slice(const struct product &p, const cuda_weight &w, const uint8_t *from, int slice,
+                                                 int slot0, int n, float acc[NT][4])
+{
+    const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4, slice_strips = slice_strips_of(w.strips);
+    const int group0 = slice * slice_strips / F::STRIPS, group1 = min((slice + 1) * slice_strips, w.strips) / F::STRIPS;
+    const uint4 *x[NT];
+#pragma unroll
+    for (int k = 0; k < NT; k++)
+        x[k] = 8 * k + g < n ? (const uint4 *)(p.x + x_row_of(p, slot0 + 8 * k + g) * p.pitch + 16 * t) : NULL;
+    typename F::raw now, next;
+    if (group0 < group1)
+        F::load(now, from, group0, lane, w.which);
+    for (int group = group0; group < group1; group++) {
+        if (group + 1 < group1)
+            F::load(next, from, group + 1, lane, w.which);
+#pragma unroll
+        for (int strip = 0; strip < F::STRIPS; strip++) {
+            uint4 b[NT][2];
+#pragma unroll
+            for (int k = 0; k < NT; k++)
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                    b[k][h] = x[k] ? x[k][(group * F::STRIPS + strip) * 8 + h] : make_uint4(0, 0, 0, 0);
+            few_strip<F, NT>(acc, now, strip, lane, b);
+        }
+        now = next;
+    }
+}
+
 /* Grid (tiles / tiles of a block, tokens / 8 NT or slots of experts). Shared: float [DUAL + 1][slices][tiles of a block][16][8 NT]. */
 template <typename F, int NT, bool DUAL>
-static __global__ void __launch_bounds__(DUAL ? 512 : 256) few_kernel(const struct product p)
+static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kernel(const struct product p)
 {
-    constexpr bool IS_AHEAD = NT == 1 || !DUAL; /* 512 threads of four tokens' tiles have no registers for it */
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
-    const int strips = p.w[0].strips, n_slices = slices_of(strips), slice_strips = slice_strips_of(strips);
-    const int roles = n_slices * (DUAL ? 2 : 1), n_tiles = (int)blockDim.x / LANES / roles;
-    const int slice = warp % n_slices, which = warp / n_slices % (DUAL ? 2 : 1), at = warp / roles;
+    const int n_slices = slices_of(p.w[0].strips), roles = few_roles(n_slices, DUAL, NT),
+              n_tiles = (int)blockDim.x / LANES / roles;
+    const int slice = warp % n_slices, role = warp / n_slices % (roles / n_slices), at = warp / roles;
     const int tile = (int)blockIdx.x * n_tiles + at, expert = p.ids ? p.ids[blockIdx.y] : 0;
     const int slot0 = p.ids ? (int)blockIdx.y : (int)blockIdx.y * 8 * NT, n = p.ids ? 1 : min(8 * NT, p.n - slot0);
     float *parts = shared_memory<float>();
-    float acc[NT][4] = {};
-    if (16 * tile < p.rows) {
-        const cuda_weight &w = p.w[which];
-        const uint8_t *from = cuda_tile(w, expert, p.tile0[which] + tile);
-        const int group0 = slice * slice_strips / F::STRIPS, group1 = min((slice + 1) * slice_strips, strips) / F::STRIPS;
-        const uint4 *x[NT];
+    for (int which = role; which < (DUAL ? 2 : 1); which += roles / n_slices) {
+        float acc[NT][4] = {};
+        if (16 * tile < p.rows)
+            few_slice<F, NT>(p, p.w[which], cuda_tile(p.w[which], expert, p.tile0[which] + tile), slice, slot0, n, acc);
+        float *part = parts + ((which * n_slices + slice) * n_tiles + at) * 128 * NT;
 #pragma unroll
         for (int k = 0; k < NT; k++)
-            x[k] = 8 * k + g < n ? (const uint4 *)(p.x + x_row_of(p, slot0 + 8 * k + g) * p.pitch + 16 * t) : NULL;
-        typename F::raw now, next;
-        if (group0 < group1)
-            F::load(now, from, group0, lane, w.which);
-        for (int group = group0; group < group1; group++) {
-            if (IS_AHEAD && group + 1 < group1)
-                F::load(next, from, group + 1, lane, w.which);
-            if (!IS_AHEAD && group > group0)
-                F::load(now, from, group, lane, w.which);
 #pragma unroll
-            for (int strip = 0; strip < F::STRIPS; strip++) {
-                uint4 b[NT][2];
-#pragma unroll
-                for (int k = 0; k < NT; k++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++)
-                        b[k][h] = x[k] ? x[k][(group * F::STRIPS + strip) * 8 + h] : make_uint4(0, 0, 0, 0);
-                few_strip<F, NT>(acc, now, strip, lane, b);
-            }
-            if (IS_AHEAD)
-                now = next;
-        }
+            for (int i = 0; i < 4; i++)
+                part[(g + 8 * (i / 2)) * 8 * NT + 8 * k + 2 * t + i % 2] = acc[k][i];
     }
-    float *part = parts + (int64_t)((which * n_slices + slice) * n_tiles + at) * 128 * NT;
-#pragma unroll
-    for (int k = 0; k < NT; k++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            part[(g + 8 * (i / 2)) * 8 * NT + 8 * k + 2 * t + i % 2] = acc[k][i];
     __syncthreads();
     for (int i = (int)threadIdx.x; i < n_tiles * 16 * n; i += (int)blockDim.x) {
         const int slot = slot0 + i / (16 * n_tiles), r = i % (16 * n_tiles), row = 16 * (int)blockIdx.x * n_tiles + r;
@@ -137,17 +147,18 @@ static __global__ void __launch_bounds__(DUAL ? 512 : 256) few_kernel(const stru
         float sum[2] = {0, 0};
         for (int k = 0; k < (DUAL ? 2 : 1); k++)
             for (int s = 0; s < n_slices; s++)
-                sum[k] += parts[((int64_t)((k * n_slices + s) * n_tiles + r / 16) * 16 + r % 16) * 8 * NT + slot - slot0];
+                sum[k] += parts[((k * n_slices + s) * n_tiles * 16 + r) * 8 * NT + slot - slot0];
         finish<DUAL>(p, expert, row, slot, p.x_factor[x_row_of(p, slot)], sum[0], sum[1]);
     }
 }
 
 template <typename F, int NT, bool DUAL> static void few_launch(struct cuda_stream *s, const char *op, const struct product *p)
 {
-    const int roles = slices_of(p->w[0].strips) * (DUAL ? 2 : 1), warps = roles > 8 ? roles : 8, n_tiles = warps / roles;
-    const int tiles = (p->rows + FORM_TILE - 1) / FORM_TILE;
+    const int n_slices = slices_of(p->w[0].strips), roles = few_roles(n_slices, DUAL, NT), warps = roles > 8 ? roles : 8;
+    const int n_tiles = warps / roles, tiles = (p->rows + FORM_TILE - 1) / FORM_TILE;
     const dim3 grid((unsigned)((tiles + n_tiles - 1) / n_tiles), (unsigned)(p->ids ? p->n : (p->n + 8 * NT - 1) / (8 * NT)));
-    cuda_launch(s, op, few_kernel<F, NT, DUAL>, grid, (unsigned)(warps * LANES), (size_t)warps * 128 * NT * sizeof(float), *p);
+    const size_t parts = (size_t)(DUAL ? 2 : 1) * (size_t)n_slices * (size_t)n_tiles * 128 * NT;
+    cuda_launch(s, op, few_kernel<F, NT, DUAL>, grid, (unsigned)(warps * LANES), parts * sizeof(float), *p);
 }
 
 /* ---- many -------------------------------------------------------------------------------------------------------------------------- */
@@ -159,7 +170,8 @@ static __device__ __forceinline__ int chunk_at(int n, int c)
 }
 
 /* Grid (tiles / 8 or 4, tiles of tokens). Shared: MANY_STAGES of 64 tokens of 64 halves. */
-template <typename F, bool DUAL> static __global__ void __launch_bounds__(MANY_WARPS *LANES) many_kernel(const struct product p)
+template <typename F, bool DUAL>
+static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const struct product p)
 {
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
     const struct product_tile part = p.tiles ? p.tiles[blockIdx.y]

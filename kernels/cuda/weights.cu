@@ -292,7 +292,9 @@ static __device__ void repack_scales(const struct repack &p, uint8_t *group, int
         const uint8_t *block = row + (p.w.dtype == KN_Q4_K ? 144 : 176) * k;
         copy_halves(scales + 16 * r, block, 2, factor);
         for (int s = 0; s < 8; s++)
-            put_bits(scales + 16 * r + 4, 12 * (4 * (s % 2) + s / 2), scale_and_min_of(block + 4, s), 12);
+            for (int i = 0; i < 12; i++)
+                put_bits(scales + 16 * r + 4, scale_bit_of(s % 2, 12 * (s / 2) + i), scale_and_min_of(block + 4, s) >> i & 1,
+                         1);
         break;
     }
     case KN_Q6_K:
@@ -615,7 +617,9 @@ static __device__ float value_of(const cuda_weight &w, int64_t row, int col)
                         q - 4);
     case KN_Q4_K:
     case KN_Q5_K: {
-        const uint32_t p = get_bits(s + 16 * r + 4, 12 * sub32, 12);
+        uint32_t p = 0;
+        for (int i = 0; i < 12; i++)
+            p |= get_bits(s + 16 * r + 4, scale_bit_of(half, 12 * strip + i), 1) << i;
         const float ds = mul_once(half_at(s + 16 * r, factor), (float)(p & 63)),
                     ms = mul_once(half_at(s + 16 * r + 2, factor), (float)(p >> 6));
         return add_once(mul_once(ds, q), -ms);

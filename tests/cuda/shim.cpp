@@ -296,7 +296,7 @@ static void run_block(struct block *b, dim3 grid, dim3 at, unsigned n, void *sha
     }
 }
 
-void shim_launch(dim3 grid, unsigned n, size_t shared_bytes, const std::function<void()> &kernel)
+static void launch(dim3 grid, unsigned n, size_t shared_bytes, const std::function<void()> &kernel)
 {
     struct block *b = block_get();
     if (n < 1 || n > MAX_THREADS || grid.y > 65535 || grid.z > 65535) {
@@ -330,6 +330,69 @@ void shim_launch(dim3 grid, unsigned n, size_t shared_bytes, const std::function
     }
     b->is_open = false;
     shim_now = NULL;
+}
+
+/* ---- streams and what they record ---------------------------------------------------------------------------------------------- */
+
+struct shim_graph {
+    std::vector<std::function<void()>> parts;
+};
+
+struct shim_stream {
+    struct shim_graph *capture; /* NULL: runs at once */
+};
+
+static void run_or_note(cudaStream_t stream, const std::function<void()> &part)
+{
+    if (stream && stream->capture)
+        stream->capture->parts.push_back(part);
+    else
+        part();
+}
+
+void shim_launch(cudaStream_t stream, dim3 grid, unsigned n, size_t shared_bytes, const std::function<void()> &kernel)
+{
+    run_or_note(stream, [=] { launch(grid, n, shared_bytes, kernel); });
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    if (stream->capture)
+        return cudaErrorInvalidValue;
+    stream->capture = new struct shim_graph();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    *graph = stream->capture;
+    stream->capture = NULL;
+    return *graph ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
+{
+    *exec = new struct shim_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    for (const std::function<void()> &part : exec->parts)
+        run_or_note(stream, part);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return cudaSuccess;
 }
 
 /* ---- half precision ------------------------------------------------------------------------------------------------------------ */
@@ -522,29 +585,30 @@ cudaError_t cudaFreeHost(void *p)
 
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
-    memcpy(dst, src, bytes);
+    run_or_note(stream, [=] { memcpy(dst, src, bytes); });
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
 {
-    memset(p, value, bytes);
+    run_or_note(stream, [=] { memset(p, value, bytes); });
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
-    *stream = NULL;
+    *stream = new struct shim_stream();
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return cudaSuccess;
+    return stream->capture ? cudaErrorInvalidValue : cudaSuccess; /* as CUDA has it: a capture does not wait */
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    delete stream;
     return cudaSuccess;
 }
 

@@ -9,7 +9,8 @@
  *
  * Not shown here: time, memory coalescing, bank conflicts, races inside a warp between operations of it, and what the real units round otherwise.
  *
- * The runtime library is here as far as kernels/cuda uses it: device memory is the heap, a launch returns when it is done.
+ * The runtime library is here as far as kernels/cuda uses it: device memory is the heap, a launch returns when it is done; while a stream is captured, launches and copies are noted
+ * and run when their graph is launched.
  */
 #ifndef HERON_TESTS_CUDA_SHIM_H
 #define HERON_TESTS_CUDA_SHIM_H
@@ -95,7 +96,8 @@ extern __attribute__((tls_model("initial-exec"))) thread_local struct shim_place
 
 enum shim_kind { SHIM_SYNC_WARP = 1, SHIM_SHUFFLE, SHIM_BALLOT, SHIM_MMA_F16, SHIM_MMA_BF16, SHIM_LOAD_MATRIX };
 
-void shim_launch(dim3 grid, unsigned block, size_t shared_bytes, const std::function<void()> &kernel);
+typedef struct shim_stream *cudaStream_t;
+void shim_launch(cudaStream_t stream, dim3 grid, unsigned block, size_t shared_bytes, const std::function<void()> &kernel);
 
 /* What this lane shows in its next warp operation; then all wait for all, and the slots of the warp's lanes are returned, valid until this lane's next operation but one. */
 struct shim_slot *shim_mine();
@@ -240,6 +242,11 @@ static inline float add_once(float a, float b)
     return a + b;
 }
 
+static inline int32_t count_up(int32_t *count) /* one fiber runs at a time */
+{
+    return ++*count;
+}
+
 static inline int count_bits(uint32_t v)
 {
     return __builtin_popcount(v);
@@ -269,8 +276,7 @@ static inline int atomicAdd(int *p, int v) /* one fiber runs at a time */
 /* ---- the runtime library ----------------------------------------------------------------------------------------------------- */
 
 typedef int cudaError_t;
-typedef struct shim_stream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount,
@@ -302,6 +308,15 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
+typedef struct shim_graph *cudaGraph_t;
+typedef struct shim_graph *cudaGraphExec_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGetLastError();
 const char *cudaGetErrorString(cudaError_t e);
 
