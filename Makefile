@@ -137,6 +137,12 @@ $(O)/shim/%.o: %.cpp $(O)/flags
 $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $^ -ldl -lm
+# tests of what any device must do, on that one
+SHIM_TESTS := kernels/test_ops engine/test_golden engine/test_vision
+SHIM_RUNS  := $(SHIM_TESTS:%=$(O)/shim/run/%)
+$(SHIM_RUNS): $(O)/shim/run/%: $(O)/tests/% $(SHIM)
+	@mkdir -p $(@D); printf '#!/bin/sh\nHERON_TEST_DEVICE=cuda HERON_CUDA_MODULE=$(abspath $(SHIM)) exec $(abspath $<) "$$@"\n' > $@ && chmod +x $@
+
 -include $(CUDA_OBJ:.o=.d) $(SHIM_OBJ:.o=.d) $(CUDA_BASE:%=$(O)/cuda/%.d)
 
 $(O)/heron: $(MAIN) $(TELL) $(LIB)
@@ -244,9 +250,9 @@ demo: toolkit deps                  ## a rendered scene (of DEMO_SEED), looked a
 test: toolkit deps                  ## build everything and run every test
 	$(again) test-built $(if $(ARM_LACKS),,arm-built)
 	$(arm_says)
-	@tests/run $(TESTS) $(FUZZERS) $(ARM_RUNS)
+	@tests/run $(TESTS) $(FUZZERS) $(SHIM_RUNS) $(ARM_RUNS)
 
-test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS) $(SHIM)
+test-built: $(O)/heron $(TESTS) $(FUZZERS) $(TOOLS) $(SHIM_RUNS)
 
 test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e: test-%: deps ## the tests of one room
 	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))
@@ -294,7 +300,7 @@ SAN_ENV := ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 LSAN_OPTIONS=
            UBSAN_OPTIONS=print_stacktrace=1 HERON_SANITIZED=1 TEST_TIMEOUT=1800
 sanitized:
 	@$(MAKE) --no-print-directory -j$(JOBS) O=$(O) SAN='$(SAN_$(KIND))' OPT='-O1 -g' WERROR= $(LINK_$(KIND)) test-built
-	@$(SAN_ENV) tests/run $(TESTS) $(FUZZERS)
+	@$(SAN_ENV) tests/run $(TESTS) $(FUZZERS) $(if $(filter asan,$(KIND)),$(SHIM_RUNS))
 
 FUZZ_SECONDS ?= 60
 fuzz: deps                          ## run each fuzzer for FUZZ_SECONDS with clang's libFuzzer

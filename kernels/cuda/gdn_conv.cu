@@ -1,21 +1,24 @@
 /*
- * gdn_conv - Gated DeltaNet on the CUDA device: the causal depthwise convolution with its state, SiLU, and the L2 norms of queries and keys.
+ * gdn_conv - Gated DeltaNet on the CUDA device: the causal depthwise convolution with its state, SiLU, and the L2 norms of
+ * queries and keys.
  *
- * A block owns at most 128 channels of one sequence (a query head, a key head, or 128 channels of the values) and walks over its tokens in tiles: a token needs the raw x of
- * the tokens before it, y may lie where x does, and so nobody else may write there. Tiles pass through a ring in shared memory, two of them on their way while one is
- * computed; the tile before stays until its last rows have served as the next one's past, and the state of the sequence is the tile before the first. A warp takes
- * consecutive tokens of a tile, a lane four channels, so that a head's norm is a sum over the lanes of one warp, in one order.
+ * A block owns at most 128 channels of one sequence (a query head, a key head, or 128 channels of the values) and walks over
+ * its tokens in tiles: a token needs the raw x of the tokens before it, y may lie where x does, and so nobody else may write
+ * there. Tiles pass through a ring in shared memory, two of them on their way while one is computed; the tile before stays
+ * until its last rows have served as the next one's past, and the state of the sequence is the tile before the first. A warp
+ * takes consecutive tokens of a tile, a lane four channels, so that a head's norm is a sum over the lanes of one warp, in one
+ * order.
  *
  * One launch. What is read and written is x, y and the state, once each.
  */
 #include "kernels/cuda/cuda.cuh"
 
-#define CHANNELS  128 /* of a block, four to a lane */
-#define TILE      32  /* tokens */
-#define RING      4   /* tiles: the past, the one at work, two on their way */
-#define WARPS     8
-#define TAPS_MAX  16
-#define FOUR      4 /* the taps of all models: a lane keeps them in registers */
+#define CHANNELS 128 /* of a block, four to a lane */
+#define TILE     32  /* tokens */
+#define RING     4   /* tiles: the past, the one at work, two on their way */
+#define WARPS    8
+#define TAPS_MAX 16
+#define FOUR     4 /* the taps of all models: a lane keeps them in registers */
 
 struct conv {
     const struct kn_step *step;
@@ -40,7 +43,8 @@ static __device__ __forceinline__ float *ring_row(const struct conv &p, const st
 }
 
 /* All threads: `n` rows, `stride` floats apart, to the ring from `row` on. */
-static __device__ void load_rows(const struct conv &p, const struct part &part, const float *from, int64_t stride, int32_t row, int32_t n)
+static __device__ void load_rows(const struct conv &p, const struct part &part, const float *from, int64_t stride, int32_t row,
+                                 int32_t n)
 {
     for (int32_t i = threadIdx.x; i < n * LANES; i += blockDim.x) {
         const int32_t c = i % LANES * 4;
@@ -188,11 +192,13 @@ void cuda_gdn_conv(struct kn_stream *stream, const struct kn_gdn_conv_args *a)
         return;
     }
     struct conv p = {a->step, a->x, a->y, a->w, a->state, a->taps, a->n_k, a->d_k, 0, 0, false};
-    p.is_wide = is_wide(&a->x) && is_wide(&a->y) && (uintptr_t)a->state % 16 == 0 && (uintptr_t)a->w % 16 == 0 && C % 4 == 0 && a->d_k % 4 == 0;
+    p.is_wide = is_wide(&a->x) && is_wide(&a->y) && (uintptr_t)a->state % 16 == 0 && (uintptr_t)a->w % 16 == 0 && C % 4 == 0 &&
+                a->d_k % 4 == 0;
     /* few rows: a small ring, so that many blocks share a processor */
     p.tile = max(min(T, TILE), a->taps - 1);
     p.ring = T > p.tile ? RING * p.tile : 2 * p.tile;
-    const dim3 grid((unsigned)(2 * a->n_k + (a->n_v * a->d_v + CHANNELS - 1) / CHANNELS), (unsigned)min(T, s->base.limits.seqs));
+    const dim3 grid((unsigned)(2 * a->n_k + (a->n_v * a->d_v + CHANNELS - 1) / CHANNELS),
+                    (unsigned)min(T, s->base.limits.seqs));
     const unsigned threads = (unsigned)min(T, WARPS) * LANES;
     const size_t shared = (size_t)p.ring * CHANNELS * sizeof(float);
     cuda_launch(s, "gdn_conv", a->taps == FOUR ? gdn_conv_kernel<true> : gdn_conv_kernel<false>, grid, threads, shared, p);

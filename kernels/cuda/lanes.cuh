@@ -200,6 +200,13 @@ static __device__ __forceinline__ int32_t count_up(int32_t *count)
     return old + 1;
 }
 
+/* v, of which the compiler knows nothing: what is computed of it is not kept in registers from long before. */
+static __device__ __forceinline__ int32_t opaque(int32_t v)
+{
+    asm volatile("" : "+r"(v));
+    return v;
+}
+
 /* The bits of a float, and back. */
 static __device__ __forceinline__ uint32_t bits_of(float v)
 {
@@ -210,8 +217,6 @@ static __device__ __forceinline__ float float_of(uint32_t v)
 {
     return __uint_as_float(v);
 }
-
-#endif
 
 /* Warp: sums and maxima over all lanes, in one order; every lane gets them. */
 static __device__ __forceinline__ float warp_sum(float v)
@@ -227,6 +232,8 @@ static __device__ __forceinline__ float warp_max(float v)
         v = fmaxf(v, shuffle_xor(v, bits));
     return v;
 }
+
+#endif
 
 /*
  * Block: the sum over all threads, in one order; every thread gets it. `room`: LANES floats of shared memory, free again after the next barrier. blockDim.x is a multiple of

@@ -7,7 +7,7 @@
 #include "kernels/cuda/product.h"
 
 #define SORT_THREADS 512
-#define FEW_PAIRS    128                 /* so many are slots of their own */
+#define FEW_PAIRS    64                  /* so many are slots of their own */
 #define PARTS_BYTES  ((size_t)256 << 20) /* of what experts make of a chunk of tokens, before it is summed */
 
 /* ---- sorting --------------------------------------------------------------------------------------------------------------------------- */

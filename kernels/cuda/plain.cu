@@ -11,7 +11,7 @@ static __device__ __forceinline__ float dot(const float *w, const float *x, int 
 {
     float sum = 0;
     for (int i = lane; i < n; i += LANES)
-        sum += w[i] * x[i];
+        sum = fmaf(w[i], x[i], sum);
     return warp_sum(sum);
 }
 

@@ -114,7 +114,7 @@ struct block {
 };
 
 thread_local struct shim_place *shim_now;
-static thread_local struct block *all;
+static __attribute__((tls_model("initial-exec"))) thread_local struct block *all;
 
 static void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
@@ -290,7 +290,7 @@ static void run_block(struct block *b, dim3 grid, dim3 at, unsigned n, void *sha
             }
             abort();
         }
-        const int pick = (int)(random_next(b) % (uint64_t)b->n_ready), i = b->ready[pick];
+        const int pick = (int)((random_next(b) >> 32) * (uint64_t)b->n_ready >> 32), i = b->ready[pick];
         b->ready[pick] = b->ready[--b->n_ready];
         enter(b, &b->fibers[i]);
     }

@@ -222,6 +222,32 @@ static inline float shuffle_xor(float v, int bits)
     return float_of(shuffle_xor_u32(bits_of(v), bits));
 }
 
+/* In the order in which lanes.cuh adds, from one meeting. */
+template <typename F> static inline float shim_over_lanes(float v, F pair)
+{
+    float all[32], other[32];
+    shim_mine()->value[0] = v;
+    const struct shim_slot *slots = shim_meet(SHIM_SHUFFLE);
+    for (int i = 0; i < 32; i++)
+        all[i] = slots[i].value[0];
+    for (int bits = 16; bits > 0; bits /= 2) {
+        memcpy(other, all, sizeof all);
+        for (int i = 0; i < 32; i++)
+            all[i] = pair(other[i], other[i ^ bits]);
+    }
+    return all[shim_now->lane];
+}
+
+static inline float warp_sum(float v)
+{
+    return shim_over_lanes(v, [](float a, float b) { return a + b; });
+}
+
+static inline float warp_max(float v)
+{
+    return shim_over_lanes(v, [](float a, float b) { return fmaxf(a, b); });
+}
+
 static inline uint32_t votes(bool is)
 {
     uint32_t sum = 0;
@@ -245,6 +271,11 @@ static inline float add_once(float a, float b)
 static inline int32_t count_up(int32_t *count) /* one fiber runs at a time */
 {
     return ++*count;
+}
+
+static inline int32_t opaque(int32_t v)
+{
+    return v;
 }
 
 static inline int count_bits(uint32_t v)

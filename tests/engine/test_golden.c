@@ -168,7 +168,7 @@ static void logits_on(const char *device)
 
 static void logits_are_the_official_ones_on_cpu(void **state)
 {
-    logits_on("cpu");
+    logits_on(test_device());
 }
 
 static void logits_are_the_official_ones_on_ref(void **state)
@@ -182,9 +182,9 @@ static void pieces_are_the_whole(void **state)
     static const char *const models[] = {"dense3", "moe4"};
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
         struct rig r;
-        rig_open(&r, models[m], "cpu");
+        rig_open(&r, models[m], test_device());
         const struct golden_case *c = &r.golden.cases[r.golden.n_cases - 1];
-        float *whole = check_case(&r, c, "cpu", 0), *pieces = check_case(&r, c, "cpu", 37);
+        float *whole = check_case(&r, c, test_device(), 0), *pieces = check_case(&r, c, test_device(), 37);
         assert_memory_equal(whole, pieces, (size_t)c->n_rows * (size_t)r.golden.text.n_vocab * sizeof(float));
         free(whole);
         free(pieces);

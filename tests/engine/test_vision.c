@@ -113,7 +113,7 @@ static void rows_are_the_official_ones_on_ref(void **state)
 
 static void rows_are_the_official_ones_on_cpu(void **state)
 {
-    rows_on("cpu");
+    rows_on(test_device());
 }
 
 /* Larger pictures before and larger scratch must not show, to the bit. */
@@ -122,12 +122,12 @@ static void rows_depend_on_the_picture_only(void **state)
     struct golden g;
     struct tower t;
     golden_load("dense1", &g);
-    tower_open(&t, &g, "cpu", 320 * 416);
+    tower_open(&t, &g, test_device(), 320 * 416);
     float *first = tower_run(&t, &g, &g.pictures[0]);
     free(tower_run(&t, &g, &g.pictures[2]));
     float *again = tower_run(&t, &g, &g.pictures[0]);
     tower_close(&t);
-    tower_open(&t, &g, "cpu", (int64_t)g.pictures[0].target_width_px * g.pictures[0].target_height_px);
+    tower_open(&t, &g, test_device(), (int64_t)g.pictures[0].target_width_px * g.pictures[0].target_height_px);
     float *small = tower_run(&t, &g, &g.pictures[0]);
     tower_close(&t);
     const size_t bytes = (size_t)g.pictures[0].n_tokens * (size_t)g.text.n_embd * sizeof(float);
@@ -146,7 +146,7 @@ static void what_does_not_fit_is_refused(void **state)
     struct err err = {0};
     static const uint8_t rgb[64 * 64 * 3];
     golden_load("dense1", &g);
-    tower_open(&t, &g, "cpu", 64 * 32);
+    tower_open(&t, &g, test_device(), 64 * 32);
     const struct kn_mat out = {t.rows, 1, g.text.n_embd, g.text.n_embd};
     assert_err(vision_forward(t.vision, t.stream, rgb, 48, 32, out, &err), ERR_INVAL, &err, "multiples of 32");
     assert_err(vision_forward(t.vision, t.stream, rgb, 0, 32, out, &err), ERR_INVAL, &err, "multiples of 32");

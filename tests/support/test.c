@@ -90,3 +90,9 @@ double test_nmse(const float *a, const float *b, size_t n)
         return 0;
     return norm > 0 ? diff / norm : 1e300;
 }
+
+const char *test_device(void)
+{
+    const char *device = getenv("HERON_TEST_DEVICE");
+    return device && *device ? device : "cpu";
+}

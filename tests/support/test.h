@@ -43,6 +43,9 @@ bool test_contains(const char *text, const char *words);
         skip();                                                                                                                \
     } while (0)
 
+/* The device that tests of what any device must do run on: $HERON_TEST_DEVICE ("cuda"; HERON_CUDA_MODULE names the module), or "cpu". */
+const char *test_device(void);
+
 /* A fresh empty folder under $TMPDIR, removed with its content at exit. The text is static per call slot (16 slots). */
 const char *test_temp_dir(void);
 
