@@ -104,7 +104,7 @@ CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJ  := $(CUDA_SRC:%.cu=$(O)/cuda/%.o)
 CUDA_BASE := base/err base/clock base/file base/process kernels/dtype kernels/ref/ref_gdn
 CUDA_CODE  = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a))
-NVCCFLAGS ?= -O3 -lineinfo
+NVCCFLAGS ?= -O3
 
 $(O)/cuda/archs: FORCE
 	@mkdir -p $(@D); echo '$(CUDA_ARCHS) $(NVCCFLAGS)' | cmp -s - $@ || echo '$(CUDA_ARCHS) $(NVCCFLAGS)' > $@
@@ -122,13 +122,13 @@ $(CUDA_BASE:%=$(O)/cuda/%.o): $(O)/cuda/%.o: %.c $(O)/flags
 $(O)/heron-cuda.so: $(CUDA_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
 	$(call say,LD,$@) $(NVCC) -shared -cudart static $(CUDA_CODE) -Xlinker --exclude-libs,ALL -o $@ $^
 
-# The same kernels as C++ over a shim, for the tests: threads are fibers (tests/cuda/shim.h).
+# The same kernels as C++ over a shim, for the tests: threads are fibers (tests/cuda/shim.hpp).
 SHIM      := $(O)/tests/heron-cuda-shim.so
 SHIM_OBJ  := $(CUDA_SRC:%.cu=$(O)/shim/%.o) $(O)/shim/tests/cuda/shim.o
 SHIM_FLAGS = -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off $(SAN) -I.
-$(O)/shim/%.o: %.cu tests/cuda/shim.h $(O)/flags
+$(O)/shim/%.o: %.cu tests/cuda/shim.hpp $(O)/flags
 	@mkdir -p $(@D)
-	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -include tests/cuda/shim.h -MMD -MP -MF $(@:.o=.d) -x c++ -c -o $@ $<
+	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -include tests/cuda/shim.hpp -MMD -MP -MF $(@:.o=.d) -x c++ -c -o $@ $<
 
 $(O)/shim/%.o: %.cpp $(O)/flags
 	@mkdir -p $(@D)
@@ -138,7 +138,7 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $^ -ldl -lm
 # tests of what any device must do, on that one
-SHIM_TESTS := kernels/test_ops engine/test_golden engine/test_vision
+SHIM_TESTS := kernels/test_ops
 SHIM_RUNS  := $(SHIM_TESTS:%=$(O)/shim/run/%)
 $(SHIM_RUNS): $(O)/shim/run/%: $(O)/tests/% $(SHIM)
 	@mkdir -p $(@D); printf '#!/bin/sh\nHERON_TEST_DEVICE=cuda HERON_CUDA_MODULE=$(abspath $(SHIM)) exec $(abspath $<) "$$@"\n' > $@ && chmod +x $@
@@ -384,6 +384,7 @@ bench-thermal: deps                 ## the thermal governor in PLANTS simulated 
 # ---- install ------------------------------------------------------------------------------------------------------------------
 install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, UNITDIR
 	install -D -m 755 $(O)/heron $(DESTDIR)$(PREFIX)/bin/heron
+	[ ! -e $(O)/heron-cuda.so ] || install -D -m 644 $(O)/heron-cuda.so $(DESTDIR)$(PREFIX)/lib/heron/heron-cuda.so
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(PREFIX)/share/|; s|/etc/heron/|$(SYSCONFDIR)/heron/|' systemd/heron.service > $(DESTDIR)$(UNITDIR)/heron.service
 	install -D -m 644 systemd/heron.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf
@@ -397,7 +398,7 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 	install -D -m 644 config/topics.md $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
 
 uninstall:                          ## remove what install put there, but for the configuration
-	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(UNITDIR)/heron.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf \
+	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(PREFIX)/lib/heron/heron-cuda.so $(DESTDIR)$(UNITDIR)/heron.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf \
 	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
 	rm -rf $(DESTDIR)$(PREFIX)/share/heron $(DESTDIR)$(PREFIX)/share/doc/heron
 

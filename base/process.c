@@ -1,17 +1,19 @@
 #include "base/process.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* The value of the first line that the format fits, "Name: %SCNu64 kB". */
-static uint64_t bytes_of(const char *path, const char *format)
+/* What a file of lines "Name:   N kB" says of a name; 0 where it does not. */
+static uint64_t bytes_of(const char *path, const char *name)
 {
     char line[256];
     uint64_t kib = 0;
+    const size_t n = strlen(name);
     FILE *f = fopen(path, "re");
     while (f && kib == 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, format, &kib) != 1)
-            kib = 0;
+        if (strncmp(line, name, n) == 0 && line[n] == ':')
+            kib = strtoull(line + n + 1, NULL, 10);
     if (f)
         fclose(f);
     return kib * 1024;
@@ -19,10 +21,10 @@ static uint64_t bytes_of(const char *path, const char *format)
 
 uint64_t process_peak_bytes(void)
 {
-    return bytes_of("/proc/self/status", "VmHWM: %" SCNu64 " kB");
+    return bytes_of("/proc/self/status", "VmHWM");
 }
 
 uint64_t process_available_bytes(void)
 {
-    return bytes_of("/proc/meminfo", "MemAvailable: %" SCNu64 " kB");
+    return bytes_of("/proc/meminfo", "MemAvailable");
 }

@@ -1,7 +1,7 @@
 /*
  * lanes - what a warp can do beyond C: tensor-core products, half precision in pairs, asynchronous copies, sums over lanes. The only file with PTX.
  *
- * Every function here has a twin in tests/cuda/shim.h, so that the same kernels run on a host where no GPU is. All are for the device; those that say "warp" are called by
+ * Every function here has a twin in tests/cuda/shim.hpp, so that the same kernels run on a host where no GPU is. All are for the device; those that say "warp" are called by
  * all 32 lanes together. Sources: PTX ISA 9.0, "Matrix multiply-accumulate operation using mma instruction", "cp.async", "ldmatrix".
  */
 #ifndef HERON_KERNELS_CUDA_LANES_CUH

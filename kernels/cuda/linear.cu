@@ -1,10 +1,10 @@
 /*
- * linear - dense products: activations to halves once, then a launch for each weight (product.h).
+ * linear - dense products: activations to halves once, then a launch for each weight (product.cuh).
  *
  * Halves have a range of their own: a row is multiplied by the power of two that brings its largest value to 2^14 ... 2^15, which is undone after the product. So activations of any size
  * keep 11 bits, and what is 2^28 times smaller than the largest begins to lose some.
  */
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/product.cuh"
 
 #define RANGE_EXPONENT 14
 #define UP_BYTES       ((size_t)64 << 20)

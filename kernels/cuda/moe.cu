@@ -4,7 +4,7 @@
  * Some tokens: every pair of a token and an expert is a slot of its own. Many: pairs are sorted by expert (one block counts, sums and places them), and tiles of up to 64 pairs of one
  * expert go through the same kernel as a dense prefill. A row's sums do not know the order of the pairs, so both ways give the same bits.
  */
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/product.cuh"
 
 #define SORT_THREADS 512
 #define FEW_PAIRS    64                  /* so many are slots of their own */

@@ -3,7 +3,7 @@
  *
  * A warp an output and slot: lanes add their inputs one after the other, then the lanes' sums are added in one order. The same for one token and for many.
  */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_kernels.cuh"
 
 #define PLAIN_WARPS 8
 

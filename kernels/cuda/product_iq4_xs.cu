@@ -1,5 +1,5 @@
 /* product_iq4_xs - products of weights in form_iq4_xs (forms.cuh). */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_kernels.cuh"
 
 void product_iq4_xs(struct cuda_stream *s, const char *op, const struct product *p)
 {

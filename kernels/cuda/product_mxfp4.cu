@@ -1,5 +1,5 @@
 /* product_mxfp4 - products of weights in form_mxfp4 (forms.cuh). */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_kernels.cuh"
 
 void product_mxfp4(struct cuda_stream *s, const char *op, const struct product *p)
 {

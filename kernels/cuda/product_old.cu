@@ -1,5 +1,5 @@
 /* product_old - products of weights in form_old (forms.cuh). */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_kernels.cuh"
 
 void product_old(struct cuda_stream *s, const char *op, const struct product *p)
 {

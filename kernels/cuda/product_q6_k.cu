@@ -1,5 +1,5 @@
 /* product_q6_k - products of weights in form_q6_k (forms.cuh). */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_kernels.cuh"
 
 void product_q6_k(struct cuda_stream *s, const char *op, const struct product *p)
 {

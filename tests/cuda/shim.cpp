@@ -1,5 +1,5 @@
-/* shim - fibers for threads, and the runtime library on the heap (shim.h). */
-#include "tests/cuda/shim.h"
+/* shim - fibers for threads, and the runtime library on the heap (shim.hpp). */
+#include "tests/cuda/shim.hpp"
 
 #include <assert.h>
 #include <stdarg.h>

@@ -26,7 +26,7 @@ static bool is_few;
 
 /*
  * With HERON_TEST_DEVICE=cuda in the environment all tests are of the CUDA device and of no other: on a GPU, or where HERON_CUDA_MODULE names the module whose kernels run on the host
- * (tests/cuda/shim.h).
+ * (tests/cuda/shim.hpp).
  */
 static bool is_cuda;
 
