@@ -194,8 +194,12 @@ static void print_rows(const struct bench *b)
             printf(" %10.3f", json_real_value(per_token) / 1e6);
         else
             printf(" %10s", "");
-        printf(" %10.2f %7.0f%%\n", json_real_value(json_object_get(row, "bytes_per_s")) / 1e9,
+        printf(" %10.2f %7.0f%%", json_real_value(json_object_get(row, "bytes_per_s")) / 1e9,
                100 * json_real_value(json_object_get(row, "ratio")));
+        const json_t *launches = json_object_get(row, "launches");
+        if (launches)
+            printf("   %.1f launches a step", json_real_value(launches));
+        putchar('\n');
     }
 }
 
@@ -343,14 +347,19 @@ int cmd_bench(int argc, char **argv)
             goto out;
         if (depth > 0 && (rc = feed(&b, (int32_t)depth, 1, EN_WANT_NONE, &took, &err)) != 0)
             goto out;
+        const uint64_t launched = en_launches(b.engine);
         if ((rc = decode(&b, (int32_t)n_decode, &took, &err)) != 0)
             goto out;
+        const uint64_t launches = en_launches(b.engine) - launched;
         close_sessions(&b);
         const double steps = (double)n_decode;
         snprintf(what, sizeof what, "decode %lld, depth %lld, x%lld", (long long)n_decode, (long long)depth,
                  (long long)sequences);
         note_tokens(&b, what, steps * (double)sequences, (double)took / 1e9, (double)took / 1e6 / steps,
                     decode_bytes(&b, depth, n_decode, sequences));
+        if (launches > 0)
+            json_object_set_new(json_array_get(b.rows, json_array_size(b.rows) - 1), "launches",
+                                json_real((double)launches / steps));
     }
     if (picture)
         rc = bench_vision(&b, width, height, &err);

@@ -491,3 +491,8 @@ double en_read_bandwidth(struct en_engine *e, size_t bytes)
 {
     return kn_read_bandwidth(e->device, bytes, 0.5);
 }
+
+uint64_t en_launches(const struct en_engine *e)
+{
+    return kn_launches(e->stream);
+}

@@ -320,6 +320,11 @@ bool kn_record_begin(struct kn_stream *stream, uint64_t key)
     return stream->err.code == 0 && !d->trace && d->backend->record_begin && d->backend->record_begin(stream, key);
 }
 
+uint64_t kn_launches(const struct kn_stream *stream)
+{
+    return stream->launches;
+}
+
 void kn_record_end(struct kn_stream *stream)
 {
     stream->device->backend->record_end(stream);

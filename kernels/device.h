@@ -69,6 +69,7 @@ struct kn_stream {
     struct err err; /* the first failure; code 0: none */
     float *scratch; /* host backends: for the references, kn_scratch_floats(limits) floats */
     size_t scratch_floats;
+    uint64_t launches; /* kn_launches */
 };
 
 extern const struct kn_backend kn_backend_ref, kn_backend_cpu, kn_backend_cuda;

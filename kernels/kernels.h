@@ -165,6 +165,9 @@ bool kn_replay(struct kn_stream *stream, uint64_t key);
 bool kn_record_begin(struct kn_stream *stream, uint64_t key);
 void kn_record_end(struct kn_stream *stream);
 
+/* Kernels and copies that the stream has given its device since it was opened, those of replayed recordings too. 0 where ops are plain calls. */
+uint64_t kn_launches(const struct kn_stream *stream);
+
 /* ---- views --------------------------------------------------------------------------------------------------------------- */
 
 /* Activations: [rows, cols] f32, rows `stride` floats apart (stride >= cols). data NULL: not there. */

@@ -25,6 +25,7 @@ extern "C" {
 }
 
 #define CUDA_SHARED_MAX (99 * 1024) /* of a block: what sm_121 has */
+#define CUDA_COUNTS     64
 
 struct cuda_device {
     struct kn_device base;
@@ -38,6 +39,7 @@ struct cuda_device {
 struct cuda_record {
     uint64_t key;
     cudaGraphExec_t graph; /* NULL: seen once */
+    uint64_t launches;     /* in it; while it is recorded, those before it */
 };
 
 struct cuda_stream {
@@ -46,6 +48,7 @@ struct cuda_stream {
     cudaStream_t stream;
     void *scratch; /* of the op that runs: ops of a stream follow one another */
     size_t scratch_bytes;
+    int32_t *counts; /* [CUDA_COUNTS] of blocks that are done (count_up): 0 between launches */
     struct cuda_record records[KN_RECORDS_MAX];
     int n_records;
     struct cuda_record *recording; /* NULL: none */
@@ -120,6 +123,7 @@ static inline void cuda_launch(struct cuda_stream *s, const char *op, void (*ker
         return;
     }
     const cudaError_t e = cuda_launch_on(s->stream, kernel, grid, block, shared_bytes, args...);
+    s->base.launches++;
     if (e != cudaSuccess)
         cuda_fail(s, op, ERR_DEVICE, "%s", cudaGetErrorString(e));
 }

@@ -154,6 +154,7 @@ static void upload(struct kn_stream *stream, void *device_dst, const void *host_
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     const cudaError_t e = cudaMemcpyAsync(device_dst, host_src, bytes, cudaMemcpyHostToDevice, s->stream);
+    s->base.launches++;
     if (e != cudaSuccess)
         cuda_fail(s, "upload", ERR_DEVICE, "%s", cudaGetErrorString(e));
 }
@@ -162,6 +163,7 @@ static void download(struct kn_stream *stream, void *host_dst, const void *devic
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     cudaError_t e = cudaMemcpyAsync(host_dst, device_src, bytes, cudaMemcpyDeviceToHost, s->stream);
+    s->base.launches++;
     if (e == cudaSuccess)
         e = cudaStreamSynchronize(s->stream);
     if (e != cudaSuccess)
@@ -232,6 +234,7 @@ static void stream_close(struct kn_stream *stream)
         cudaStreamDestroy(s->stream);
     }
     cudaFree(s->scratch);
+    cudaFree(s->counts);
     free(s);
 }
 
@@ -251,6 +254,10 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
         e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     if (e == cudaSuccess)
         e = cudaMalloc(&s->scratch, s->scratch_bytes + 256);
+    if (e == cudaSuccess)
+        e = cudaMalloc((void **)&s->counts, CUDA_COUNTS * sizeof *s->counts);
+    if (e == cudaSuccess)
+        e = cudaMemsetAsync(s->counts, 0, CUDA_COUNTS * sizeof *s->counts, s->stream);
     if (e != cudaSuccess) {
         stream_close(&s->base);
         return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE,
@@ -278,6 +285,7 @@ static bool replay(struct kn_stream *stream, uint64_t key)
     if (!r || !r->graph)
         return false;
     const cudaError_t e = cudaGraphLaunch(r->graph, s->stream);
+    s->base.launches += r->launches;
     if (e != cudaSuccess)
         cuda_fail(s, "replay", ERR_DEVICE, "%s", cudaGetErrorString(e));
     return true;
@@ -292,6 +300,7 @@ static bool record_begin(struct kn_stream *stream, uint64_t key)
     if (!r || cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
         return false;
     s->recording = r;
+    r->launches = s->base.launches;
     return true;
 }
 
@@ -301,6 +310,7 @@ static void record_end(struct kn_stream *stream)
     struct cuda_record *r = s->recording;
     cudaGraph_t graph = NULL;
     s->recording = NULL;
+    r->launches = s->base.launches - r->launches;
     cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
     if (e == cudaSuccess && s->base.err.code == 0)
         e = cudaGraphInstantiate(&r->graph, graph, 0);

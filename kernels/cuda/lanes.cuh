@@ -200,6 +200,14 @@ static __device__ __forceinline__ int32_t count_up(int32_t *count)
     return old + 1;
 }
 
+/* What another block wrote before it counted up: from where all blocks see it. */
+static __device__ __forceinline__ float load_fresh(const float *p)
+{
+    float v;
+    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+
 /* v, of which the compiler knows nothing: what is computed of it is not kept in registers from long before. */
 static __device__ __forceinline__ int32_t opaque(int32_t v)
 {

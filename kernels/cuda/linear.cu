@@ -1,13 +1,10 @@
 /*
- * linear - dense products: activations to halves once, then a launch for each weight (product.cuh).
- *
- * Halves have a range of their own: a row is multiplied by the power of two that brings its largest value to 2^14 ... 2^15, which is undone after the product. So activations of any size
- * keep 11 bits, and what is 2^28 times smaller than the largest begins to lose some.
+ * linear - dense products (product.cuh): activations to halves once, unless the blocks do that, then a launch for all weights of one form.
  */
 #include "kernels/cuda/product.cuh"
 
-#define RANGE_EXPONENT 14
-#define UP_BYTES       ((size_t)64 << 20)
+#define UP_BYTES      ((size_t)64 << 20)
+#define FLOATS_SHARED (32 << 10) /* of halves that a block makes: two blocks share a processor then */
 
 /* ---- activations --------------------------------------------------------------------------------------------------------------------- */
 
@@ -20,15 +17,12 @@ static __global__ void halves_kernel(struct kn_mat x, uint32_t *halves, float *f
     for (int i = (int)threadIdx.x; i < x.cols; i += (int)blockDim.x)
         most = fmaxf(most, fabsf(from[i]));
     most = block_max(most, shared_memory<float>());
-    const int exponent = (int)(bits_of(most) >> 23 & 255) - 127;
-    const bool is_plain = most == 0 || exponent == 128; /* nothing, or not a number: as it is */
-    const int shift = is_plain ? 0 : max(-126, min(126, RANGE_EXPONENT - exponent));
-    const float factor = float_of((uint32_t)(shift + 127) << 23);
+    const struct half_range range = half_range_of(most);
     uint32_t *to = halves + (int64_t)row * (pitch / 2);
     for (int i = (int)threadIdx.x; i < pitch / 2; i += (int)blockDim.x)
-        to[i] = pack_f16(2 * i < x.cols ? from[2 * i] * factor : 0, 2 * i + 1 < x.cols ? from[2 * i + 1] * factor : 0);
+        to[i] = half_pair(from, i, x.cols, range.to);
     if (threadIdx.x == 0)
-        factors[row] = float_of((uint32_t)(127 - shift) << 23);
+        factors[row] = range.back;
 }
 
 void cuda_halves(struct cuda_stream *s, const char *op, const struct kn_mat *x, uint16_t *halves, float *factors, int32_t pitch)
@@ -69,6 +63,12 @@ product_fn *product_of(enum kn_dtype dtype)
     case KN_NVFP4: return product_nvfp4;
     default: return product_old;
     }
+}
+
+bool product_takes_floats(const struct cuda_weight *w, int32_t n, int32_t tiles, int32_t cols)
+{
+    const int64_t pitch = cuda_pitch(cols), read = n * pitch * (int64_t)sizeof(float);
+    return read <= tiles * w->tile_bytes && n <= PRODUCT_FLOATS && n * pitch * (int64_t)sizeof(uint16_t) <= FLOATS_SHARED;
 }
 
 /* ---- scratch --------------------------------------------------------------------------------------------------------------------------- */
@@ -112,21 +112,46 @@ static bool prepare(struct cuda_stream *s, const char *op, const struct kn_mat *
 
 /* ---- ops ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Rows row0 ... of x, as many as y has. */
-static void launch(struct cuda_stream *s, const char *op, struct product *p, const struct linear_scratch *r,
+/* Rows of x as halves, unless all that need them are products of few rows, whose blocks make them. */
+static void take_rows(struct cuda_stream *s, const char *op, const struct kn_weight *const *w, int32_t n, const struct kn_mat *x,
+                      struct linear_scratch *r)
+{
+    bool is_wanted = false;
+    for (int32_t i = 0; i < n; i++)
+        is_wanted = is_wanted || (w[i]->dtype != KN_F32 && (x->rows > 8 || !product_takes_floats(cuda_weight_of(w[i]), x->rows, 1, x->cols)));
+    if (is_wanted)
+        cuda_halves(s, op, x, r->halves, r->factors, cuda_pitch(x->cols));
+    else
+        r->halves = NULL;
+}
+
+/* Products of rows row0 ... of x, as many as y has; those of one form go together. */
+static void launch(struct cuda_stream *s, const char *op, struct product *p, int32_t n, const struct linear_scratch *r,
                    const struct kn_mat *x, int32_t row0)
 {
-    const struct kn_mat from = {x->data + row0 * x->stride, p->y.rows, x->cols, x->stride};
-    p->pitch = cuda_pitch(x->cols);
-    p->x = r->halves + (int64_t)row0 * p->pitch;
-    p->x_factor = r->factors + row0;
-    p->n = p->y.rows;
-    p->rows = p->y.cols;
-    product_fn *const f = product_of(p->w[0].dtype);
-    if (f)
-        f(s, op, p);
-    else
-        cuda_plain_product(s, op, p, &from);
+    for (int32_t i = 0; i < n; i++) {
+        p[i].from = {x->data + row0 * x->stride, p[i].y.rows, x->cols, x->stride};
+        p[i].pitch = cuda_pitch(x->cols);
+        p[i].x = r->halves ? r->halves + (int64_t)row0 * p[i].pitch : NULL;
+        p[i].x_factor = r->factors + row0;
+        p[i].n = p[i].y.rows;
+        p[i].rows = p[i].y.cols;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        product_fn *const f = product_of(p[i].w[0].dtype);
+        int32_t alike = 1;
+        for (int32_t j = i + 1; j < n; j++)
+            if (product_of(p[j].w[0].dtype) == f) {
+                const struct product other = p[j];
+                memmove(p + i + alike + 1, p + i + alike, (size_t)(j - i - alike) * sizeof *p);
+                p[i + alike++] = other;
+            }
+        if (f)
+            f(s, op, p + i, alike);
+        else
+            cuda_plain_product(s, op, p + i, alike);
+        i += alike - 1;
+    }
 }
 
 void cuda_linear(struct kn_stream *stream, const struct kn_linear_args *a)
@@ -136,45 +161,40 @@ void cuda_linear(struct kn_stream *stream, const struct kn_linear_args *a)
     if (!prepare(s, "linear", &a->x, 0, &r))
         return;
     struct product p = {.w = {*cuda_weight_of(a->w)}, .y = a->y, .bias = a->bias, .act = a->act, .accumulate = a->accumulate};
-    if (a->w->dtype != KN_F32)
-        cuda_halves(s, "linear", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
-    launch(s, "linear", &p, &r, &a->x, 0);
+    take_rows(s, "linear", &a->w, 1, &a->x, &r);
+    launch(s, "linear", &p, 1, &r, &a->x, 0);
 }
 
 void cuda_project(struct kn_stream *stream, const struct kn_project_args *a)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     struct linear_scratch r;
-    bool has_packed = false;
+    struct product p[KN_PROJECT_MAX];
     if (!prepare(s, "project", &a->x, 0, &r))
         return;
     for (int32_t i = 0; i < a->n; i++)
-        has_packed = has_packed || a->w[i]->dtype != KN_F32;
-    if (has_packed)
-        cuda_halves(s, "project", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
-    for (int32_t i = 0; i < a->n; i++) {
-        struct product p = {.w = {*cuda_weight_of(a->w[i])}, .y = a->y[i]};
-        launch(s, "project", &p, &r, &a->x, 0);
-    }
+        p[i] = {.w = {*cuda_weight_of(a->w[i])}, .y = a->y[i]};
+    take_rows(s, "project", a->w, a->n, &a->x, &r);
+    launch(s, "project", p, a->n, &r, &a->x, 0);
 }
 
 void cuda_gate_up(struct kn_stream *stream, const struct kn_gate_up_args *a)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     struct linear_scratch r;
+    const struct kn_weight *const w[2] = {a->gate, a->up};
     const bool is_dual = a->gate->dtype == a->up->dtype;
     const int32_t chunk = up_rows(a->y.rows, a->y.cols);
     if (!prepare(s, "gate_up", &a->x, is_dual ? 0 : (size_t)chunk * (size_t)a->y.cols, &r))
         return;
-    if (a->gate->dtype != KN_F32 || a->up->dtype != KN_F32)
-        cuda_halves(s, "gate_up", &a->x, r.halves, r.factors, cuda_pitch(a->x.cols));
+    take_rows(s, "gate_up", w, 2, &a->x, &r);
     struct product p = {.w = {*cuda_weight_of(a->gate), *cuda_weight_of(a->up)}, .is_dual = is_dual, .y = a->y};
-    launch(s, "gate_up", &p, &r, &a->x, 0);
+    launch(s, "gate_up", &p, 1, &r, &a->x, 0);
     for (int32_t t = 0; t < a->y.rows && !is_dual; t += chunk) {
         const int32_t n = a->y.rows - t < chunk ? a->y.rows - t : chunk;
         const struct kn_mat up = {r.up, n, a->y.cols, a->y.cols}, y = {a->y.data + t * a->y.stride, n, a->y.cols, a->y.stride};
         p = {.w = {*cuda_weight_of(a->up)}, .y = up};
-        launch(s, "gate_up", &p, &r, &a->x, t);
+        launch(s, "gate_up", &p, 1, &r, &a->x, t);
         cuda_silu_product(s, "gate_up", &y, &up, &y);
     }
 }

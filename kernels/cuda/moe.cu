@@ -59,7 +59,7 @@ static __global__ void combine_kernel(struct kn_mat parts, struct kn_mat weights
     const int64_t t = i / y.cols, col = i % y.cols;
     float sum = 0;
     for (int e = 0; e < k; e++)
-        sum += cuda_row(weights, t)[e] * cuda_row(parts, t * k + e)[col];
+        sum = fmaf(cuda_row(weights, t)[e], cuda_row(parts, t * k + e)[col], sum); /* as mix_kernel has it */
     cuda_row(y, t)[col] = sum;
 }
 
@@ -115,18 +115,32 @@ static void launch(struct cuda_stream *s, const char *op, struct product *p, con
     p->x = r->halves;
     p->x_factor = r->factors;
     p->pitch = cuda_pitch(x->cols);
+    p->from = *x;
     p->n = pairs;
     p->ids = ids;
-    if (!f) {
-        cuda_plain_product(s, op, p, x);
-        return;
-    }
     if (is_sorted) {
         p->tiles = r->sorted.tiles;
         p->n_tiles = r->sorted.n_tiles;
         p->order = r->sorted.order;
     }
-    f(s, op, p);
+    (f ? f : cuda_plain_product)(s, op, p, 1);
+}
+
+/*
+ * Whether pairs are sorted, and rows of x become halves before all else; else slots go one by one, and their blocks make what they need. Where they cannot, either of two weights decides for
+ * both.
+ */
+static bool take_rows(struct cuda_stream *s, const char *op, const struct cuda_weight *w0, const struct cuda_weight *w1,
+                      const struct kn_mat *x, int32_t pairs, struct moe_scratch *r)
+{
+    const bool is_packed = w0->dtype != KN_F32 || w1->dtype != KN_F32, is_sorted = is_packed && pairs > FEW_PAIRS;
+    const bool are_floats = !is_sorted && (w0->dtype == KN_F32 || product_takes_floats(w0, 1, 1, x->cols)) &&
+                            (w1->dtype == KN_F32 || product_takes_floats(w1, 1, 1, x->cols));
+    if (is_packed && !are_floats)
+        cuda_halves(s, op, x, r->halves, r->factors, cuda_pitch(x->cols));
+    else
+        r->halves = NULL;
+    return is_sorted;
 }
 
 static void sort(struct cuda_stream *s, const char *op, const int32_t *ids, int32_t pairs, int32_t experts,
@@ -171,7 +185,6 @@ void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args
     struct cuda_stream *s = cuda_stream_of(stream);
     const int32_t F = a->y.cols, T = a->x.rows, k = a->k, experts = a->gate->slices;
     const struct cuda_weight *gate = cuda_weight_of(a->gate), *up = a->up ? cuda_weight_of(a->up) : gate;
-    const bool is_packed = gate->dtype != KN_F32 || up->dtype != KN_F32;
     const bool is_dual = gate->dtype == up->dtype && (a->up || F % FORM_TILE == 0);
     const int64_t part_floats = is_dual ? 0 : a->up ? F : 2 * F;
     const int32_t chunk = is_dual ? T : chunk_of(T, k, 0, part_floats * (int64_t)sizeof(float));
@@ -185,11 +198,10 @@ void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args
         part.y.rows = part.x.rows * k;
         part.y.data += (int64_t)t * k * a->y.stride;
         part.ids += (int64_t)t * k;
-        const bool is_sorted = is_packed && part.y.rows > FEW_PAIRS;
-        if (is_packed)
-            cuda_halves(s, op, &part.x, r.halves, r.factors, cuda_pitch(part.x.cols));
+        struct moe_scratch mine = r;
+        const bool is_sorted = take_rows(s, op, gate, up, &part.x, part.y.rows, &mine);
         if (is_sorted)
-            sort(s, op, part.ids, part.y.rows, experts, &r);
+            sort(s, op, part.ids, part.y.rows, experts, &mine);
         struct product p = {.w = {*gate, *up},
                             .is_dual = true,
                             .tile0 = {0, a->up ? 0 : F / FORM_TILE},
@@ -197,9 +209,9 @@ void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args
                             .y = part.y,
                             .per_token = k};
         if (is_dual)
-            launch(s, op, &p, &r, &part.x, part.ids, part.y.rows, is_sorted);
+            launch(s, op, &p, &mine, &part.x, part.ids, part.y.rows, is_sorted);
         else
-            gate_up_apart(s, op, &part, &r, is_sorted);
+            gate_up_apart(s, op, &part, &mine, is_sorted);
     }
 }
 
@@ -213,21 +225,27 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     if (!fits(s, op,
               lay_out(&r, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
         return;
-    const bool is_packed = a->down->dtype != KN_F32;
+    const struct cuda_weight *down = cuda_weight_of(a->down);
     for (int32_t t = 0; t < T; t += chunk) {
         const int32_t n = T - t < chunk ? T - t : chunk, pairs = n * k;
-        const bool is_sorted = is_packed && pairs > FEW_PAIRS;
         struct kn_mat h = a->h, weights = a->weights, y = a->y;
         h.data += (int64_t)t * k * h.stride, h.rows = pairs;
         weights.data += t * weights.stride, weights.rows = n;
         y.data += t * y.stride, y.rows = n;
-        if (is_packed)
-            cuda_halves(s, op, &h, r.halves, r.factors, cuda_pitch(h.cols));
+        struct moe_scratch mine = r;
+        const int32_t *ids = a->ids + (int64_t)t * k;
+        if (pairs <= FEW_PAIRS && down->dtype != KN_F32 && product_takes_floats(down, k, k, h.cols)) {
+            struct product p = {.w = {*down}, .rows = E, .y = y, .weights = weights, .per_slot = k};
+            mine.halves = NULL;
+            launch(s, op, &p, &mine, &h, ids, pairs, false);
+            continue;
+        }
+        const bool is_sorted = take_rows(s, op, down, down, &h, pairs, &mine);
         if (is_sorted)
-            sort(s, op, a->ids + (int64_t)t * k, pairs, experts, &r);
+            sort(s, op, ids, pairs, experts, &mine);
         const struct kn_mat parts = {r.parts, pairs, E, E};
-        struct product p = {.w = {*cuda_weight_of(a->down)}, .rows = E, .y = parts};
-        launch(s, op, &p, &r, &h, a->ids + (int64_t)t * k, pairs, is_sorted);
+        struct product p = {.w = {*down}, .rows = E, .y = parts};
+        launch(s, op, &p, &mine, &h, ids, pairs, is_sorted);
         cuda_launch(s, op, combine_kernel, dim3((unsigned)(((int64_t)n * E + 255) / 256)), 256, 0, parts, weights, k, y);
     }
 }

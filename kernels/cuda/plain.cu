@@ -15,19 +15,24 @@ static __device__ __forceinline__ float dot(const float *w, const float *x, int 
     return warp_sum(sum);
 }
 
-/* Grid (rows / PLAIN_WARPS, slots). */
-template <bool DUAL> static __global__ void plain_kernel(const struct product p, struct kn_mat x, int64_t skip1)
+/* Grid (rows / PLAIN_WARPS of each product, one after the other; slots, from slot0 on). */
+template <bool DUAL>
+static __global__ void plain_kernel(const __grid_constant__ struct product_set set, int slot0)
 {
-    const int lane = (int)threadIdx.x % LANES, row = (int)blockIdx.x * PLAIN_WARPS + (int)threadIdx.x / LANES,
-              slot = (int)blockIdx.y;
-    if (row >= p.rows) /* a whole warp */
+    int i_product = 0;
+    while (i_product + 1 < set.n && (int)blockIdx.x >= set.first[i_product + 1])
+        i_product++;
+    const struct product &p = set.p[i_product];
+    const int lane = (int)threadIdx.x % LANES, slot = slot0 + (int)blockIdx.y,
+              row = ((int)blockIdx.x - set.first[i_product]) * PLAIN_WARPS + (int)threadIdx.x / LANES;
+    if (row >= p.rows || slot >= p.n) /* a whole warp */
         return;
     const int expert = p.ids ? p.ids[slot] : 0, cols = p.w[0].cols;
-    const float *from = cuda_row(x, x_row_of(p, slot));
+    const float *from = cuda_row(p.from, x_row_of(p, slot));
     float sum[2] = {0, 0};
     for (int k = 0; k < (DUAL ? 2 : 1); k++)
-        sum[k] =
-            dot((const float *)p.w[k].data + ((int64_t)expert * p.w[k].rows + row + (k ? skip1 : 0)) * cols, from, cols, lane);
+        sum[k] = dot((const float *)p.w[k].data + ((int64_t)expert * p.w[k].rows + row + 16 * p.tile0[k]) * cols, from, cols,
+                     lane);
     if (lane != 0)
         return;
     float *y = cuda_row(p.y, slot) + row;
@@ -40,21 +45,19 @@ template <bool DUAL> static __global__ void plain_kernel(const struct product p,
     *y = p.accumulate ? *y + v : v;
 }
 
-void cuda_plain_product(struct cuda_stream *s, const char *op, const struct product *p, const struct kn_mat *x)
+void cuda_plain_product(struct cuda_stream *s, const char *op, const struct product *p, int n)
 {
-    const unsigned blocks = (unsigned)((p->rows + PLAIN_WARPS - 1) / PLAIN_WARPS);
-    for (int32_t i = 0; i < p->n; i += 65535) { /* slots of a launch; more than one only without experts */
-        struct product part = *p;
-        struct kn_mat rows = *x;
-        part.n = p->n - i < 65535 ? p->n - i : 65535;
-        part.y.data += i * p->y.stride;
-        part.ids = p->ids ? p->ids + i : NULL;
-        rows.data += i / (p->per_token > 1 ? p->per_token : 1) * x->stride;
-        const dim3 grid(blocks, (unsigned)part.n);
-        const int64_t skip1 = 16 * (int64_t)p->tile0[1];
-        if (p->is_dual)
-            cuda_launch(s, op, plain_kernel<true>, grid, PLAIN_WARPS * LANES, 0, part, rows, skip1);
-        else
-            cuda_launch(s, op, plain_kernel<false>, grid, PLAIN_WARPS * LANES, 0, part, rows, skip1);
+    struct product_set set = {.n = n};
+    unsigned blocks = 0;
+    int slots = 0;
+    for (int i = 0; i < n; i++) {
+        set.p[i] = p[i];
+        set.first[i] = (int)blocks;
+        blocks += (unsigned)((p[i].rows + PLAIN_WARPS - 1) / PLAIN_WARPS);
+        slots = p[i].n > slots ? p[i].n : slots;
+    }
+    for (int slot = 0; slot < slots; slot += 65535) { /* as many as a grid's second side has */
+        const dim3 grid(blocks, (unsigned)(slots - slot < 65535 ? slots - slot : 65535));
+        cuda_launch(s, op, p->is_dual ? plain_kernel<true> : plain_kernel<false>, grid, PLAIN_WARPS * LANES, 0, set, slot);
     }
 }

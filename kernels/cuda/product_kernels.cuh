@@ -1,10 +1,11 @@
 /*
- * product - the two kernels of product.cuh, for any form of weights (forms.cuh). Included by product_<form>.cu and plain.cu.
+ * product - the kernels of product.cuh, for any form of weights (forms.cuh). Included by product_<form>.cu and plain.cu.
  *
  * Rows of weights are the mma's 16 rows, tokens its 8 columns: so one token costs no more reading than eight, and a weight goes from its packed word to a fragment in registers, without
  * shared memory. Halves of weights and activations hold 11 bits: the error of a product is a normalised mean square near 1e-7.
  *
  * few:  a warp takes one slice of a tile of 16 rows and all tokens; the slices' sums meet in shared memory. While a group is multiplied the next is on its way.
+ * mix:  a block takes a tile of 16 rows of all experts of one token, a warp one slice of one expert after the other; the experts' sums meet in shared memory, and are added in their order.
  * many: a block takes 8 tiles (of gate and up: 4 each) and 64 tokens; activations come strip by strip through a ring in shared memory, weights straight to the warp that needs them.
  */
 #ifndef HERON_KERNELS_CUDA_PRODUCT_KERNELS_CUH
@@ -62,6 +63,48 @@ static __device__ __forceinline__ void finish(const struct product &p, int slice
 
 /* ---- few --------------------------------------------------------------------------------------------------------------------------- */
 
+struct product_set {
+    struct product p[PRODUCT_SET];
+    int32_t first[PRODUCT_SET]; /* each one's first block */
+    int32_t n;
+    bool is_single; /* slots go one by one: experts'. A product may have fewer of them than another */
+};
+
+/* Rows of halves that a block makes lie so far apart that eight of them are in different banks. */
+static __host__ __device__ __forceinline__ int shared_pitch(int pitch)
+{
+    return pitch + 8;
+}
+
+/* Block: n slots' rows as halves to shared memory, and what undoes their powers of two. room: LANES floats. Ends with a barrier. */
+static __device__ __forceinline__ void make_halves(const struct product &p, int slot0, int n, uint16_t *halves, float *factors,
+                                                   float *room)
+{
+    const int lane = (int)threadIdx.x % LANES, warps = (int)blockDim.x / LANES, pairs = p.pitch / 2;
+    /* one row is the work of all warps, several are a warp's each */
+    const int first = n == 1 ? 0 : (int)threadIdx.x / LANES, at = n == 1 ? (int)threadIdx.x : lane,
+              step = n == 1 ? (int)blockDim.x : LANES;
+    for (int k = first; k < n; k += n == 1 ? 1 : warps) {
+        const float *from = cuda_row(p.from, x_row_of(p, slot0 + k));
+        float most = 0;
+        for (int i = at; i < p.from.cols; i += step)
+            most = fmaxf(most, fabsf(from[i]));
+        most = n == 1 ? block_max(most, room) : warp_max(most);
+        const struct half_range range = half_range_of(most);
+        uint32_t *to = (uint32_t *)(halves + k * shared_pitch(p.pitch));
+        for (int i = at; i < pairs; i += step)
+            to[i] = half_pair(from, i, p.from.cols, range.to);
+        if (at == 0)
+            factors[k] = range.back;
+    }
+    __syncthreads();
+}
+
+static inline size_t halves_bytes(int rows, int pitch)
+{
+    return (size_t)rows * (size_t)shared_pitch(pitch) * sizeof(uint16_t) + ((size_t)rows + LANES) * sizeof(float);
+}
+
 /* One strip of weights times the tokens: b[n] is what this lane holds of token 8 n + g. */
 template <typename F, int NT>
 static __device__ __forceinline__ void few_strip(float acc[NT][4], const typename F::raw &raw, int strip, int lane,
@@ -86,23 +129,34 @@ static __host__ __device__ __forceinline__ int few_roles(int n_slices, bool is_d
     return n_slices * (is_dual && nt == 1 ? 2 : 1);
 }
 
-/* A slice of a tile of weight w times n tokens. */
-template <typename F, int NT>
-static __device__ __forceinline__ void few_slice(const struct product &p, const cuda_weight &w, const uint8_t *from, int slice,
-                                                 int slot0, int n, float acc[NT][4])
+/* A slice of a tile: where it lies, and its first group, on its way. */
+template <typename F> struct few_part {
+    const uint8_t *from;
+    int group0, group1;
+    typename F::raw now;
+};
+
+template <typename F>
+static __device__ __forceinline__ void few_begin(struct few_part<F> &part, const cuda_weight &w, const uint8_t *from, int slice)
 {
-    const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4, slice_strips = slice_strips_of(w.strips);
-    const int group0 = slice * slice_strips / F::STRIPS, group1 = min((slice + 1) * slice_strips, w.strips) / F::STRIPS;
-    const uint4 *x[NT];
-#pragma unroll
-    for (int k = 0; k < NT; k++)
-        x[k] = 8 * k + g < n ? (const uint4 *)(p.x + x_row_of(p, slot0 + 8 * k + g) * p.pitch + 16 * t) : NULL;
-    typename F::raw now, next;
-    if (group0 < group1)
-        F::load(now, from, group0, lane, w.which);
-    for (int group = group0; group < group1; group++) {
-        if (group + 1 < group1)
-            F::load(next, from, group + 1, lane, w.which);
+    const int slice_strips = slice_strips_of(w.strips);
+    part.from = from;
+    part.group0 = slice * slice_strips / F::STRIPS;
+    part.group1 = min((slice + 1) * slice_strips, w.strips) / F::STRIPS;
+    if (part.group0 < part.group1)
+        F::load(part.now, from, part.group0, (int)threadIdx.x % LANES, w.which);
+}
+
+/* Times the tokens: x[n] is where this lane's halves of token 8 n + g begin; NULL: zeros. */
+template <typename F, int NT>
+static __device__ __forceinline__ void few_multiply(struct few_part<F> &part, int which, const uint4 *const x[NT],
+                                                    float acc[NT][4])
+{
+    const int lane = (int)threadIdx.x % LANES;
+    typename F::raw next;
+    for (int group = part.group0; group < part.group1; group++) {
+        if (group + 1 < part.group1)
+            F::load(next, part.from, group + 1, lane, which);
 #pragma unroll
         for (int strip = 0; strip < F::STRIPS; strip++) {
             uint4 b[NT][2];
@@ -111,54 +165,143 @@ static __device__ __forceinline__ void few_slice(const struct product &p, const 
 #pragma unroll
                 for (int h = 0; h < 2; h++)
                     b[k][h] = x[k] ? x[k][(group * F::STRIPS + strip) * 8 + h] : make_uint4(0, 0, 0, 0);
-            few_strip<F, NT>(acc, now, strip, lane, b);
+            few_strip<F, NT>(acc, part.now, strip, lane, b);
         }
-        now = next;
+        part.now = next;
     }
 }
 
-/* Grid (tiles / tiles of a block, tokens / 8 NT or slots of experts). Shared: float [DUAL + 1][slices][tiles of a block][16][8 NT]. */
+/*
+ * Grid (tiles / tiles of a block of each product, one after the other; tokens / 8 NT, or slots). Shared: float [DUAL + 1][slices][tiles of a block][16][8 NT], then, where the block
+ * makes them, halves, factors and room.
+ */
 template <typename F, int NT, bool DUAL>
-static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kernel(const struct product p)
+static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kernel(const __grid_constant__ struct product_set set)
 {
+    int i_product = 0;
+    while (i_product + 1 < set.n && (int)blockIdx.x >= set.first[i_product + 1])
+        i_product++;
+    const struct product &p = set.p[i_product];
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
     const int n_slices = slices_of(p.w[0].strips), roles = few_roles(n_slices, DUAL, NT),
               n_tiles = (int)blockDim.x / LANES / roles;
     const int slice = warp % n_slices, role = warp / n_slices % (roles / n_slices), at = warp / roles;
-    const int tile = (int)blockIdx.x * n_tiles + at, expert = p.ids ? p.ids[blockIdx.y] : 0;
-    const int slot0 = p.ids ? (int)blockIdx.y : (int)blockIdx.y * 8 * NT, n = p.ids ? 1 : min(8 * NT, p.n - slot0);
-    float *parts = shared_memory<float>();
+    const int block = (int)blockIdx.x - set.first[i_product], tile = block * n_tiles + at;
+    const int slot0 = (int)blockIdx.y * (set.is_single ? 1 : 8 * NT), n = min(set.is_single ? 1 : 8 * NT, p.n - slot0);
+    if (n <= 0) /* a whole block */
+        return;
+    const int expert = p.ids ? p.ids[slot0] : 0;
+    float *parts = shared_memory<float>(), *factors = NULL;
+    struct few_part<F> part = {};
+    if (16 * tile < p.rows)
+        few_begin<F>(part, p.w[role], cuda_tile(p.w[role], expert, p.tile0[role] + tile), slice);
+    const uint4 *x[NT] = {};
+    if (NT == 1 && !p.x) { /* at most 8 rows */
+        uint16_t *halves = (uint16_t *)(parts + (DUAL ? 2 : 1) * n_slices * n_tiles * 128);
+        factors = (float *)(halves + n * shared_pitch(p.pitch));
+        make_halves(p, slot0, n, halves, factors, factors + n);
+        x[0] = g < n ? (const uint4 *)(halves + g * shared_pitch(p.pitch) + 16 * t) : NULL;
+    } else {
+#pragma unroll
+        for (int k = 0; k < NT; k++)
+            x[k] = 8 * k + g < n ? (const uint4 *)(p.x + x_row_of(p, slot0 + 8 * k + g) * p.pitch + 16 * t) : NULL;
+    }
     for (int which = role; which < (DUAL ? 2 : 1); which += roles / n_slices) {
         float acc[NT][4] = {};
-        if (16 * tile < p.rows)
-            few_slice<F, NT>(p, p.w[which], cuda_tile(p.w[which], expert, p.tile0[which] + tile), slice, slot0, n, acc);
-        float *part = parts + ((which * n_slices + slice) * n_tiles + at) * 128 * NT;
+        if (which != role && 16 * tile < p.rows)
+            few_begin<F>(part, p.w[which], cuda_tile(p.w[which], expert, p.tile0[which] + tile), slice);
+        few_multiply<F, NT>(part, p.w[which].which, x, acc);
+        float *sums = parts + ((which * n_slices + slice) * n_tiles + at) * 128 * NT;
 #pragma unroll
         for (int k = 0; k < NT; k++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                part[(g + 8 * (i / 2)) * 8 * NT + 8 * k + 2 * t + i % 2] = acc[k][i];
+                sums[(g + 8 * (i / 2)) * 8 * NT + 8 * k + 2 * t + i % 2] = acc[k][i];
     }
     __syncthreads();
     for (int i = (int)threadIdx.x; i < n_tiles * 16 * n; i += (int)blockDim.x) {
-        const int slot = slot0 + i / (16 * n_tiles), r = i % (16 * n_tiles), row = 16 * (int)blockIdx.x * n_tiles + r;
+        const int k = i / (16 * n_tiles), slot = slot0 + k, r = i % (16 * n_tiles), row = 16 * block * n_tiles + r;
         if (row >= p.rows)
             continue;
         float sum[2] = {0, 0};
-        for (int k = 0; k < (DUAL ? 2 : 1); k++)
+        for (int j = 0; j < (DUAL ? 2 : 1); j++)
             for (int s = 0; s < n_slices; s++)
-                sum[k] += parts[((k * n_slices + s) * n_tiles * 16 + r) * 8 * NT + slot - slot0];
-        finish<DUAL>(p, expert, row, slot, p.x_factor[x_row_of(p, slot)], sum[0], sum[1]);
+                sum[j] += parts[((j * n_slices + s) * n_tiles * 16 + r) * 8 * NT + k];
+        finish<DUAL>(p, expert, row, slot, factors ? factors[k] : p.x_factor[x_row_of(p, slot)], sum[0], sum[1]);
     }
 }
 
-template <typename F, int NT, bool DUAL> static void few_launch(struct cuda_stream *s, const char *op, const struct product *p)
+template <typename F, int NT, bool DUAL>
+static void few_launch(struct cuda_stream *s, const char *op, const struct product *p, int n)
 {
     const int n_slices = slices_of(p->w[0].strips), roles = few_roles(n_slices, DUAL, NT), warps = roles > 8 ? roles : 8;
-    const int n_tiles = warps / roles, tiles = (p->rows + FORM_TILE - 1) / FORM_TILE;
-    const dim3 grid((unsigned)((tiles + n_tiles - 1) / n_tiles), (unsigned)(p->ids ? p->n : (p->n + 8 * NT - 1) / (8 * NT)));
+    const int n_tiles = warps / roles;
+    struct product_set set = {.n = n};
+    unsigned blocks = 0;
+    int slots = 0;
+    for (int i = 0; i < n; i++) {
+        set.p[i] = p[i];
+        set.first[i] = (int)blocks;
+        blocks += (unsigned)((p[i].rows + FORM_TILE * n_tiles - 1) / (FORM_TILE * n_tiles));
+        set.is_single = set.is_single || p[i].ids;
+        slots = p[i].n > slots ? p[i].n : slots;
+    }
+    const dim3 grid(blocks, (unsigned)(set.is_single ? slots : (slots + 8 * NT - 1) / (8 * NT)));
     const size_t parts = (size_t)(DUAL ? 2 : 1) * (size_t)n_slices * (size_t)n_tiles * 128 * NT;
-    cuda_launch(s, op, few_kernel<F, NT, DUAL>, grid, (unsigned)(warps * LANES), parts * sizeof(float), *p);
+    cuda_launch(s, op, few_kernel<F, NT, DUAL>, grid, (unsigned)(warps * LANES),
+                parts * sizeof(float) + (p->x ? 0 : halves_bytes(set.is_single ? 1 : p->n, p->pitch)), set);
+}
+
+/* ---- mix --------------------------------------------------------------------------------------------------------------------------- */
+
+#define MIX_WARPS 8
+
+/* Grid (tiles, tokens). Shared: float [experts of a token][slices][16], then halves, factors and room. */
+template <typename F>
+static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const __grid_constant__ struct product p)
+{
+    const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
+    const int n_slices = slices_of(p.w[0].strips), k = p.per_slot, tile = (int)blockIdx.x, token = (int)blockIdx.y;
+    const int32_t *ids = p.ids + (int64_t)token * k;
+    float *parts = shared_memory<float>();
+    uint16_t *halves = (uint16_t *)(parts + k * n_slices * 16);
+    float *factors = (float *)(halves + k * shared_pitch(p.pitch));
+    struct few_part<F> part = {};
+    if (warp < k * n_slices)
+        few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[warp / n_slices], tile), warp % n_slices);
+    make_halves(p, token * k, k, halves, factors, factors + k);
+    for (int i = warp; i < k * n_slices; i += MIX_WARPS) {
+        float acc[1][4] = {};
+        const uint4 *const x[1] = {
+            g == 0 ? (const uint4 *)(halves + i / n_slices * shared_pitch(p.pitch) + 16 * t) : NULL}; /* one column of eight */
+        if (i != warp)
+            few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[i / n_slices], tile), i % n_slices);
+        few_multiply<F, 1>(part, p.w[0].which, x, acc);
+        if (t == 0) {
+            parts[i * 16 + g] = acc[0][0];
+            parts[i * 16 + g + 8] = acc[0][2];
+        }
+    }
+    __syncthreads();
+    const int row = 16 * tile + (int)threadIdx.x;
+    if (threadIdx.x >= 16 || row >= p.rows)
+        return;
+    float y = 0;
+    for (int e = 0; e < k; e++) {
+        float sum = 0;
+        for (int s = 0; s < n_slices; s++)
+            sum += parts[(e * n_slices + s) * 16 + (int)threadIdx.x];
+        const float v = sum * (factors[e] * cuda_row_factor(p.w[0], ids[e], row));
+        y = fmaf(cuda_row(p.weights, token)[e], v, y);
+    }
+    cuda_row(p.y, token)[row] = y;
+}
+
+template <typename F> static void mix_launch(struct cuda_stream *s, const char *op, const struct product *p)
+{
+    const int n_slices = slices_of(p->w[0].strips), k = p->per_slot;
+    cuda_launch(s, op, mix_kernel<F>, dim3((unsigned)((p->rows + FORM_TILE - 1) / FORM_TILE), (unsigned)(p->n / k)),
+                MIX_WARPS * LANES, (size_t)(k * n_slices * 16) * sizeof(float) + halves_bytes(k, p->pitch), *p);
 }
 
 /* ---- many -------------------------------------------------------------------------------------------------------------------------- */
@@ -280,14 +423,17 @@ template <typename F, bool DUAL> static void many_launch(struct cuda_stream *s, 
     cuda_launch(s, op, many_kernel<F, DUAL>, grid, MANY_WARPS * LANES, (size_t)MANY_STAGES * PRODUCT_TOKENS * 128, *p);
 }
 
-template <typename F> static void product_launch(struct cuda_stream *s, const char *op, const struct product *p)
+template <typename F> static void product_launch(struct cuda_stream *s, const char *op, const struct product *p, int n)
 {
-    if (p->tiles || (!p->ids && p->n > PRODUCT_FEW))
-        p->is_dual ? many_launch<F, true>(s, op, p) : many_launch<F, false>(s, op, p);
+    if (p->per_slot)
+        mix_launch<F>(s, op, p);
+    else if (p->tiles || (!p->ids && p->n > PRODUCT_FEW))
+        for (int i = 0; i < n; i++)
+            p->is_dual ? many_launch<F, true>(s, op, p + i) : many_launch<F, false>(s, op, p + i);
     else if (p->ids || p->n <= 8)
-        p->is_dual ? few_launch<F, 1, true>(s, op, p) : few_launch<F, 1, false>(s, op, p);
+        p->is_dual ? few_launch<F, 1, true>(s, op, p, n) : few_launch<F, 1, false>(s, op, p, n);
     else
-        p->is_dual ? few_launch<F, 4, true>(s, op, p) : few_launch<F, 4, false>(s, op, p);
+        p->is_dual ? few_launch<F, 4, true>(s, op, p, n) : few_launch<F, 4, false>(s, op, p, n);
 }
 
 #endif

@@ -2,7 +2,7 @@
  * route - which experts a token goes to. In f32 throughout: a logit that strays can choose another expert, and that changes everything.
  *
  * Logits: a warp an expert, and one or eight tokens, which share its reading of the expert's row; lanes take four inputs in turn, and the lanes' sums are added in one order, for one token
- * as for eight. Then a warp a token picks.
+ * as for eight. Then a warp a token picks: of many tokens in a launch of its own, of few the last block that has put down logits of a token.
  */
 #include "kernels/cuda/weights.cuh"
 
@@ -15,39 +15,59 @@ size_t cuda_route_scratch(const struct cuda_device *d, const struct kn_limits *l
     return (size_t)l->rows * (size_t)l->experts * sizeof(float);
 }
 
+struct route {
+    struct kn_mat x, weights;
+    const float *w;
+    int n_experts, k;
+    float *logits;
+    int32_t *ids, *counts; /* blocks that are done with a token; NULL: picked by another launch */
+};
+
+static __device__ __forceinline__ void pick(const struct route &p, int t);
+
+
 /* Grid (experts / EXPERTS_OF_A_BLOCK, tokens / N). */
-template <int N> static __global__ void logits_kernel(struct kn_mat x, const float *w, int n_experts, float *logits)
+template <int N> static __global__ void logits_kernel(const struct route p)
 {
     const int lane = (int)threadIdx.x % LANES, expert = (int)(blockIdx.x * EXPERTS_OF_A_BLOCK + threadIdx.x / LANES),
-              token0 = (int)blockIdx.y * N;
-    if (expert >= n_experts) /* a whole warp */
-        return;
-    const float *row = w + (int64_t)expert * x.cols;
+              token0 = (int)blockIdx.y * N, cols = p.x.cols;
+    const float *row = p.w + (int64_t)min(expert, p.n_experts - 1) * cols;
     float sum[N] = {};
-    for (int i = 4 * lane; i < x.cols; i += 4 * LANES)
-        for (int j = i; j < i + 4 && j < x.cols; j++) {
+    for (int i = 4 * lane; i < cols; i += 4 * LANES)
+        for (int j = i; j < i + 4 && j < cols; j++) {
             const float f = row[j];
 #pragma unroll
-            for (int n = 0; n < N; n++)
-                sum[n] =
-                    fmaf(f, cuda_row(x, min(token0 + n, x.rows - 1))[j], sum[n]); /* past the last: it once more, for nothing */
+            for (int n = 0; n < N; n++) /* past the last: it once more, for nothing */
+                sum[n] = fmaf(f, cuda_row(p.x, min(token0 + n, p.x.rows - 1))[j], sum[n]);
         }
 #pragma unroll
     for (int n = 0; n < N; n++) {
         const float v = warp_sum(sum[n]);
-        if (lane == 0 && token0 + n < x.rows)
-            logits[(int64_t)(token0 + n) * n_experts + expert] = v;
+        if (lane == 0 && token0 + n < p.x.rows && expert < p.n_experts)
+            p.logits[(int64_t)(token0 + n) * p.n_experts + expert] = v;
     }
+    if (N > 1 || !p.counts)
+        return;
+    int *is_last = shared_memory<int>();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        *is_last = count_up(&p.counts[token0]) == (int)gridDim.x;
+        if (*is_last)
+            p.counts[token0] = 0; /* for the next call */
+    }
+    __syncthreads();
+    if (*is_last && threadIdx.x < LANES)
+        pick(p, token0);
 }
 
-/* A warp a token; lane l holds the experts l, l + 32 ... */
-static __global__ void pick_kernel(const float *logits, int n_experts, int k, int32_t *ids, struct kn_mat weights)
+/* Warp: lane l holds the experts l, l + 32 ... */
+static __device__ __forceinline__ void pick(const struct route &p, int t)
 {
-    const int lane = (int)threadIdx.x, t = (int)blockIdx.x;
+    const int lane = (int)threadIdx.x, n_experts = p.n_experts, k = p.k;
     float v[EXPERTS_MAX / LANES], top = -INFINITY, sum = 0, chosen = 0;
     for (int i = 0; i < EXPERTS_MAX / LANES; i++) {
         const int e = lane + LANES * i;
-        v[i] = e < n_experts ? logits[(int64_t)t * n_experts + e] : -INFINITY;
+        v[i] = e < n_experts ? load_fresh(&p.logits[(int64_t)t * n_experts + e]) : -INFINITY;
         top = fmaxf(top, v[i]);
     }
     top = warp_max(top);
@@ -73,21 +93,26 @@ static __global__ void pick_kernel(const float *logits, int n_experts, int k, in
             }
         }
         const bool is_number = best < EXPERTS_MAX;
-        const float p = is_number ? expf(most - top) / sum : NAN;
+        const float share = is_number ? expf(most - top) / sum : NAN;
         if (!is_number)
             best = n < n_experts ? n : 0;
-        chosen += p;
+        chosen += share;
         if (lane == n)
-            mine = p;
+            mine = share;
         if (lane == 0)
-            ids[(int64_t)t * k + n] = best;
+            p.ids[(int64_t)t * k + n] = best;
         for (int i = 0; i < EXPERTS_MAX / LANES; i++)
             if (lane + LANES * i == best)
                 v[i] = -INFINITY;
     }
     if (lane < k)
-        cuda_row(weights, t)[lane] =
+        cuda_row(p.weights, t)[lane] =
             mine / fmaxf(chosen, 6.103515625e-05f); /* 2^-14; fmaxf passes a NaN over, `mine` keeps it */
+}
+
+static __global__ void pick_kernel(const struct route p)
+{
+    pick(p, (int)blockIdx.x);
 }
 
 void cuda_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
@@ -103,12 +128,11 @@ void cuda_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
         cuda_fail(s, "moe_route", ERR_INVAL, "the call is larger than the limits that the stream was opened with");
         return;
     }
-    const unsigned blocks = (unsigned)((n + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK);
-    if (T < TOKENS)
-        cuda_launch(s, "moe_route", logits_kernel<1>, dim3(blocks, (unsigned)T), EXPERTS_OF_A_BLOCK * LANES, 0, a->x,
-                    cuda_weight_f32(a->w), n, logits);
-    else
-        cuda_launch(s, "moe_route", logits_kernel<TOKENS>, dim3(blocks, (unsigned)((T + TOKENS - 1) / TOKENS)),
-                    EXPERTS_OF_A_BLOCK * LANES, 0, a->x, cuda_weight_f32(a->w), n, logits);
-    cuda_launch(s, "moe_route", pick_kernel, dim3((unsigned)T), LANES, 0, logits, n, a->k, a->ids, a->weights);
+    struct route p = {a->x, a->weights, cuda_weight_f32(a->w), n, a->k, logits, a->ids, T < TOKENS ? s->counts : NULL};
+    const dim3 grid((unsigned)((n + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK),
+                    (unsigned)(p.counts ? T : (T + TOKENS - 1) / TOKENS));
+    cuda_launch(s, "moe_route", p.counts ? logits_kernel<1> : logits_kernel<TOKENS>, grid, EXPERTS_OF_A_BLOCK * LANES,
+                sizeof(int), p);
+    if (!p.counts)
+        cuda_launch(s, "moe_route", pick_kernel, dim3((unsigned)T), LANES, 0, p);
 }

@@ -62,6 +62,7 @@ void cuda_add_gated(struct kn_stream *stream, const struct kn_add_gated_args *a)
 
 static void check(struct cuda_stream *s, const char *op, cudaError_t e)
 {
+    s->base.launches++;
     if (e != cudaSuccess)
         cuda_fail(s, op, ERR_DEVICE, "%s", cudaGetErrorString(e));
 }

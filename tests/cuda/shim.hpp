@@ -273,6 +273,11 @@ static inline int32_t count_up(int32_t *count) /* one fiber runs at a time */
     return ++*count;
 }
 
+static inline float load_fresh(const float *p)
+{
+    return *p;
+}
+
 static inline int32_t opaque(int32_t v)
 {
     return v;
