@@ -102,7 +102,7 @@ toolkit:
 
 CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJ  := $(CUDA_SRC:%.cu=$(O)/cuda/%.o)
-CUDA_BASE := base/err base/clock base/file base/process kernels/dtype kernels/ref/ref_gdn
+CUDA_BASE := base/err base/clock base/file base/process kernels/dtype
 CUDA_CODE  = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a))
 NVCCFLAGS ?= -O3
 

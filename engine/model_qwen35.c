@@ -46,7 +46,7 @@ static int32_t buffer_table(const struct model_shape *s, int32_t rows, int32_t l
     BUFFER(f, r * (s->is_moe ? s->n_ff_shared : s->n_ff));
     BUFFER(eh, s->is_moe ? r * k * s->n_ff_expert : 0);
     BUFFER(ew, s->is_moe ? r * k : 0);
-    BUFFER(s, s->is_moe ? r * E : 0);
+    BUFFER(gates, s->is_moe ? r : 0);
     BUFFER(ids, s->is_moe ? r * k : 0);
     BUFFER(hn, logits * E);
     BUFFER(logits, (int64_t)logits * s->n_vocab);
@@ -242,9 +242,10 @@ static void deltanet(struct qwen35 *m, const struct kn_ops *op, struct kn_stream
                                                 .d_k = s->d_k,
                                                 .d_v = s->d_v,
                                                 .state = &state->gdn,
+                                                .z = z,
+                                                .norm = w->ssm_norm,
+                                                .eps = s->rms_eps,
                                                 .y = o});
-    op->gated_rms_norm(
-        st, &(struct kn_gated_rms_norm_args){.x = o, .z = z, .w = w->ssm_norm, .n_heads = s->n_v, .eps = s->rms_eps, .y = o});
     op->linear(st, &(struct kn_linear_args){.x = o, .w = &w->w_out, .y = a});
 }
 
@@ -264,16 +265,30 @@ static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream 
 {
     const struct model_shape *s = &m->model->shape;
     const int32_t E = s->n_embd, k = s->n_experts_used;
-    const struct kn_mat h = mat(m->h, T, E), a = mat(m->a, T, E), ew = mat(m->ew, T, k);
-    const struct kn_mat eh = mat(m->eh, T * k, s->n_ff_expert), f = mat(m->f, T, s->n_ff_shared), shared = mat(m->s, T, E);
+    const struct kn_mat h = mat(m->h, T, E), a = mat(m->a, T, E), ew = mat(m->ew, T, k), gates = mat(m->gates, T, 1);
+    const struct kn_mat eh = mat(m->eh, T * k, s->n_ff_expert), f = mat(m->f, T, s->n_ff_shared);
     const struct kn_weight *up = w->e_up.data ? &w->e_up : NULL;
 
-    op->moe_route(st, &(struct kn_moe_route_args){.x = h, .w = &w->router, .k = k, .ids = m->ids, .weights = ew});
-    op->moe_gate_up(st, &(struct kn_moe_gate_up_args){.x = h, .ids = m->ids, .k = k, .gate = &w->e_gate, .up = up, .y = eh});
-    op->moe_down(st, &(struct kn_moe_down_args){.h = eh, .ids = m->ids, .k = k, .weights = ew, .down = &w->e_down, .y = a});
-    op->gate_up(st, &(struct kn_gate_up_args){.x = h, .gate = &w->s_gate, .up = &w->s_up, .y = f});
-    op->linear(st, &(struct kn_linear_args){.x = f, .w = &w->s_down, .y = shared});
-    op->add_gated(st, &(struct kn_add_gated_args){.x = h, .w = w->shared_gate, .s = shared, .y = a});
+    op->moe_route(st, &(struct kn_moe_route_args){
+                          .x = h, .w = &w->router, .k = k, .ids = m->ids, .weights = ew, .shared = w->shared_gate, .gates = gates});
+    op->moe_gate_up(st, &(struct kn_moe_gate_up_args){.x = h,
+                                                      .ids = m->ids,
+                                                      .k = k,
+                                                      .gate = &w->e_gate,
+                                                      .up = up,
+                                                      .y = eh,
+                                                      .shared_gate = &w->s_gate,
+                                                      .shared_up = &w->s_up,
+                                                      .shared_y = f});
+    op->moe_down(st, &(struct kn_moe_down_args){.h = eh,
+                                                .ids = m->ids,
+                                                .k = k,
+                                                .weights = ew,
+                                                .down = &w->e_down,
+                                                .y = a,
+                                                .shared_down = &w->s_down,
+                                                .shared_h = f,
+                                                .gates = gates});
 }
 
 bool qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *step, const struct kv_cache *kv,

@@ -29,7 +29,7 @@ struct qwen35 {
     float *qg, *k, *v, *q, *att;    /* [H * 2D] [G * D] [G * D] [H * D] [H * D] */
     float *qkv, *z, *b, *alpha, *o; /* [C] [n_v d_v] [n_v] [n_v] [n_v d_v] */
     float *f;                       /* [F] or [F_shared] */
-    float *eh, *ew, *s;             /* [k * F_e] [k] [E] */
+    float *eh, *ew, *gates;         /* [k * F_e] [k] [1] */
     int32_t *ids;                   /* [k] */
     float *hn, *logits;             /* [max_logits, E] [max_logits, V] */
     float *inv_freq;                /* [n_rot / 2] */

@@ -56,12 +56,13 @@ static uint64_t expert_bytes(const struct kn_weight *w, int32_t n_chosen)
 
 static uint64_t weights_read_moe_gate_up(const struct kn_moe_gate_up_args *a)
 {
-    return expert_bytes(a->gate, a->y.rows) + expert_bytes(a->up, a->y.rows);
+    return expert_bytes(a->gate, a->y.rows) + expert_bytes(a->up, a->y.rows) + expert_bytes(a->shared_gate, 1) +
+           expert_bytes(a->shared_up, 1);
 }
 
 static uint64_t weights_read_moe_down(const struct kn_moe_down_args *a)
 {
-    return expert_bytes(a->down, a->h.rows);
+    return expert_bytes(a->down, a->h.rows) + expert_bytes(a->shared_down, 1);
 }
 
 static uint64_t weights_read_moe_route(const struct kn_moe_route_args *a)

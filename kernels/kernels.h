@@ -372,7 +372,7 @@ struct kn_gdn_conv_args {
  * The gated delta rule. qkv [T, 2 n_k d_k + n_v d_v] from gdn_conv; value head j uses key head j % n_k. Per token
  *   beta = sigmoid(b[t, j]);  g = a[j] * softplus(alpha[t, j] + dt[j])  (a < 0; softplus(u) = u for u > 20)
  *   S <- exp(g) S;  d = beta (v - S^T k);  S <- S + k d^T;  y[t, j] = S^T q
- * with S [d_k, d_v] f32 per value head, in the sequence's slot. y [T, n_v * d_v].
+ * with S [d_k, d_v] f32 per value head, in the sequence's slot. y [T, n_v * d_v]. Where z [T, n_v * d_v] is given, y then is what gated_rms_norm makes of it with z, norm [d_v] and eps.
  */
 struct kn_gdn_scan_args {
     const struct kn_step *step;
@@ -381,12 +381,16 @@ struct kn_gdn_scan_args {
     kn_vec a, dt;           /* [n_v] */
     int32_t n_k, n_v, d_k, d_v;
     const struct kn_gdn_state *state;
+    struct kn_mat z; /* may be absent, then norm and eps are not looked at */
+    kn_vec norm;
+    float eps;
     struct kn_mat y;
 };
 
 /*
  * p = softmax(x W^T) over all experts (W: F32 [n_experts, E]); the k largest, descending, ties to the lower index; weights p /
- * max(sum of the chosen, 2^-14). ids: device i32 [T, k]; weights [T, k].
+ * max(sum of the chosen, 2^-14). ids: device i32 [T, k]; weights [T, k]. And what the expert that all tokens share counts for: gates[t] =
+ * sigmoid(x[t] . shared), [T, 1], where shared [E] is given.
  */
 struct kn_moe_route_args {
     struct kn_mat x;
@@ -394,11 +398,14 @@ struct kn_moe_route_args {
     int32_t k;
     int32_t *ids;
     struct kn_mat weights;
+    kn_vec shared;
+    struct kn_mat gates;
 };
 
 /*
  * y[t * k + i] = silu(gate_e x[t]) * (up_e x[t]), e = ids[t * k + i]. gate, up: slices experts, rows F. With `up` NULL, `gate`
- * has rows 2F: gate rows, then up rows. x [T, E], y [T * k, F].
+ * has rows 2F: gate rows, then up rows. x [T, E], y [T * k, F]. And of the shared expert, where it is given, shared_y[t] = silu(shared_gate x[t]) *
+ * (shared_up x[t]), [T, F'].
  */
 struct kn_moe_gate_up_args {
     struct kn_mat x;
@@ -406,9 +413,14 @@ struct kn_moe_gate_up_args {
     int32_t k;
     const struct kn_weight *gate, *up;
     struct kn_mat y;
+    const struct kn_weight *shared_gate, *shared_up; /* NULL: there is none */
+    struct kn_mat shared_y;
 };
 
-/* y[t] = sum over i, in order, of weights[t, i] * (down_e h[t * k + i]). h [T * k, F], y [T, E]. */
+/*
+ * y[t] = sum over i, in order, of weights[t, i] * (down_e h[t * k + i]); then, where a shared expert is given, += gates[t] * (shared_down shared_h[t]). h [T * k, F], shared_h [T, F'],
+ * y [T, E].
+ */
 struct kn_moe_down_args {
     struct kn_mat h;
     const int32_t *ids;
@@ -416,13 +428,8 @@ struct kn_moe_down_args {
     struct kn_mat weights; /* [T, k] */
     const struct kn_weight *down;
     struct kn_mat y;
-};
-
-/* y[t] += sigmoid(x[t] . w) * s[t]. x [T, E], w [E], s and y [T, E]. */
-struct kn_add_gated_args {
-    struct kn_mat x;
-    kn_vec w;
-    struct kn_mat s, y;
+    const struct kn_weight *shared_down; /* NULL: there is none */
+    struct kn_mat shared_h, gates;       /* [T, F'], [T, 1] */
 };
 
 /*

@@ -312,6 +312,12 @@ int kn_validate_gdn_scan(const struct kn_stream *s, const struct kn_gdn_scan_arg
     REQUIRE(a->state->bytes_per_slot >= kn_gdn_state_bytes(a->n_k, a->n_v, a->d_k, a->d_v), "state slots of %zu bytes",
             a->state->bytes_per_slot);
     CHECK(check_apart(&a->y, &a->qkv, "qkv and y", err));
+    if (a->z.data) {
+        REQUIRE(a->norm, "norm is missing");
+        REQUIRE(a->eps >= 0, "eps is %g", (double)a->eps);
+        CHECK(check_mat(&a->z, "z", T, a->n_v * a->d_v, err));
+        CHECK(check_apart(&a->y, &a->z, "y and z", err));
+    }
     return check_step(s, a->step, T, a->state->n_slots, NULL, err);
 }
 
@@ -333,6 +339,10 @@ int kn_validate_moe_route(const struct kn_stream *s, const struct kn_moe_route_a
     REQUIRE(a->k >= 1 && a->k <= a->w->rows && a->w->rows <= s->limits.experts,
             "%d of %d experts, the stream was opened for %d", a->k, a->w->rows, s->limits.experts);
     REQUIRE(a->ids, "ids is missing");
+    if (a->shared) {
+        CHECK(check_mat(&a->gates, "gates", a->x.rows, 1, err));
+        CHECK(check_apart(&a->gates, &a->x, "x and gates", err));
+    }
     return check_mat(&a->weights, "weights", a->x.rows, a->k, err);
 }
 
@@ -350,6 +360,15 @@ int kn_validate_moe_gate_up(const struct kn_stream *s, const struct kn_moe_gate_
         REQUIRE(a->up->slices == a->gate->slices, "%d gate slices, %d up", a->gate->slices, a->up->slices);
     }
     CHECK(check_apart(&a->y, &a->x, "x and y", err));
+    REQUIRE(!a->shared_gate == !a->shared_up, "of the shared expert %s is missing", a->shared_gate ? "up" : "gate");
+    if (a->shared_gate) {
+        CHECK(check_any(&a->shared_y, "shared_y", err));
+        CHECK(check_mat(&a->shared_y, "shared_y", a->x.rows, a->shared_y.cols, err));
+        CHECK(check_weight(a->shared_gate, "shared_gate", a->shared_y.cols, a->x.cols, false, err));
+        CHECK(check_weight(a->shared_up, "shared_up", a->shared_y.cols, a->x.cols, false, err));
+        CHECK(check_apart(&a->shared_y, &a->x, "x and shared_y", err));
+        CHECK(check_apart(&a->shared_y, &a->y, "y and shared_y", err));
+    }
     return check_ids(s, a->ids, a->y.rows, a->gate->slices, err);
 }
 
@@ -364,17 +383,15 @@ int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_arg
     CHECK(check_mat(&a->weights, "weights", a->y.rows, a->k, err));
     CHECK(check_weight(a->down, "down", a->y.cols, a->h.cols, true, err));
     CHECK(check_apart(&a->y, &a->h, "h and y", err));
+    if (a->shared_down) {
+        CHECK(check_any(&a->shared_h, "shared_h", err));
+        CHECK(check_mat(&a->shared_h, "shared_h", a->y.rows, a->shared_h.cols, err));
+        CHECK(check_limits(s, a->y.rows, a->shared_h.cols, err));
+        CHECK(check_mat(&a->gates, "gates", a->y.rows, 1, err));
+        CHECK(check_weight(a->shared_down, "shared_down", a->y.cols, a->shared_h.cols, false, err));
+        CHECK(check_apart(&a->y, &a->shared_h, "shared_h and y", err));
+    }
     return check_ids(s, a->ids, a->h.rows, a->down->slices, err);
-}
-
-int kn_validate_add_gated(const struct kn_stream *s, const struct kn_add_gated_args *a, struct err *err)
-{
-    CHECK(check_any(&a->x, "x", err));
-    REQUIRE(a->w, "w is missing");
-    CHECK(check_mat(&a->y, "y", a->x.rows, a->y.cols, err));
-    CHECK(check_mat(&a->s, "s", a->x.rows, a->y.cols, err));
-    CHECK(check_apart(&a->y, &a->x, "x and y", err));
-    return check_apart(&a->y, &a->s, "s and y", err);
 }
 
 /* ---- vision ------------------------------------------------------------------------------------------------------------------ */

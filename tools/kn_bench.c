@@ -197,18 +197,18 @@ static void bench_gdn(struct bench *b, int32_t tokens)
     const struct kn_gdn_conv_args ca = {&step, {x, tokens, C, C}, w, 4, hist, 1, n_k, n_v, d, d, {u, tokens, C, C}};
     TIMED(label, 8.0 * C * tokens, b->ops->gdn_conv(b->stream, &ca));
     snprintf(label, sizeof label, "gdn_scan %d heads of %d T=%d", n_v, d, tokens);
-    const struct kn_gdn_scan_args sa = {&step,
-                                        {u, tokens, C, C},
-                                        {g, tokens, n_v, n_v},
-                                        {g, tokens, n_v, n_v},
-                                        a,
-                                        a,
-                                        n_k,
-                                        n_v,
-                                        d,
-                                        d,
-                                        &state,
-                                        {y, tokens, n_v * d, n_v * d}};
+    const struct kn_gdn_scan_args sa = {.step = &step,
+                                        .qkv = {u, tokens, C, C},
+                                        .b = {g, tokens, n_v, n_v},
+                                        .alpha = {g, tokens, n_v, n_v},
+                                        .a = a,
+                                        .dt = a,
+                                        .n_k = n_k,
+                                        .n_v = n_v,
+                                        .d_k = d,
+                                        .d_v = d,
+                                        .state = &state,
+                                        .y = {y, tokens, n_v * d, n_v * d}};
     TIMED(label, 6.0 * n_v * d * d * tokens, b->ops->gdn_scan(b->stream, &sa));
     void *all[] = {state.data, zero, seq, x, w, hist, u, g, a, y};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -58,6 +58,11 @@ static void route_item(void *ctx, int32_t item, int thread)
     }
     for (int32_t k = 0; k < a->k; k++)
         weights[k] /= chosen < 0x1p-14f ? 0x1p-14f : chosen;
+    if (!a->shared)
+        return;
+    const int64_t t = r->first + item;
+    a->gates.data[t * a->gates.stride] =
+        1.0f / (1.0f + expf(-r->s->vec->dot(a->x.data + t * a->x.stride, a->shared, a->x.cols)));
 }
 
 void cpu_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
@@ -218,6 +223,8 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
         gather_rows(&(struct gather){.s = s, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains}, n * a->k);
         pool_run(s->pool, s->n_used * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
+    if (a->shared_gate)
+        cpu_gate_up(stream, &(struct kn_gate_up_args){.x = a->x, .gate = a->shared_gate, .up = a->shared_up, .y = a->shared_y});
 }
 
 /* ---- down ---- */
@@ -260,6 +267,39 @@ static void down_item(void *ctx, int32_t item, int thread)
     }
 }
 
+/* 32 outputs of the shared expert, of all tokens, to what the others came to. */
+static void shared_item(void *ctx, int32_t item, int thread)
+{
+    const struct down *j = ctx;
+    struct cpu_stream *s = j->s;
+    const struct kn_moe_down_args *a = j->a;
+    const struct kn_weight *w = a->shared_down;
+    struct cpu_scratch *scratch = &s->scratch[thread];
+    int32_t g = item * 2, o = g * PACK_ROWS, n = w->rows - o < 32 ? w->rows - o : 32;
+    for (int32_t r = 0; r < j->n_tokens; r += CPU_BLOCK_ROWS) {
+        int n_rows = j->n_tokens - r < CPU_BLOCK_ROWS ? j->n_tokens - r : CPU_BLOCK_ROWS;
+        cpu_product(s, scratch, &j->shape, cpu_slice(w, &j->shape, 0), g, n > 16 ? 2 : 1, s->rows + r, n_rows, scratch->acc[0]);
+        for (int i = 0; i < n_rows; i++) {
+            const int64_t t = j->token0 + r + i;
+            float sum[32];
+            s->vec->finish(scratch->acc[0] + 32 * i, n, cpu_scale(w, 0), NULL, KN_ACT_NONE, false, sum);
+            s->vec->axpy(a->gates.data[t * a->gates.stride], sum, n, a->y.data + t * a->y.stride + o);
+        }
+    }
+}
+
+static void add_shared(struct kn_stream *stream, const struct kn_moe_down_args *a)
+{
+    struct cpu_stream *s = cpu_stream_of(stream);
+    struct down j = {.s = s, .a = a, .shape = cpu_shape(a->shared_down)};
+    const int32_t chunk = cpu_chunk_rows(s, a->shared_h.cols, a->y.rows);
+    for (; j.token0 < a->y.rows; j.token0 += chunk) {
+        j.n_tokens = a->y.rows - j.token0 < chunk ? a->y.rows - j.token0 : chunk;
+        cpu_take_rows(s, &a->shared_h, j.token0, j.n_tokens, NULL, cpu_grain(a->shared_down));
+        pool_run(s->pool, (a->shared_down->rows + 31) / 32, shared_item, &j);
+    }
+}
+
 void cpu_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
 {
     struct cpu_stream *s = cpu_stream_of(stream);
@@ -275,20 +315,6 @@ void cpu_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
         cpu_take_rows(s, &a->h, j.token0 * a->k, j.n_tokens * a->k, s->expert_list, cpu_grain(a->down));
         pool_run(s->pool, (a->down->rows + 31) / 32, down_item, &j);
     }
-}
-
-/* ---- the shared expert's gate ---- */
-
-static void add_gated_item(void *ctx, int32_t t, int thread)
-{
-    const struct kn_add_gated_args *a = ((void **)ctx)[0];
-    const struct vec_kernels *vec = ((struct cpu_stream *)((void **)ctx)[1])->vec;
-    float gate = vec->dot(a->x.data + t * a->x.stride, a->w, a->x.cols);
-    vec->axpy(1.0f / (1.0f + expf(-gate)), a->s.data + t * a->s.stride, a->s.cols, a->y.data + t * a->y.stride);
-}
-
-void cpu_add_gated(struct kn_stream *stream, const struct kn_add_gated_args *a)
-{
-    void *ctx[2] = {(void *)a, stream};
-    pool_run(cpu_stream_of(stream)->pool, a->y.rows, add_gated_item, ctx);
+    if (a->shared_down)
+        add_shared(stream, a);
 }

@@ -25,7 +25,7 @@ extern "C" {
 }
 
 #define CUDA_SHARED_MAX (99 * 1024) /* of a block: what sm_121 has */
-#define CUDA_COUNTS     64
+#define CUDA_COUNTS     1024
 
 struct cuda_device {
     struct kn_device base;

@@ -31,7 +31,7 @@
  * limbs][LANES][4]. An open chunk has at most 63 tokens, so the last place is free: u's holds what the columns of S are to be
  * multiplied by, c's and the keys' count readers (see `claim`).
  */
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/norm.cuh"
 
 #define CHUNK   KN_GDN_CHUNK
 #define BLOCK   16              /* tokens that are solved together */
@@ -40,6 +40,7 @@
 #define COLUMNS 16              /* of a warp */
 #define WARPS   4
 #define D_MAX   128 /* d_k */
+#define NORM_ROWS 8 /* of a call that norms its own heads */
 #define STEPS   (D_MAX / 16)
 #define UNITS   (D_MAX / 8) /* of 16 bytes in a row of halves */
 
@@ -54,6 +55,10 @@ struct scan {
     size_t bytes_per_slot;
     int32_t n_k, n_v, d_k, d_v;
     bool is_wide; /* rows of qkv 16 bytes at a time */
+    struct kn_mat z;
+    const float *norm;
+    float eps;
+    int32_t *counts; /* [sequences][n_v] of blocks that are done with a head: the last one norms it. NULL: nothing is normed here */
 };
 
 /* Rows of halves are swizzled: unit n of row r lies at n ^ (r % 8), so that eight rows of a matrix are in different banks. */
@@ -664,6 +669,18 @@ template <bool IS_USUAL> static __global__ void __launch_bounds__(WARPS *LANES) 
         store_keys(p, s, from, open, room);
     if (room->is_writer[1] && (int32_t)threadIdx.x >= from && (int32_t)threadIdx.x < open)
         s.c[threadIdx.x] = room->c[threadIdx.x];
+    if (!p.counts)
+        return;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        room->is_writer[0] = claim(&p.counts[blockIdx.z * p.n_v + head], gridDim.x);
+    __syncthreads();
+    if (!room->is_writer[0])
+        return;
+    for (int32_t i = warp; i < seq.n_rows; i += WARPS) {
+        float *const y = cuda_row(p.y, seq.row0 + i) + (int64_t)head * p.d_v;
+        gated_norm_head<true>(y, cuda_row(p.z, seq.row0 + i) + (int64_t)head * p.d_v, p.norm, p.d_v, p.eps, y);
+    }
 }
 
 void cuda_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
@@ -676,13 +693,20 @@ void cuda_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
     struct scan p = {
         a->step, a->qkv, a->b,   a->alpha, a->y, a->a, a->dt, static_cast<uint8_t *>(a->state->data), a->state->bytes_per_slot,
         a->n_k,  a->n_v, a->d_k, a->d_v,   false};
+    const int32_t seqs = min(a->qkv.rows, s->base.limits.seqs);
+    /* of a few rows the norm is done in passing */
+    const bool is_normed_here = a->z.data && a->qkv.rows <= NORM_ROWS && seqs * a->n_v <= CUDA_COUNTS;
+    if (is_normed_here)
+        p.z = a->z, p.norm = a->norm, p.eps = a->eps, p.counts = s->counts;
     p.is_wide = (uintptr_t)a->qkv.data % 16 == 0 && a->qkv.stride % 4 == 0 && a->d_k % 4 == 0;
     const bool is_usual =
         a->d_k == D_MAX && a->d_v % COLUMNS == 0 && (uintptr_t)a->state->data % 16 == 0 && a->state->bytes_per_slot % 16 == 0;
     const dim3 grid((unsigned)((a->d_v + WARPS * COLUMNS - 1) / (WARPS * COLUMNS)), (unsigned)a->n_v,
-                    (unsigned)min(a->qkv.rows, s->base.limits.seqs));
+                    (unsigned)seqs);
     cuda_launch(s, "gdn_scan", is_usual ? gdn_scan_kernel<true> : gdn_scan_kernel<false>, grid, WARPS * LANES,
                 sizeof(struct room), p);
+    if (a->z.data && !is_normed_here)
+        cuda_gated_norm(s, "gdn_scan", &a->y, &a->z, a->norm, a->n_v, a->eps, &a->y);
 }
 
 size_t cuda_gdn_scratch(const struct cuda_device *d, const struct kn_limits *l)

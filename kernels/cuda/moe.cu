@@ -1,7 +1,8 @@
 /*
  * moe - products of experts, chosen on the device: the host never learns which.
  *
- * Some tokens: every pair of a token and an expert is a slot of its own. Many: pairs are sorted by expert (one block counts, sums and places them), and tiles of up to 64 pairs of one
+ * Some tokens: every pair of a token and an expert is a slot of its own; the expert that all tokens share goes along in the same launch, where its weights have the same form. Many: pairs
+ * are sorted by expert (one block counts, sums and places them), and tiles of up to 64 pairs of one
  * expert go through the same kernel as a dense prefill. A row's sums do not know the order of the pairs, so both ways give the same bits.
  */
 #include "kernels/cuda/product.cuh"
@@ -63,6 +64,17 @@ static __global__ void combine_kernel(struct kn_mat parts, struct kn_mat weights
     cuda_row(y, t)[col] = sum;
 }
 
+/* y[t] += gates[t] * s[t]: a thread a value. */
+static __global__ void add_gated_kernel(struct kn_mat gates, struct kn_mat s, struct kn_mat y)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (int64_t)y.rows * y.cols)
+        return;
+    const int64_t t = i / y.cols, col = i % y.cols;
+    float *const to = cuda_row(y, t) + col;
+    *to = fmaf(cuda_row(gates, t)[0], cuda_row(s, t)[col], *to); /* as mix_kernel has it */
+}
+
 /* ---- scratch ----------------------------------------------------------------------------------------------------------------------------- */
 
 struct moe_scratch {
@@ -107,15 +119,23 @@ size_t cuda_moe_scratch(const struct cuda_device *d, const struct kn_limits *l)
 
 /* ---- ops --------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Slots of all pairs of `ids`, sorted where they are many. */
-static void launch(struct cuda_stream *s, const char *op, struct product *p, const struct moe_scratch *r,
+/* Rows of x for products of one call: as halves, or, where r->halves is NULL, as they are. */
+static void give_rows(struct product *p, int n, const struct moe_scratch *r, const struct kn_mat *x)
+{
+    for (int i = 0; i < n; i++) {
+        p[i].x = r->halves;
+        p[i].x_factor = r->factors;
+        p[i].pitch = cuda_pitch(x->cols);
+        p[i].from = *x;
+    }
+}
+
+/* Products of the pairs of `ids`, sorted where they are many; behind them, with n 2, one of rows. */
+static void launch(struct cuda_stream *s, const char *op, struct product *p, int n, const struct moe_scratch *r,
                    const struct kn_mat *x, const int32_t *ids, int32_t pairs, bool is_sorted)
 {
     product_fn *const f = product_of(p->w[0].dtype);
-    p->x = r->halves;
-    p->x_factor = r->factors;
-    p->pitch = cuda_pitch(x->cols);
-    p->from = *x;
+    give_rows(p, n, r, x);
     p->n = pairs;
     p->ids = ids;
     if (is_sorted) {
@@ -123,7 +143,7 @@ static void launch(struct cuda_stream *s, const char *op, struct product *p, con
         p->n_tiles = r->sorted.n_tiles;
         p->order = r->sorted.order;
     }
-    (f ? f : cuda_plain_product)(s, op, p, 1);
+    (f ? f : cuda_plain_product)(s, op, p, n);
 }
 
 /*
@@ -158,6 +178,12 @@ static bool fits(struct cuda_stream *s, const char *op, size_t bytes)
     return false;
 }
 
+/* Whether the shared expert's weight can go along with the experts'. */
+static bool is_alike(const struct kn_weight *shared, const struct cuda_weight *w)
+{
+    return shared && w->dtype != KN_F32 && product_of(shared->dtype) == product_of(w->dtype);
+}
+
 /* gate and up that do not go together: of a chunk of tokens, by way of `parts`. */
 static void gate_up_apart(struct cuda_stream *s, const char *op, const struct kn_moe_gate_up_args *a,
                           const struct moe_scratch *r, bool is_sorted)
@@ -171,10 +197,10 @@ static void gate_up_apart(struct cuda_stream *s, const char *op, const struct kn
         p.rows = 2 * F;
         p.y = {r->parts, pairs, 2 * F, 2 * F};
     }
-    launch(s, op, &p, r, &a->x, a->ids, pairs, is_sorted);
+    launch(s, op, &p, 1, r, &a->x, a->ids, pairs, is_sorted);
     if (a->up) {
         p = {.w = {*cuda_weight_of(a->up)}, .rows = F, .y = u, .per_token = a->k};
-        launch(s, op, &p, r, &a->x, a->ids, pairs, is_sorted);
+        launch(s, op, &p, 1, r, &a->x, a->ids, pairs, is_sorted);
     }
     cuda_silu_product(s, op, &g, &u, &a->y);
 }
@@ -188,8 +214,9 @@ void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args
     const bool is_dual = gate->dtype == up->dtype && (a->up || F % FORM_TILE == 0);
     const int64_t part_floats = is_dual ? 0 : a->up ? F : 2 * F;
     const int32_t chunk = is_dual ? T : chunk_of(T, k, 0, part_floats * (int64_t)sizeof(float));
-    struct moe_scratch r;
-    if (!fits(s, op, lay_out(&r, s->scratch, chunk, a->x.cols, (int64_t)chunk * k, experts, chunk * k * part_floats)))
+    bool is_along = is_dual && is_alike(a->shared_gate, gate) && is_alike(a->shared_up, gate);
+    struct moe_scratch all;
+    if (!fits(s, op, lay_out(&all, s->scratch, chunk, a->x.cols, (int64_t)chunk * k, experts, chunk * k * part_floats)))
         return;
     for (int32_t t = 0; t < T; t += chunk) {
         struct kn_moe_gate_up_args part = *a;
@@ -198,20 +225,61 @@ void cuda_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args
         part.y.rows = part.x.rows * k;
         part.y.data += (int64_t)t * k * a->y.stride;
         part.ids += (int64_t)t * k;
-        struct moe_scratch mine = r;
-        const bool is_sorted = take_rows(s, op, gate, up, &part.x, part.y.rows, &mine);
+        struct moe_scratch r = all;
+        const bool is_sorted = take_rows(s, op, gate, up, &part.x, part.y.rows, &r);
         if (is_sorted)
-            sort(s, op, part.ids, part.y.rows, experts, &mine);
-        struct product p = {.w = {*gate, *up},
-                            .is_dual = true,
-                            .tile0 = {0, a->up ? 0 : F / FORM_TILE},
-                            .rows = F,
-                            .y = part.y,
-                            .per_token = k};
+            sort(s, op, part.ids, part.y.rows, experts, &r);
+        is_along = is_along && !is_sorted;
+        struct product p[2] = {{.w = {*gate, *up},
+                                .is_dual = true,
+                                .tile0 = {0, a->up ? 0 : F / FORM_TILE},
+                                .rows = F,
+                                .y = part.y,
+                                .per_token = k}};
+        if (is_along)
+            p[1] = {.w = {*cuda_weight_of(a->shared_gate), *cuda_weight_of(a->shared_up)},
+                    .is_dual = true,
+                    .rows = a->shared_y.cols,
+                    .n = T,
+                    .y = a->shared_y};
         if (is_dual)
-            launch(s, op, &p, &mine, &part.x, part.ids, part.y.rows, is_sorted);
+            launch(s, op, p, is_along ? 2 : 1, &r, &part.x, part.ids, part.y.rows, is_sorted);
         else
-            gate_up_apart(s, op, &part, &mine, is_sorted);
+            gate_up_apart(s, op, &part, &r, is_sorted);
+    }
+    if (!a->shared_gate || is_along)
+        return;
+    const struct kn_gate_up_args rest = {.x = a->x, .gate = a->shared_gate, .up = a->shared_up, .y = a->shared_y};
+    cuda_gate_up(stream, &rest);
+}
+
+/* The shared expert's part of a moe_down, on top of what is there. */
+static void add_shared(struct cuda_stream *s, const char *op, const struct kn_moe_down_args *a)
+{
+    const struct cuda_weight *w = cuda_weight_of(a->shared_down);
+    const int32_t E = a->y.cols, T = a->y.rows, cols = a->shared_h.cols;
+    int32_t chunk = T;
+    struct moe_scratch r;
+    while (chunk > 1 && lay_out(&r, s->scratch, chunk, cols, 0, 0, (int64_t)chunk * E) > s->scratch_bytes)
+        chunk = (chunk + 1) / 2;
+    if (!fits(s, op, lay_out(&r, s->scratch, chunk, cols, 0, 0, (int64_t)chunk * E)))
+        return;
+    for (int32_t t = 0; t < T; t += chunk) {
+        const int32_t n = T - t < chunk ? T - t : chunk;
+        const struct kn_mat h = {a->shared_h.data + t * a->shared_h.stride, n, cols, a->shared_h.stride},
+                            gates = {a->gates.data + t * a->gates.stride, n, 1, a->gates.stride}, sum = {r.parts, n, E, E},
+                            y = {a->y.data + t * a->y.stride, n, E, a->y.stride};
+        const bool is_float = w->dtype == KN_F32 || (n <= PRODUCT_ONCE && product_takes_floats(w, n, 1, cols));
+        struct moe_scratch mine = r;
+        if (is_float)
+            mine.halves = NULL;
+        else
+            cuda_halves(s, op, &h, r.halves, r.factors, cuda_pitch(cols));
+        struct product p = {.w = {*w}, .rows = E, .n = n, .y = sum};
+        give_rows(&p, 1, &mine, &h);
+        product_fn *const f = product_of(w->dtype);
+        (f ? f : cuda_plain_product)(s, op, &p, 1);
+        cuda_launch(s, op, add_gated_kernel, dim3((unsigned)(((int64_t)n * E + 255) / 256)), 256, 0, gates, sum, y);
     }
 }
 
@@ -220,32 +288,42 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     static const char op[] = "moe_down";
     struct cuda_stream *s = cuda_stream_of(stream);
     const int32_t E = a->y.cols, T = a->y.rows, k = a->k, experts = a->down->slices;
-    const int32_t chunk = chunk_of(T, k, cuda_pitch(a->h.cols) * (int64_t)sizeof(uint16_t), E * (int64_t)sizeof(float));
-    struct moe_scratch r;
-    if (!fits(s, op,
-              lay_out(&r, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
-        return;
     const struct cuda_weight *down = cuda_weight_of(a->down);
+    const int32_t chunk = chunk_of(T, k, cuda_pitch(a->h.cols) * (int64_t)sizeof(uint16_t), E * (int64_t)sizeof(float));
+    struct moe_scratch all;
+    if (!fits(s, op,
+              lay_out(&all, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
+        return;
+    if (T * k <= FEW_PAIRS && down->dtype != KN_F32 && product_takes_floats(down, k, k, a->h.cols)) {
+        const bool is_along = is_alike(a->shared_down, down) &&
+                              product_takes_floats(cuda_weight_of(a->shared_down), 1, 1, a->shared_h.cols);
+        struct product p = {.w = {*down}, .rows = E, .y = a->y, .weights = a->weights, .per_slot = k};
+        if (is_along) {
+            p.w[1] = *cuda_weight_of(a->shared_down);
+            p.shared = a->shared_h;
+            p.gates = a->gates;
+        }
+        all.halves = NULL;
+        launch(s, op, &p, 1, &all, &a->h, a->ids, T * k, false);
+        if (a->shared_down && !is_along)
+            add_shared(s, op, a);
+        return;
+    }
     for (int32_t t = 0; t < T; t += chunk) {
-        const int32_t n = T - t < chunk ? T - t : chunk, pairs = n * k;
+        const int32_t n = T - t < chunk ? T - t : chunk, pairs = n * k, *ids = a->ids + (int64_t)t * k;
         struct kn_mat h = a->h, weights = a->weights, y = a->y;
         h.data += (int64_t)t * k * h.stride, h.rows = pairs;
         weights.data += t * weights.stride, weights.rows = n;
         y.data += t * y.stride, y.rows = n;
-        struct moe_scratch mine = r;
-        const int32_t *ids = a->ids + (int64_t)t * k;
-        if (pairs <= FEW_PAIRS && down->dtype != KN_F32 && product_takes_floats(down, k, k, h.cols)) {
-            struct product p = {.w = {*down}, .rows = E, .y = y, .weights = weights, .per_slot = k};
-            mine.halves = NULL;
-            launch(s, op, &p, &mine, &h, ids, pairs, false);
-            continue;
-        }
-        const bool is_sorted = take_rows(s, op, down, down, &h, pairs, &mine);
+        struct moe_scratch r = all;
+        const bool is_sorted = take_rows(s, op, down, down, &h, pairs, &r);
         if (is_sorted)
-            sort(s, op, ids, pairs, experts, &mine);
+            sort(s, op, ids, pairs, experts, &r);
         const struct kn_mat parts = {r.parts, pairs, E, E};
         struct product p = {.w = {*down}, .rows = E, .y = parts};
-        launch(s, op, &p, &mine, &h, ids, pairs, is_sorted);
+        launch(s, op, &p, 1, &r, &h, ids, pairs, is_sorted);
         cuda_launch(s, op, combine_kernel, dim3((unsigned)(((int64_t)n * E + 255) / 256)), 256, 0, parts, weights, k, y);
     }
+    if (a->shared_down)
+        add_shared(s, op, a);
 }

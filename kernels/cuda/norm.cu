@@ -4,7 +4,7 @@
  * A thread takes four neighbours, then those 4 x threads further on: 16 bytes at a time where rows are aligned, one by one where they are not, added in the same order. How many threads
  * there are depends on the row's length alone.
  */
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/norm.cuh"
 
 static bool is_aligned(const struct kn_mat *m)
 {
@@ -119,28 +119,28 @@ void cuda_add_layer_norm(struct kn_stream *stream, const struct kn_add_layer_nor
 static __global__ void gated_rms_norm_kernel(struct kn_mat x, struct kn_mat z, const float *w, int n_heads, int D, float eps,
                                              struct kn_mat y)
 {
-    const int head = (int)(blockIdx.x * HEADS_OF_A_BLOCK + threadIdx.x / LANES), row = (int)blockIdx.y,
-              lane = (int)threadIdx.x % LANES;
+    const int head = (int)(blockIdx.x * HEADS_OF_A_BLOCK + threadIdx.x / LANES), row = (int)blockIdx.y;
     if (head >= n_heads) /* a whole warp */
         return;
-    const float *from = cuda_row(x, row) + (int64_t)head * D, *gate = cuda_row(z, row) + (int64_t)head * D;
-    float *to = cuda_row(y, row) + (int64_t)head * D, sum = 0;
-    for (int i = lane; i < D; i += LANES)
-        sum = fmaf(from[i], from[i], sum);
-    const float scale = 1.0f / sqrtf(warp_sum(sum) / (float)D + eps);
-    for (int i = lane; i < D; i += LANES)
-        to[i] = from[i] * scale * w[i] * cuda_silu(gate[i]);
+    const int64_t at = (int64_t)head * D;
+    gated_norm_head<false>(cuda_row(x, row) + at, cuda_row(z, row) + at, w, D, eps, cuda_row(y, row) + at);
+}
+
+void cuda_gated_norm(struct cuda_stream *s, const char *op, const struct kn_mat *x, const struct kn_mat *z, const float *w,
+                     int32_t n_heads, float eps, const struct kn_mat *y)
+{
+    const int D = x->cols / n_heads;
+    for (int32_t i = 0; i < x->rows; i += 65535) {
+        struct kn_mat xi = *x, zi = *z, yi = *y;
+        const unsigned rows = (unsigned)(x->rows - i < 65535 ? x->rows - i : 65535);
+        xi.data += i * xi.stride, zi.data += i * zi.stride, yi.data += i * yi.stride;
+        cuda_launch(s, op, gated_rms_norm_kernel,
+                    dim3((unsigned)((n_heads + HEADS_OF_A_BLOCK - 1) / HEADS_OF_A_BLOCK), rows), HEADS_OF_A_BLOCK * LANES, 0, xi,
+                    zi, w, n_heads, D, eps, yi);
+    }
 }
 
 void cuda_gated_rms_norm(struct kn_stream *stream, const struct kn_gated_rms_norm_args *a)
 {
-    const int D = a->x.cols / a->n_heads;
-    for (int32_t i = 0; i < a->x.rows; i += 65535) {
-        struct kn_mat x = a->x, z = a->z, y = a->y;
-        const unsigned rows = (unsigned)(x.rows - i < 65535 ? x.rows - i : 65535);
-        x.data += i * x.stride, z.data += i * z.stride, y.data += i * y.stride;
-        cuda_launch(cuda_stream_of(stream), "gated_rms_norm", gated_rms_norm_kernel,
-                    dim3((unsigned)((a->n_heads + HEADS_OF_A_BLOCK - 1) / HEADS_OF_A_BLOCK), rows), HEADS_OF_A_BLOCK * LANES, 0,
-                    x, z, a->w, a->n_heads, D, a->eps, y);
-    }
+    cuda_gated_norm(cuda_stream_of(stream), "gated_rms_norm", &a->x, &a->z, a->w, a->n_heads, a->eps, &a->y);
 }

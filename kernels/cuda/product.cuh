@@ -5,7 +5,7 @@
  * itself, which saves a launch. Halves have a range of their own: a row is multiplied by the power of two that brings its largest value to 2^14 ... 2^15, which is undone after the
  * product. So activations of any size keep 11 bits, and what is 2^28 times smaller than the largest begins to lose some.
  *
- * Three kernels do the same additions in the same order: `few` for some rows, where weights are read at the speed of the memory, `mix` for the experts' last product of some tokens, `many`
+ * Products of one call that have the same form share a launch where rows are few. Three kernels do the same additions in the same order: `few` for some rows, where weights are read at the speed of the memory, `mix` for the experts' last product of some tokens, `many`
  * for a prefill. A row of weights is cut along its columns into at most eight slices, by its length alone; a slice is summed by mma after mma in f32, slices are added in order. So a token's
  * result has the same bits in each, whatever stands beside it.
  */
@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/weights.cuh"
 
+#define PRODUCT_ONCE   8  /* rows of one mma: fewer cost no less */
 #define PRODUCT_FEW    32 /* rows that are few */
 #define PRODUCT_TOKENS 64 /* of a tile of `many` */
 #define PRODUCT_SET    4  /* products of one launch */
@@ -49,6 +50,8 @@ struct product {
     /* `mix`: row t of y is the sum, in order, of weights[t, i] times what slot t * per_slot + i has */
     struct kn_mat weights;
     int32_t per_slot; /* 0: no mix */
+    /* and, where shared.data is there, += gates[t] times shared[t] w[1]^T */
+    struct kn_mat shared, gates;
 };
 
 /* One for every form: launch. Products of one call share their rows (x or from, n), is_dual, and what is there of the experts: few rows take one launch. */

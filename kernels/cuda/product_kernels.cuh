@@ -76,28 +76,28 @@ static __host__ __device__ __forceinline__ int shared_pitch(int pitch)
     return pitch + 8;
 }
 
-/* Block: n slots' rows as halves to shared memory, and what undoes their powers of two. room: LANES floats. Ends with a barrier. */
-static __device__ __forceinline__ void make_halves(const struct product &p, int slot0, int n, uint16_t *halves, float *factors,
+/* Block: n rows as halves to shared memory, and what undoes their powers of two. room: LANES floats. A barrier must follow. */
+template <typename R>
+static __device__ __forceinline__ void make_halves(const R &row_of, int cols, int pitch, int n, uint16_t *halves, float *factors,
                                                    float *room)
 {
-    const int lane = (int)threadIdx.x % LANES, warps = (int)blockDim.x / LANES, pairs = p.pitch / 2;
+    const int lane = (int)threadIdx.x % LANES, warps = (int)blockDim.x / LANES;
     /* one row is the work of all warps, several are a warp's each */
     const int first = n == 1 ? 0 : (int)threadIdx.x / LANES, at = n == 1 ? (int)threadIdx.x : lane,
               step = n == 1 ? (int)blockDim.x : LANES;
     for (int k = first; k < n; k += n == 1 ? 1 : warps) {
-        const float *from = cuda_row(p.from, x_row_of(p, slot0 + k));
+        const float *from = row_of(k);
         float most = 0;
-        for (int i = at; i < p.from.cols; i += step)
+        for (int i = at; i < cols; i += step)
             most = fmaxf(most, fabsf(from[i]));
         most = n == 1 ? block_max(most, room) : warp_max(most);
         const struct half_range range = half_range_of(most);
-        uint32_t *to = (uint32_t *)(halves + k * shared_pitch(p.pitch));
-        for (int i = at; i < pairs; i += step)
-            to[i] = half_pair(from, i, p.from.cols, range.to);
+        uint32_t *to = (uint32_t *)(halves + k * shared_pitch(pitch));
+        for (int i = at; i < pitch / 2; i += step)
+            to[i] = half_pair(from, i, cols, range.to);
         if (at == 0)
             factors[k] = range.back;
     }
-    __syncthreads();
 }
 
 static inline size_t halves_bytes(int rows, int pitch)
@@ -196,10 +196,12 @@ static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kern
     if (16 * tile < p.rows)
         few_begin<F>(part, p.w[role], cuda_tile(p.w[role], expert, p.tile0[role] + tile), slice);
     const uint4 *x[NT] = {};
-    if (NT == 1 && !p.x) { /* at most 8 rows */
+    if (NT == 1 && !p.x) { /* PRODUCT_ONCE rows at most */
         uint16_t *halves = (uint16_t *)(parts + (DUAL ? 2 : 1) * n_slices * n_tiles * 128);
         factors = (float *)(halves + n * shared_pitch(p.pitch));
-        make_halves(p, slot0, n, halves, factors, factors + n);
+        make_halves([&](int k) { return (const float *)cuda_row(p.from, x_row_of(p, slot0 + k)); }, p.from.cols, p.pitch, n, halves,
+                    factors, factors + n);
+        __syncthreads();
         x[0] = g < n ? (const uint4 *)(halves + g * shared_pitch(p.pitch) + 16 * t) : NULL;
     } else {
 #pragma unroll
@@ -256,27 +258,55 @@ static void few_launch(struct cuda_stream *s, const char *op, const struct produ
 
 #define MIX_WARPS 8
 
-/* Grid (tiles, tokens). Shared: float [experts of a token][slices][16], then halves, factors and room. */
+/* Shared memory of a block: sums of slices, float [slices in all][16]; halves of the experts' rows and of the shared one's; their factors; room. */
+struct mix_plan {
+    int k, n_slices, shared_slices; /* 0: no shared expert */
+    size_t halves, shared_halves, factors, bytes;
+};
+
+static __host__ __device__ __forceinline__ struct mix_plan mix_plan_of(const struct product &p)
+{
+    const int k = p.per_slot, n_slices = slices_of(p.w[0].strips), more = p.shared.data ? slices_of(p.w[1].strips) : 0;
+    struct mix_plan m = {k, n_slices, more, (size_t)(k * n_slices + more) * 16 * sizeof(float), 0, 0, 0};
+    m.shared_halves = m.halves + (size_t)k * (size_t)shared_pitch(p.pitch) * sizeof(uint16_t);
+    m.factors = m.shared_halves + (more ? (size_t)shared_pitch(p.w[1].strips * 64) * sizeof(uint16_t) : 0);
+    m.bytes = m.factors + (size_t)(k + 1 + LANES) * sizeof(float);
+    return m;
+}
+
+/* Grid (tiles, tokens). Shared: as mix_plan says. */
 template <typename F>
 static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const __grid_constant__ struct product p)
 {
+    const struct mix_plan m = mix_plan_of(p);
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
-    const int n_slices = slices_of(p.w[0].strips), k = p.per_slot, tile = (int)blockIdx.x, token = (int)blockIdx.y;
-    const int32_t *ids = p.ids + (int64_t)token * k;
-    float *parts = shared_memory<float>();
-    uint16_t *halves = (uint16_t *)(parts + k * n_slices * 16);
-    float *factors = (float *)(halves + k * shared_pitch(p.pitch));
+    const int tile = (int)blockIdx.x, token = (int)blockIdx.y, n_mine = m.k * m.n_slices, n = n_mine + m.shared_slices;
+    const int32_t *ids = p.ids + (int64_t)token * m.k;
+    uint8_t *const memory = shared_memory<uint8_t>();
+    float *parts = (float *)memory, *factors = (float *)(memory + m.factors);
+    uint16_t *halves = (uint16_t *)(memory + m.halves), *shared_halves = (uint16_t *)(memory + m.shared_halves);
     struct few_part<F> part = {};
-    if (warp < k * n_slices)
-        few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[warp / n_slices], tile), warp % n_slices);
-    make_halves(p, token * k, k, halves, factors, factors + k);
-    for (int i = warp; i < k * n_slices; i += MIX_WARPS) {
+    auto begin = [&](int i) {
+        if (i < n_mine)
+            few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[i / m.n_slices], tile), i % m.n_slices);
+        else
+            few_begin<F>(part, p.w[1], cuda_tile(p.w[1], 0, tile), i - n_mine);
+    };
+    if (warp < n)
+        begin(warp);
+    make_halves([&](int k) { return (const float *)cuda_row(p.from, (int64_t)token * m.k + k); }, p.from.cols, p.pitch, m.k,
+                halves, factors, factors + m.k + 1);
+    if (m.shared_slices)
+        make_halves([&](int) { return (const float *)cuda_row(p.shared, token); }, p.shared.cols, p.w[1].strips * 64, 1,
+                    shared_halves, factors + m.k, factors + m.k + 1);
+    __syncthreads();
+    for (int i = warp; i < n; i += MIX_WARPS) {
         float acc[1][4] = {};
-        const uint4 *const x[1] = {
-            g == 0 ? (const uint4 *)(halves + i / n_slices * shared_pitch(p.pitch) + 16 * t) : NULL}; /* one column of eight */
+        const uint16_t *row = i < n_mine ? halves + i / m.n_slices * shared_pitch(p.pitch) : shared_halves;
+        const uint4 *const x[1] = {g == 0 ? (const uint4 *)(row + 16 * t) : NULL}; /* one column of eight */
         if (i != warp)
-            few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[i / n_slices], tile), i % n_slices);
-        few_multiply<F, 1>(part, p.w[0].which, x, acc);
+            begin(i);
+        few_multiply<F, 1>(part, p.w[i < n_mine ? 0 : 1].which, x, acc);
         if (t == 0) {
             parts[i * 16 + g] = acc[0][0];
             parts[i * 16 + g + 8] = acc[0][2];
@@ -286,22 +316,26 @@ static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const _
     const int row = 16 * tile + (int)threadIdx.x;
     if (threadIdx.x >= 16 || row >= p.rows)
         return;
-    float y = 0;
-    for (int e = 0; e < k; e++) {
+    auto sum_of = [&](int first, int n_slices) {
         float sum = 0;
         for (int s = 0; s < n_slices; s++)
-            sum += parts[(e * n_slices + s) * 16 + (int)threadIdx.x];
-        const float v = sum * (factors[e] * cuda_row_factor(p.w[0], ids[e], row));
-        y = fmaf(cuda_row(p.weights, token)[e], v, y);
-    }
+            sum += parts[(first + s) * 16 + (int)threadIdx.x];
+        return sum;
+    };
+    float y = 0;
+    for (int e = 0; e < m.k; e++)
+        y = fmaf(cuda_row(p.weights, token)[e],
+                 sum_of(e * m.n_slices, m.n_slices) * (factors[e] * cuda_row_factor(p.w[0], ids[e], row)), y);
+    if (m.shared_slices)
+        y = fmaf(cuda_row(p.gates, token)[0],
+                 sum_of(n_mine, m.shared_slices) * (factors[m.k] * cuda_row_factor(p.w[1], 0, row)), y);
     cuda_row(p.y, token)[row] = y;
 }
 
 template <typename F> static void mix_launch(struct cuda_stream *s, const char *op, const struct product *p)
 {
-    const int n_slices = slices_of(p->w[0].strips), k = p->per_slot;
-    cuda_launch(s, op, mix_kernel<F>, dim3((unsigned)((p->rows + FORM_TILE - 1) / FORM_TILE), (unsigned)(p->n / k)),
-                MIX_WARPS * LANES, (size_t)(k * n_slices * 16) * sizeof(float) + halves_bytes(k, p->pitch), *p);
+    const dim3 grid((unsigned)((p->rows + FORM_TILE - 1) / FORM_TILE), (unsigned)(p->n / p->per_slot));
+    cuda_launch(s, op, mix_kernel<F>, grid, MIX_WARPS * LANES, mix_plan_of(*p).bytes, *p);
 }
 
 /* ---- many -------------------------------------------------------------------------------------------------------------------------- */
@@ -430,7 +464,7 @@ template <typename F> static void product_launch(struct cuda_stream *s, const ch
     else if (p->tiles || (!p->ids && p->n > PRODUCT_FEW))
         for (int i = 0; i < n; i++)
             p->is_dual ? many_launch<F, true>(s, op, p + i) : many_launch<F, false>(s, op, p + i);
-    else if (p->ids || p->n <= 8)
+    else if (p->ids || p->n <= PRODUCT_ONCE)
         p->is_dual ? few_launch<F, 1, true>(s, op, p, n) : few_launch<F, 1, false>(s, op, p, n);
     else
         p->is_dual ? few_launch<F, 4, true>(s, op, p, n) : few_launch<F, 4, false>(s, op, p, n);

@@ -16,8 +16,8 @@ size_t cuda_route_scratch(const struct cuda_device *d, const struct kn_limits *l
 }
 
 struct route {
-    struct kn_mat x, weights;
-    const float *w;
+    struct kn_mat x, weights, gates;
+    const float *w, *shared; /* shared NULL: there is no shared expert */
     int n_experts, k;
     float *logits;
     int32_t *ids, *counts; /* blocks that are done with a token; NULL: picked by another launch */
@@ -26,12 +26,12 @@ struct route {
 static __device__ __forceinline__ void pick(const struct route &p, int t);
 
 
-/* Grid (experts / EXPERTS_OF_A_BLOCK, tokens / N). */
+/* Grid (experts / EXPERTS_OF_A_BLOCK, tokens / N). The shared expert's gate stands behind the experts' rows. */
 template <int N> static __global__ void logits_kernel(const struct route p)
 {
     const int lane = (int)threadIdx.x % LANES, expert = (int)(blockIdx.x * EXPERTS_OF_A_BLOCK + threadIdx.x / LANES),
               token0 = (int)blockIdx.y * N, cols = p.x.cols;
-    const float *row = p.w + (int64_t)min(expert, p.n_experts - 1) * cols;
+    const float *row = expert == p.n_experts && p.shared ? p.shared : p.w + (int64_t)min(expert, p.n_experts - 1) * cols;
     float sum[N] = {};
     for (int i = 4 * lane; i < cols; i += 4 * LANES)
         for (int j = i; j < i + 4 && j < cols; j++) {
@@ -43,8 +43,12 @@ template <int N> static __global__ void logits_kernel(const struct route p)
 #pragma unroll
     for (int n = 0; n < N; n++) {
         const float v = warp_sum(sum[n]);
-        if (lane == 0 && token0 + n < p.x.rows && expert < p.n_experts)
+        if (lane != 0 || token0 + n >= p.x.rows)
+            continue;
+        if (expert < p.n_experts)
             p.logits[(int64_t)(token0 + n) * p.n_experts + expert] = v;
+        else if (expert == p.n_experts && p.shared)
+            cuda_row(p.gates, token0 + n)[0] = cuda_sigmoid(v);
     }
     if (N > 1 || !p.counts)
         return;
@@ -128,8 +132,9 @@ void cuda_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
         cuda_fail(s, "moe_route", ERR_INVAL, "the call is larger than the limits that the stream was opened with");
         return;
     }
-    struct route p = {a->x, a->weights, cuda_weight_f32(a->w), n, a->k, logits, a->ids, T < TOKENS ? s->counts : NULL};
-    const dim3 grid((unsigned)((n + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK),
+    const struct route p = {a->x, a->weights, a->gates, cuda_weight_f32(a->w),          a->shared,
+                            n,    a->k,       logits,   a->ids, T < TOKENS ? s->counts : NULL};
+    const dim3 grid((unsigned)((n + (a->shared ? 1 : 0) + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK),
                     (unsigned)(p.counts ? T : (T + TOKENS - 1) / TOKENS));
     cuda_launch(s, "moe_route", p.counts ? logits_kernel<1> : logits_kernel<TOKENS>, grid, EXPERTS_OF_A_BLOCK * LANES,
                 sizeof(int), p);

@@ -41,25 +41,6 @@ void cuda_gather_rows(struct kn_stream *stream, const struct kn_gather_rows_args
     move_rows(cuda_stream_of(stream), "gather_rows", a->x, a->rows, &a->y, 0, a->y.rows);
 }
 
-/* A row a block. Shared: LANES floats. */
-static __global__ void add_gated_kernel(struct kn_mat x, const float *w, struct kn_mat s, struct kn_mat y)
-{
-    const int row = (int)blockIdx.x;
-    const float *from = cuda_row(x, row), *add = cuda_row(s, row);
-    float *to = cuda_row(y, row), dot = 0;
-    for (int i = (int)threadIdx.x; i < x.cols; i += (int)blockDim.x)
-        dot = fmaf(from[i], w[i], dot);
-    const float gate = cuda_sigmoid(block_sum(dot, shared_memory<float>()));
-    for (int i = (int)threadIdx.x; i < y.cols; i += (int)blockDim.x)
-        to[i] = fmaf(gate, add[i], to[i]);
-}
-
-void cuda_add_gated(struct kn_stream *stream, const struct kn_add_gated_args *a)
-{
-    cuda_launch(cuda_stream_of(stream), "add_gated", add_gated_kernel, dim3((unsigned)a->x.rows), THREADS,
-                LANES * sizeof(float), a->x, a->w, a->s, a->y);
-}
-
 static void check(struct cuda_stream *s, const char *op, cudaError_t e)
 {
     s->base.launches++;

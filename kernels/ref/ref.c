@@ -268,6 +268,8 @@ void kn_ref_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *
         }
         for (int32_t i = 0; i < k; i++)
             weights[i] = (float)(weights[i] / fmax(chosen, 0x1p-14));
+        if (a->shared)
+            row_of(&a->gates, t)[0] = (float)sigmoid(dot(row_of(&a->x, t), a->shared, a->x.cols));
     }
 }
 
@@ -283,6 +285,9 @@ void kn_ref_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_ar
             row_of(&a->y, r)[o] = (float)(silu(dot(x, gate, a->x.cols)) * dot(x, up, a->x.cols));
         }
     }
+    if (a->shared_gate)
+        kn_ref_gate_up(stream, &(struct kn_gate_up_args){
+                                   .x = a->x, .gate = a->shared_gate, .up = a->shared_up, .y = a->shared_y});
 }
 
 void kn_ref_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
@@ -296,15 +301,10 @@ void kn_ref_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
                 kn_weight_row(stream, a->down, a->ids[r], o, row);
                 sum += (double)row_of(&a->weights, t)[i] * dot(row_of(&a->h, r), row, a->down->cols);
             }
+            if (a->shared_down) {
+                kn_weight_row(stream, a->shared_down, 0, o, row);
+                sum += (double)row_of(&a->gates, t)[0] * dot(row_of(&a->shared_h, t), row, a->shared_down->cols);
+            }
             row_of(&a->y, t)[o] = (float)sum;
         }
-}
-
-void kn_ref_add_gated(struct kn_stream *stream, const struct kn_add_gated_args *a)
-{
-    for (int32_t t = 0; t < a->x.rows; t++) {
-        const double gate = sigmoid(dot(row_of(&a->x, t), a->w, a->x.cols));
-        for (int32_t i = 0; i < a->y.cols; i++)
-            row_of(&a->y, t)[i] = (float)(row_of(&a->y, t)[i] + gate * row_of(&a->s, t)[i]);
-    }
 }

@@ -476,13 +476,13 @@ static void attention(void **state)
 struct deltanet {
     float *conv_state;
     struct kn_gdn_state state;
-    kn_vec conv_w, a, dt;
+    kn_vec conv_w, a, dt, norm; /* norm NULL: the scan alone */
     int32_t n_k, n_v, d_k, d_v, taps;
 };
 
 #define GDN_SLOTS 3
 
-/* shape: n_k, n_v, d_k, d_v, taps */
+/* shape: n_k, n_v, d_k, d_v, taps, (tokens), normed */
 static struct deltanet open_deltanet(struct kn_rig *r, const int *s)
 {
     struct deltanet d = {.n_k = s[0], .n_v = s[1], .d_k = s[2], .d_v = s[3], .taps = s[4]};
@@ -500,6 +500,7 @@ static struct deltanet open_deltanet(struct kn_rig *r, const int *s)
     d.a = kn_rig_put(r, a, (size_t)s[1] * sizeof *a);
     test_free(a);
     d.dt = kn_rig_vec(r, 23, s[1], -1, 1);
+    d.norm = s[6] ? kn_rig_vec(r, 24, s[3], 1, 0.1f) : NULL;
     return d;
 }
 
@@ -509,6 +510,7 @@ static struct kn_mat deltanet_call(struct kn_rig *r, const struct deltanet *d, c
     const struct kn_mat x = sequence_rows(r, 31, seqs, n, 2 * d->n_k * d->d_k + d->n_v * d->d_v, 1);
     const struct kn_mat b = sequence_rows(r, 32, seqs, n, d->n_v, 1), alpha = sequence_rows(r, 33, seqs, n, d->n_v, 2);
     const struct kn_mat y = kn_rig_out(r, x.rows, d->n_v * d->d_v, 1);
+    const struct kn_mat z = d->norm ? sequence_rows(r, 34, seqs, n, d->n_v * d->d_v, 1) : (struct kn_mat){0};
     r->op->gdn_conv(r->stream, &(struct kn_gdn_conv_args){.step = step,
                                                           .x = x,
                                                           .w = d->conv_w,
@@ -531,6 +533,9 @@ static struct kn_mat deltanet_call(struct kn_rig *r, const struct deltanet *d, c
                                                           .d_k = d->d_k,
                                                           .d_v = d->d_v,
                                                           .state = &d->state,
+                                                          .z = z,
+                                                          .norm = d->norm,
+                                                          .eps = 1e-6f,
                                                           .y = y});
     return y;
 }
@@ -578,10 +583,12 @@ static void deltanet(void **state)
             continue;
         /* the reference keeps S in float32 after every token, the chunked form only at borders: some 200 roundings apart */
         compare("deltanet", run_deltanet, shapes[i], 1e-10);
-        int long_shape[SHAPE_MAX];
-        memcpy(long_shape, shapes[i], sizeof long_shape);
-        long_shape[5] = 200;
-        same_bits("deltanet", run_deltanet_whole, run_deltanet_pieces, long_shape);
+        int shape[SHAPE_MAX];
+        memcpy(shape, shapes[i], sizeof shape);
+        shape[6] = 1; /* normed: what was small is as large as the rest then, and so is its error */
+        compare("deltanet", run_deltanet, shape, 1e-9);
+        shape[5] = 200;
+        same_bits("deltanet", run_deltanet_whole, run_deltanet_pieces, shape);
     }
 }
 
@@ -593,24 +600,46 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
     const int32_t T = s[0], E = s[1], F = s[2], n = s[3], k = s[4];
     const enum kn_dtype type = (enum kn_dtype)s[5];
     const struct kn_mat x = kn_rig_mat(r, 1, T, E, 1, 1), weights = kn_rig_out(r, T, k, 1), h = kn_rig_out(r, T * k, F, 0);
-    const struct kn_mat y = kn_rig_out(r, T, E, 2), shared = kn_rig_mat(r, 9, T, E, 0, 1);
+    const struct kn_mat y = kn_rig_out(r, T, E, 2), shared = kn_rig_out(r, T, F, 1), gates = kn_rig_out(r, T, 1, 1);
     int32_t *ids = kn_rig_put(r, NULL, (size_t)(T * k) * sizeof *ids);
+    const enum kn_dtype other = s[6] ? KN_Q8_0 : type; /* of the shared expert: files keep it better now and then */
     const struct kn_weight *router = kn_rig_weight(r, 2, KN_F32, 1, n, E),
                            *gate = kn_rig_weight(r, 3, type, n, s[6] ? 2 * F : F, E);
     const struct kn_weight *up = s[6] ? NULL : kn_rig_weight(r, 4, type, n, F, E), *down = kn_rig_weight(r, 5, type, n, E, F);
-    kn_vec shared_gate = kn_rig_vec(r, 6, E, 0, 0.1f);
+    const struct kn_weight *shared_gate = kn_rig_weight(r, 7, other, 1, F, E), *shared_up = kn_rig_weight(r, 8, other, 1, F, E),
+                           *shared_down = kn_rig_weight(r, 9, other, 1, E, F);
+    kn_vec shared_vec = kn_rig_vec(r, 6, E, 0, 0.1f);
 #define ROWS(m, first, n_rows) ((struct kn_mat){(m).data + (first) * (m).stride, n_rows, (m).cols, (m).stride})
     for (int32_t t = 0; t < T; t += step) {
         const struct kn_mat xt = ROWS(x, t, step), wt = ROWS(weights, t, step), ht = ROWS(h, t * k, step * k),
                             yt = ROWS(y, t, step);
         int32_t *it = ids + t * k;
-        r->op->moe_route(r->stream, &(struct kn_moe_route_args){.x = xt, .w = router, .k = k, .ids = it, .weights = wt});
-        r->op->moe_gate_up(r->stream,
-                           &(struct kn_moe_gate_up_args){.x = xt, .ids = it, .k = k, .gate = gate, .up = up, .y = ht});
-        r->op->moe_down(r->stream,
-                        &(struct kn_moe_down_args){.h = ht, .ids = it, .k = k, .weights = wt, .down = down, .y = yt});
-        r->op->add_gated(r->stream,
-                         &(struct kn_add_gated_args){.x = xt, .w = shared_gate, .s = ROWS(shared, t, step), .y = yt});
+        const struct kn_mat st = ROWS(shared, t, step), gt = ROWS(gates, t, step);
+        r->op->moe_route(r->stream, &(struct kn_moe_route_args){.x = xt,
+                                                                .w = router,
+                                                                .k = k,
+                                                                .ids = it,
+                                                                .weights = wt,
+                                                                .shared = shared_vec,
+                                                                .gates = gt});
+        r->op->moe_gate_up(r->stream, &(struct kn_moe_gate_up_args){.x = xt,
+                                                                    .ids = it,
+                                                                    .k = k,
+                                                                    .gate = gate,
+                                                                    .up = up,
+                                                                    .y = ht,
+                                                                    .shared_gate = shared_gate,
+                                                                    .shared_up = shared_up,
+                                                                    .shared_y = st});
+        r->op->moe_down(r->stream, &(struct kn_moe_down_args){.h = ht,
+                                                              .ids = it,
+                                                              .k = k,
+                                                              .weights = wt,
+                                                              .down = down,
+                                                              .y = yt,
+                                                              .shared_down = shared_down,
+                                                              .shared_h = st,
+                                                              .gates = gt});
     }
 #undef ROWS
     int32_t host_ids[512];
@@ -648,7 +677,7 @@ static void experts(void **state)
         compare("experts", run_experts, (int[SHAPE_MAX]){1, 256, 256, 8, 2, type, 0, 0}, 8 * limit);
         if (is_enough)
             continue;
-        compare("experts", run_experts, (int[SHAPE_MAX]){11, 256, 256, 16, 4, type, 1, 0}, 8 * limit);
+        compare("experts", run_experts, (int[SHAPE_MAX]){11, 256, 256, 16, 4, type, 1, 0}, 8 * fmax(limit, limit_of(KN_Q8_0)));
         same_bits("experts", run_experts, run_experts_alone, (int[SHAPE_MAX]){36, 256, 256, 3, 2, type, 0, 0});
         if (!is_few) /* some 36 rows to each: two tiles of 16 and a rest */
             compare("many rows to an expert", run_experts, (int[SHAPE_MAX]){54, 256, 256, 3, 2, type, 0, 0}, 8 * limit);

@@ -80,8 +80,6 @@ static void matrices_must_fit_and_lie_apart(void **state)
     refused("y and z overlap");
     op->put_rows(rig.stream, &(struct kn_put_rows_args){.x = x, .row0 = 1, .y = y});
     refused("put_rows: rows 1 to 5 of 4");
-    op->add_gated(rig.stream, &(struct kn_add_gated_args){.x = x, .w = w, .s = y, .y = y});
-    refused("s and y overlap");
 }
 
 static void products_must_fit_the_weight_and_the_limits(void **state)
