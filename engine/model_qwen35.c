@@ -180,9 +180,9 @@ static struct kn_mat mat(float *data, int32_t rows, int32_t cols)
     return (struct kn_mat){.data = data, .rows = rows, .cols = cols, .stride = cols};
 }
 
-/* Gated full attention: h -> a. */
+/* Gated full attention: h -> a, which `then` adds to x and norms. */
 static void attention(struct qwen35 *m, const struct kn_ops *op, struct kn_stream *st, const struct model_layer *w,
-                      const struct step *step, const struct kn_kv *kv)
+                      const struct step *step, const struct kn_kv *kv, const struct kn_add_rms_norm_args *then)
 {
     const struct model_shape *s = &m->model->shape;
     const int32_t T = step->n_rows, E = s->n_embd, HD = s->n_head * s->head_dim, GD = s->n_head_kv * s->head_dim;
@@ -206,12 +206,13 @@ static void attention(struct qwen35 *m, const struct kn_ops *op, struct kn_strea
     op->attn(st,
              &(struct kn_attn_args){
                  .step = step->device_step, .q = q, .gate = qg, .kv = kv, .scale = 1.0f / sqrtf((float)s->head_dim), .y = y});
-    op->linear(st, &(struct kn_linear_args){.x = y, .w = &w->wo, .y = a});
+    op->linear(st, &(struct kn_linear_args){.x = y, .w = &w->wo, .y = a, .then = then});
 }
 
 /* Gated DeltaNet: h -> a. */
 static void deltanet(struct qwen35 *m, const struct kn_ops *op, struct kn_stream *st, const struct model_layer *w,
-                     const struct step *step, const struct state_layer *state, int32_t n_slots)
+                     const struct step *step, const struct state_layer *state, int32_t n_slots,
+                     const struct kn_add_rms_norm_args *then)
 {
     const struct model_shape *s = &m->model->shape;
     const int32_t T = step->n_rows, E = s->n_embd, C = conv_channels(s), VD = s->n_v * s->d_v;
@@ -246,22 +247,23 @@ static void deltanet(struct qwen35 *m, const struct kn_ops *op, struct kn_stream
                                                 .norm = w->ssm_norm,
                                                 .eps = s->rms_eps,
                                                 .y = o});
-    op->linear(st, &(struct kn_linear_args){.x = o, .w = &w->w_out, .y = a});
+    op->linear(st, &(struct kn_linear_args){.x = o, .w = &w->w_out, .y = a, .then = then});
 }
 
 /* SwiGLU: h -> a. */
 static void feed_forward(struct qwen35 *m, const struct kn_ops *op, struct kn_stream *st, const struct model_layer *w,
-                         int32_t T)
+                         int32_t T, const struct kn_add_rms_norm_args *then)
 {
     const struct model_shape *s = &m->model->shape;
     const struct kn_mat h = mat(m->h, T, s->n_embd), f = mat(m->f, T, s->n_ff), a = mat(m->a, T, s->n_embd);
 
     op->gate_up(st, &(struct kn_gate_up_args){.x = h, .gate = &w->w_gate, .up = &w->w_up, .y = f});
-    op->linear(st, &(struct kn_linear_args){.x = f, .w = &w->w_down, .y = a});
+    op->linear(st, &(struct kn_linear_args){.x = f, .w = &w->w_down, .y = a, .then = then});
 }
 
 /* Routed experts and the shared expert: h -> a. */
-static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream *st, const struct model_layer *w, int32_t T)
+static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream *st, const struct model_layer *w, int32_t T,
+                    const struct kn_add_rms_norm_args *then)
 {
     const struct model_shape *s = &m->model->shape;
     const int32_t E = s->n_embd, k = s->n_experts_used;
@@ -288,7 +290,8 @@ static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream 
                                                 .y = a,
                                                 .shared_down = &w->s_down,
                                                 .shared_h = f,
-                                                .gates = gates});
+                                                .gates = gates,
+                                                .then = then});
 }
 
 bool qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *step, const struct kv_cache *kv,
@@ -299,31 +302,31 @@ bool qwen35_forward(struct qwen35 *m, struct kn_stream *st, const struct step *s
     const struct model_shape *s = &w->shape;
     const int32_t T = step->n_rows, E = s->n_embd;
     const struct kn_mat x = mat(m->x, T, E), h = mat(m->h, T, E), a = mat(m->a, T, E);
-    const struct kn_mat none = {0};
 
     op->embed(st, &(struct kn_embed_args){.step = step->device_step, .table = &w->token_embd, .y = x});
     for (int32_t i = 0; i < n_images; i++)
         op->put_rows(
             st, &(struct kn_put_rows_args){.x = mat((float *)images[i].rows, images[i].n, E), .row0 = images[i].row0, .y = x});
+    /* each half of a layer leaves what it says in a; what follows adds that to x, and norms x for the next half */
+    struct kn_add_rms_norm_args then = {.x = x, .w = w->layers[0].attn_norm, .eps = s->rms_eps, .y = h};
+    op->add_rms_norm(st, &then);
+    then.res = a;
     int32_t i_full = 0, i_linear = 0;
     for (int32_t l = 0; l < s->n_layers; l++) {
         const struct model_layer *layer = &w->layers[l];
         if (!breath_take(m->breath))
             return false;
-        op->add_rms_norm(
-            st, &(struct kn_add_rms_norm_args){.x = x, .res = l ? a : none, .w = layer->attn_norm, .eps = s->rms_eps, .y = h});
+        then.w = layer->post_attn_norm;
         if (s->is_linear[l])
-            deltanet(m, op, st, layer, step, &state->layers[i_linear++], state->n_slots);
+            deltanet(m, op, st, layer, step, &state->layers[i_linear++], state->n_slots, &then);
         else
-            attention(m, op, st, layer, step, &kv->layers[i_full++]);
-        op->add_rms_norm(
-            st, &(struct kn_add_rms_norm_args){.x = x, .res = a, .w = layer->post_attn_norm, .eps = s->rms_eps, .y = h});
+            attention(m, op, st, layer, step, &kv->layers[i_full++], &then);
+        then.w = l + 1 < s->n_layers ? w->layers[l + 1].attn_norm : w->output_norm;
         if (s->is_moe)
-            experts(m, op, st, layer, T);
+            experts(m, op, st, layer, T, &then);
         else
-            feed_forward(m, op, st, layer, T);
+            feed_forward(m, op, st, layer, T, &then);
     }
-    op->add_rms_norm(st, &(struct kn_add_rms_norm_args){.x = x, .res = a, .w = w->output_norm, .eps = s->rms_eps, .y = h});
     return true;
 }
 

@@ -289,7 +289,8 @@ enum kn_act {
 
 /*
  * y = act(x W^T * scale + bias), or with `accumulate` y += that. x [T, cols], y [T, rows]. w->slices is 1. is_bf16: bfloat16 is enough for both factors (sums are float32), as it is
- * where a model was trained so; a device that is faster then rounds them, where the weight is F16 or BF16 (F32 weights are there for exactness).
+ * where a model was trained so; a device that is faster then rounds them, where the weight is F16 or BF16 (F32 weights are there for exactness). then: an add_rms_norm that follows, whose
+ * res is y; NULL: none.
  */
 struct kn_linear_args {
     struct kn_mat x;
@@ -298,6 +299,7 @@ struct kn_linear_args {
     enum kn_act act;
     bool accumulate, is_bf16;
     struct kn_mat y;
+    const struct kn_add_rms_norm_args *then;
 };
 
 /* y[i] = x w[i]^T for i < n. */
@@ -419,7 +421,7 @@ struct kn_moe_gate_up_args {
 
 /*
  * y[t] = sum over i, in order, of weights[t, i] * (down_e h[t * k + i]); then, where a shared expert is given, += gates[t] * (shared_down shared_h[t]). h [T * k, F], shared_h [T, F'],
- * y [T, E].
+ * y [T, E]. then: as in kn_linear_args.
  */
 struct kn_moe_down_args {
     struct kn_mat h;
@@ -430,6 +432,7 @@ struct kn_moe_down_args {
     struct kn_mat y;
     const struct kn_weight *shared_down; /* NULL: there is none */
     struct kn_mat shared_h, gates;       /* [T, F'], [T, 1] */
+    const struct kn_add_rms_norm_args *then;
 };
 
 /*

@@ -204,6 +204,15 @@ int kn_validate_add_layer_norm(const struct kn_stream *s, const struct kn_add_la
 
 /* ---- matrix products --------------------------------------------------------------------------------------------------------- */
 
+/* The norm that follows y. */
+static int check_then(const struct kn_stream *s, const struct kn_add_rms_norm_args *then, const struct kn_mat *y, struct err *err)
+{
+    if (!then)
+        return 0;
+    REQUIRE(then->res.data == y->data && then->res.stride == y->stride, "the norm that follows is not of y");
+    return kn_validate_add_rms_norm(s, then, err);
+}
+
 int kn_validate_linear(const struct kn_stream *s, const struct kn_linear_args *a, struct err *err)
 {
     CHECK(check_any(&a->x, "x", err));
@@ -212,7 +221,8 @@ int kn_validate_linear(const struct kn_stream *s, const struct kn_linear_args *a
     REQUIRE(a->y.cols <= s->limits.outputs, "%d outputs, the stream was opened for %d", a->y.cols, s->limits.outputs);
     CHECK(check_mat(&a->y, "y", a->x.rows, a->w->rows, err));
     REQUIRE(a->act >= KN_ACT_NONE && a->act <= KN_ACT_GELU_ERF, "activation %d", (int)a->act);
-    return check_apart(&a->y, &a->x, "x and y", err);
+    CHECK(check_apart(&a->y, &a->x, "x and y", err));
+    return check_then(s, a->then, &a->y, err);
 }
 
 int kn_validate_project(const struct kn_stream *s, const struct kn_project_args *a, struct err *err)
@@ -391,6 +401,7 @@ int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_arg
         CHECK(check_weight(a->shared_down, "shared_down", a->y.cols, a->shared_h.cols, false, err));
         CHECK(check_apart(&a->y, &a->shared_h, "shared_h and y", err));
     }
+    CHECK(check_then(s, a->then, &a->y, err));
     return check_ids(s, a->ids, a->h.rows, a->down->slices, err);
 }
 

@@ -231,6 +231,8 @@ void cpu_linear(struct kn_stream *stream, const struct kn_linear_args *a)
     j.part[0] = (struct part){.shape = cpu_shape(a->w), .w = a->w, .y = a->y};
     j.is_bf16 = a->is_bf16 && j.s->tile->bf16.gemm && (a->w->dtype == KN_F16 || a->w->dtype == KN_BF16);
     run(&j, &a->x);
+    if (a->then)
+        cpu_add_rms_norm(stream, a->then);
 }
 
 void cpu_project(struct kn_stream *stream, const struct kn_project_args *a)

@@ -317,4 +317,6 @@ void cpu_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     }
     if (a->shared_down)
         add_shared(stream, a);
+    if (a->then)
+        cpu_add_rms_norm(stream, a->then);
 }

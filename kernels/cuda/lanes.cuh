@@ -208,6 +208,13 @@ static __device__ __forceinline__ float load_fresh(const float *p)
     return v;
 }
 
+static __device__ __forceinline__ float4 load_fresh4(const float *p)
+{
+    float4 v;
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    return v;
+}
+
 /* v, of which the compiler knows nothing: what is computed of it is not kept in registers from long before. */
 static __device__ __forceinline__ int32_t opaque(int32_t v)
 {

@@ -162,8 +162,12 @@ void cuda_linear(struct kn_stream *stream, const struct kn_linear_args *a)
     if (!prepare(s, "linear", &a->x, 0, &r))
         return;
     struct product p = {.w = {*cuda_weight_of(a->w)}, .y = a->y, .bias = a->bias, .act = a->act, .accumulate = a->accumulate};
+    if (a->w->dtype != KN_F32)
+        p.then = cuda_norm_then(s, a->then);
     take_rows(s, "linear", &a->w, 1, &a->x, &r);
     launch(s, "linear", &p, 1, &r, &a->x, 0);
+    if (a->then && !p.then.count)
+        cuda_add_rms_norm(stream, a->then);
 }
 
 void cuda_project(struct kn_stream *stream, const struct kn_project_args *a)

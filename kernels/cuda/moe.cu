@@ -303,10 +303,14 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
             p.shared = a->shared_h;
             p.gates = a->gates;
         }
+        if (is_along || !a->shared_down)
+            p.then = cuda_norm_then(s, a->then);
         all.halves = NULL;
         launch(s, op, &p, 1, &all, &a->h, a->ids, T * k, false);
         if (a->shared_down && !is_along)
             add_shared(s, op, a);
+        if (a->then && !p.then.count)
+            cuda_add_rms_norm(stream, a->then);
         return;
     }
     for (int32_t t = 0; t < T; t += chunk) {
@@ -326,4 +330,6 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     }
     if (a->shared_down)
         add_shared(s, op, a);
+    if (a->then)
+        cuda_add_rms_norm(stream, a->then);
 }

@@ -1,8 +1,5 @@
 /*
- * norm - residual addition and normalisation, a block a row; gated normalisation, a warp a head.
- *
- * A thread takes four neighbours, then those 4 x threads further on: 16 bytes at a time where rows are aligned, one by one where they are not, added in the same order. How many threads
- * there are depends on the row's length alone.
+ * norm - residual addition and normalisation, a block a row; gated normalisation, a warp a head (norm.cuh).
  */
 #include "kernels/cuda/norm.cuh"
 
@@ -11,58 +8,10 @@ static bool is_aligned(const struct kn_mat *m)
     return !m->data || ((uintptr_t)m->data % 16 == 0 && m->stride % 4 == 0);
 }
 
-/* Four neighbours of a row: fewer at its end. */
-static __device__ __forceinline__ float4 load4(const float *row, int i, int n, bool is_wide)
-{
-    if (is_wide && i + 4 <= n)
-        return *(const float4 *)(row + i);
-    return make_float4(row[i], i + 1 < n ? row[i + 1] : 0, i + 2 < n ? row[i + 2] : 0, i + 3 < n ? row[i + 3] : 0);
-}
-
-static __device__ __forceinline__ void store4(float *row, int i, int n, bool is_wide, float4 v)
-{
-    if (is_wide && i + 4 <= n) {
-        *(float4 *)(row + i) = v;
-        return;
-    }
-    row[i] = v.x;
-    if (i + 1 < n)
-        row[i + 1] = v.y;
-    if (i + 2 < n)
-        row[i + 2] = v.z;
-    if (i + 3 < n)
-        row[i + 3] = v.w;
-}
-
-/* x += res, where it is there. Returns what was stored. */
-static __device__ __forceinline__ float4 add4(float *x, const float *res, int i, int n, bool is_wide)
-{
-    float4 v = load4(x, i, n, is_wide);
-    if (!res)
-        return v;
-    const float4 r = load4(res, i, n, is_wide);
-    v = make_float4(v.x + r.x, v.y + r.y, v.z + r.z, v.w + r.w);
-    store4(x, i, n, is_wide, v);
-    return v;
-}
-
 /* Shared: LANES floats. */
-static __global__ void add_rms_norm_kernel(struct kn_mat x, struct kn_mat res, const float *w, float eps, struct kn_mat y,
-                                           bool is_wide)
+static __global__ void add_rms_norm_kernel(const struct norm_then p)
 {
-    const int row = (int)blockIdx.x, n = x.cols, step = 4 * (int)blockDim.x;
-    float *from = cuda_row(x, row), *to = cuda_row(y, row);
-    const float *add = res.data ? cuda_row(res, row) : NULL;
-    float sum = 0;
-    for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = add4(from, add, i, n, is_wide);
-        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-    }
-    const float scale = 1.0f / sqrtf(block_sum(sum, shared_memory<float>()) / (float)n + eps);
-    for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = load4(from, i, n, is_wide), f = load4(w, i, n, is_wide);
-        store4(to, i, n, is_wide, make_float4(v.x * scale * f.x, v.y * scale * f.y, v.z * scale * f.z, v.w * scale * f.w));
-    }
+    norm_row<false>(p, (int)blockIdx.x, shared_memory<float>());
 }
 
 /* Shared: LANES floats. */
@@ -74,35 +23,45 @@ static __global__ void add_layer_norm_kernel(struct kn_mat x, struct kn_mat res,
     const float *add = res.data ? cuda_row(res, row) : NULL;
     float sum = 0, squares = 0;
     for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = add4(from, add, i, n, is_wide);
+        const float4 v = add4<false>(from, add, i, n, is_wide);
         sum += (v.x + v.y) + (v.z + v.w);
     }
     const float mean = block_sum(sum, room) / (float)n;
     for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = load4(from, i, n, is_wide);
+        const float4 v = load4<false>(from, i, n, is_wide);
         const float d[4] = {v.x - mean, v.y - mean, v.z - mean, v.w - mean};
         for (int j = 0; j < 4; j++)
             squares = i + j < n ? fmaf(d[j], d[j], squares) : squares;
     }
     const float scale = 1.0f / sqrtf(block_sum(squares, room) / (float)n + eps);
     for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = load4(from, i, n, is_wide), f = load4(w, i, n, is_wide), o = load4(b, i, n, is_wide);
+        const float4 v = load4<false>(from, i, n, is_wide), f = load4<false>(w, i, n, is_wide), o = load4<false>(b, i, n, is_wide);
         store4(to, i, n, is_wide,
                make_float4(fmaf((v.x - mean) * scale, f.x, o.x), fmaf((v.y - mean) * scale, f.y, o.y),
                            fmaf((v.z - mean) * scale, f.z, o.z), fmaf((v.w - mean) * scale, f.w, o.w)));
     }
 }
 
-static unsigned threads_of(int32_t cols)
+struct norm_then cuda_norm_of(const struct kn_add_rms_norm_args *a)
 {
-    return cols > 2048 ? 512 : cols > 512 ? 256 : 64;
+    const bool is_wide = is_aligned(&a->x) && is_aligned(&a->res) && is_aligned(&a->y) && (uintptr_t)a->w % 16 == 0;
+    return {a->x, a->res, a->y, a->w, a->eps, is_wide, NULL};
+}
+
+struct norm_then cuda_norm_then(struct cuda_stream *s, const struct kn_add_rms_norm_args *a)
+{
+    struct norm_then p = {};
+    if (a && a->x.rows <= NORM_THEN_ROWS) {
+        p = cuda_norm_of(a);
+        p.count = s->counts;
+    }
+    return p;
 }
 
 void cuda_add_rms_norm(struct kn_stream *stream, const struct kn_add_rms_norm_args *a)
 {
-    const bool is_wide = is_aligned(&a->x) && is_aligned(&a->res) && is_aligned(&a->y) && (uintptr_t)a->w % 16 == 0;
-    cuda_launch(cuda_stream_of(stream), "add_rms_norm", add_rms_norm_kernel, dim3((unsigned)a->x.rows), threads_of(a->x.cols),
-                LANES * sizeof(float), a->x, a->res, a->w, a->eps, a->y, is_wide);
+    cuda_launch(cuda_stream_of(stream), "add_rms_norm", add_rms_norm_kernel, dim3((unsigned)a->x.rows),
+                (unsigned)norm_threads(a->x.cols), LANES * sizeof(float), cuda_norm_of(a));
 }
 
 void cuda_add_layer_norm(struct kn_stream *stream, const struct kn_add_layer_norm_args *a)
@@ -110,7 +69,7 @@ void cuda_add_layer_norm(struct kn_stream *stream, const struct kn_add_layer_nor
     const bool is_wide =
         is_aligned(&a->x) && is_aligned(&a->res) && is_aligned(&a->y) && (uintptr_t)a->w % 16 == 0 && (uintptr_t)a->b % 16 == 0;
     cuda_launch(cuda_stream_of(stream), "add_layer_norm", add_layer_norm_kernel, dim3((unsigned)a->x.rows),
-                threads_of(a->x.cols), LANES * sizeof(float), a->x, a->res, a->w, a->b, a->eps, a->y, is_wide);
+                (unsigned)norm_threads(a->x.cols), LANES * sizeof(float), a->x, a->res, a->w, a->b, a->eps, a->y, is_wide);
 }
 
 #define HEADS_OF_A_BLOCK 4

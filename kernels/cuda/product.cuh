@@ -12,6 +12,7 @@
 #ifndef HERON_KERNELS_CUDA_PRODUCT_CUH
 #define HERON_KERNELS_CUDA_PRODUCT_CUH
 
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/weights.cuh"
 
 #define PRODUCT_ONCE   8  /* rows of one mma: fewer cost no less */
@@ -52,6 +53,7 @@ struct product {
     int32_t per_slot; /* 0: no mix */
     /* and, where shared.data is there, += gates[t] times shared[t] w[1]^T */
     struct kn_mat shared, gates;
+    struct norm_then then; /* `few` of one product, and `mix` */
 };
 
 /* One for every form: launch. Products of one call share their rows (x or from, n), is_dual, and what is there of the experts: few rows take one launch. */

@@ -231,6 +231,8 @@ static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kern
                 sum[j] += parts[((j * n_slices + s) * n_tiles * 16 + r) * 8 * NT + k];
         finish<DUAL>(p, expert, row, slot, factors ? factors[k] : p.x_factor[x_row_of(p, slot)], sum[0], sum[1]);
     }
+    if (NT == 1 && !DUAL)
+        norm_at_end(set.p[0].then, parts);
 }
 
 template <typename F, int NT, bool DUAL>
@@ -313,23 +315,24 @@ static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const _
         }
     }
     __syncthreads();
-    const int row = 16 * tile + (int)threadIdx.x;
-    if (threadIdx.x >= 16 || row >= p.rows)
-        return;
     auto sum_of = [&](int first, int n_slices) {
         float sum = 0;
         for (int s = 0; s < n_slices; s++)
             sum += parts[(first + s) * 16 + (int)threadIdx.x];
         return sum;
     };
-    float y = 0;
-    for (int e = 0; e < m.k; e++)
-        y = fmaf(cuda_row(p.weights, token)[e],
-                 sum_of(e * m.n_slices, m.n_slices) * (factors[e] * cuda_row_factor(p.w[0], ids[e], row)), y);
-    if (m.shared_slices)
-        y = fmaf(cuda_row(p.gates, token)[0],
-                 sum_of(n_mine, m.shared_slices) * (factors[m.k] * cuda_row_factor(p.w[1], 0, row)), y);
-    cuda_row(p.y, token)[row] = y;
+    const int row = 16 * tile + (int)threadIdx.x;
+    if (threadIdx.x < 16 && row < p.rows) {
+        float y = 0;
+        for (int e = 0; e < m.k; e++)
+            y = fmaf(cuda_row(p.weights, token)[e],
+                     sum_of(e * m.n_slices, m.n_slices) * (factors[e] * cuda_row_factor(p.w[0], ids[e], row)), y);
+        if (m.shared_slices)
+            y = fmaf(cuda_row(p.gates, token)[0],
+                     sum_of(n_mine, m.shared_slices) * (factors[m.k] * cuda_row_factor(p.w[1], 0, row)), y);
+        cuda_row(p.y, token)[row] = y;
+    }
+    norm_at_end(p.then, factors + m.k + 1);
 }
 
 template <typename F> static void mix_launch(struct cuda_stream *s, const char *op, const struct product *p)

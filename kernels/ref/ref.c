@@ -214,6 +214,8 @@ static void product(struct kn_stream *stream, const struct kn_mat *x, const stru
 void kn_ref_linear(struct kn_stream *stream, const struct kn_linear_args *a)
 {
     product(stream, &a->x, a->w, a->bias, a->act, a->accumulate, &a->y);
+    if (a->then)
+        kn_ref_add_rms_norm(stream, a->then);
 }
 
 void kn_ref_project(struct kn_stream *stream, const struct kn_project_args *a)
@@ -307,4 +309,6 @@ void kn_ref_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
             }
             row_of(&a->y, t)[o] = (float)sum;
         }
+    if (a->then)
+        kn_ref_add_rms_norm(stream, a->then);
 }

@@ -278,6 +278,11 @@ static inline float load_fresh(const float *p)
     return *p;
 }
 
+static inline float4 load_fresh4(const float *p)
+{
+    return *reinterpret_cast<const float4 *>(p);
+}
+
 static inline int32_t opaque(int32_t v)
 {
     return v;

@@ -245,6 +245,35 @@ static void run_linear_alone(struct kn_rig *r, const int *s, struct kn_output *o
     kn_output_add(out, r, &y);
 }
 
+/* A product, a residual and a norm, s[4] rows at a time. shape: T, cols, rows, type, rows of a call */
+static void run_linear_then(struct kn_rig *r, const int *s, struct kn_output *out)
+{
+    const struct kn_mat x = kn_rig_mat(r, 1, s[0], s[1], 3, 1), y = kn_rig_out(r, s[0], s[2], s[2] % 4);
+    const struct kn_mat residual = kn_rig_mat(r, 3, s[0], s[2], 4, 1), normed = kn_rig_out(r, s[0], s[2], 8);
+    const struct kn_weight *w = kn_rig_weight(r, 2, (enum kn_dtype)s[3], 1, s[2], s[1]);
+    kn_vec norm = kn_rig_vec(r, 4, s[2], 1, 0.1f);
+    for (int32_t t = 0; t < s[0]; t += s[4]) {
+        const int32_t n = s[0] - t < s[4] ? s[0] - t : s[4];
+        const struct kn_add_rms_norm_args then = {.x = {residual.data + t * residual.stride, n, s[2], residual.stride},
+                                                  .res = {y.data + t * y.stride, n, s[2], y.stride},
+                                                  .w = norm,
+                                                  .eps = 1e-6f,
+                                                  .y = {normed.data + t * normed.stride, n, s[2], normed.stride}};
+        r->op->linear(r->stream, &(struct kn_linear_args){
+                                     .x = {x.data + t * x.stride, n, s[1], x.stride}, .w = w, .y = then.res, .then = &then});
+    }
+    kn_output_add(out, r, &residual);
+    kn_output_add(out, r, &normed);
+}
+
+static void run_linear_then_alone(struct kn_rig *r, const int *s, struct kn_output *out)
+{
+    int alone[SHAPE_MAX];
+    memcpy(alone, s, sizeof alone);
+    alone[4] = 1;
+    run_linear_then(r, alone, out);
+}
+
 /* Weights of any bits: the largest scales and values that blocks can hold. What is not finite by its scales does not count. shape: T, cols, rows, type, row by row */
 static void run_any_bits(struct kn_rig *r, const int *s, struct kn_output *out)
 {
@@ -608,13 +637,16 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
     const struct kn_weight *up = s[6] ? NULL : kn_rig_weight(r, 4, type, n, F, E), *down = kn_rig_weight(r, 5, type, n, E, F);
     const struct kn_weight *shared_gate = kn_rig_weight(r, 7, other, 1, F, E), *shared_up = kn_rig_weight(r, 8, other, 1, F, E),
                            *shared_down = kn_rig_weight(r, 9, other, 1, E, F);
-    kn_vec shared_vec = kn_rig_vec(r, 6, E, 0, 0.1f);
+    kn_vec shared_vec = kn_rig_vec(r, 6, E, 0, 0.1f), norm = kn_rig_vec(r, 10, E, 1, 0.1f);
+    const struct kn_mat residual = kn_rig_mat(r, 11, T, E, 4, 0.3f), normed = kn_rig_out(r, T, E, 8);
 #define ROWS(m, first, n_rows) ((struct kn_mat){(m).data + (first) * (m).stride, n_rows, (m).cols, (m).stride})
     for (int32_t t = 0; t < T; t += step) {
         const struct kn_mat xt = ROWS(x, t, step), wt = ROWS(weights, t, step), ht = ROWS(h, t * k, step * k),
                             yt = ROWS(y, t, step);
         int32_t *it = ids + t * k;
         const struct kn_mat st = ROWS(shared, t, step), gt = ROWS(gates, t, step);
+        const struct kn_add_rms_norm_args then = {
+            .x = ROWS(residual, t, step), .res = yt, .w = norm, .eps = 1e-6f, .y = ROWS(normed, t, step)};
         r->op->moe_route(r->stream, &(struct kn_moe_route_args){.x = xt,
                                                                 .w = router,
                                                                 .k = k,
@@ -639,7 +671,8 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
                                                               .y = yt,
                                                               .shared_down = shared_down,
                                                               .shared_h = st,
-                                                              .gates = gt});
+                                                              .gates = gt,
+                                                              .then = &then});
     }
 #undef ROWS
     int32_t host_ids[512];
@@ -655,6 +688,8 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
         kn_output_add(out, r, &chosen);
     else
         kn_output_add(out, r, &y);
+    kn_output_add(out, r, &residual);
+    kn_output_add(out, r, &normed);
 }
 
 static void run_experts(struct kn_rig *r, const int *s, struct kn_output *out)
@@ -665,6 +700,19 @@ static void run_experts(struct kn_rig *r, const int *s, struct kn_output *out)
 static void run_experts_alone(struct kn_rig *r, const int *s, struct kn_output *out)
 {
     run_experts_by(r, s, 1, out);
+}
+
+static void products_and_norms(void **state)
+{
+    static const enum kn_dtype types[] = {KN_F32, KN_BF16, KN_Q8_0, KN_Q4_K};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const int type = types[i];
+        for (int n = 1; n <= 3; n++)
+            compare("a product and a norm", run_linear_then, (int[SHAPE_MAX]){3, 256, 600, type, n}, 2 * limit_of(types[i]));
+        compare("a product and a norm", run_linear_then, (int[SHAPE_MAX]){1, 256, 37, type, 1}, 2 * limit_of(types[i]));
+        same_bits("a product and a norm", run_linear_then, run_linear_then_alone, (int[SHAPE_MAX]){5, 256, 600, type, 5});
+        same_bits("a product and a norm", run_linear_then, run_linear_then_alone, (int[SHAPE_MAX]){5, 512, 600, type, 2});
+    }
 }
 
 static void experts(void **state)
@@ -904,6 +952,7 @@ int main(void)
         cmocka_unit_test(matrix_products),
         cmocka_unit_test(attention),
         cmocka_unit_test(deltanet),
+        cmocka_unit_test(products_and_norms),
         cmocka_unit_test(experts),
         cmocka_unit_test(vision),
         cmocka_unit_test(bad_arguments_mark_the_stream),
