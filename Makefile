@@ -134,13 +134,18 @@ $(O)/shim/%.o: %.cpp $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,SHIM,$<) $(CXX) $(SHIM_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o)
+$(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
-	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $^ -ldl -lm
-# tests of what any device must do, on that one
-SHIM_TESTS := kernels/test_ops
-SHIM_RUNS  := $(SHIM_TESTS:%=$(O)/shim/run/%)
-$(SHIM_RUNS): $(O)/shim/run/%: $(O)/tests/% $(SHIM)
+	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
+# tests of what any device must do, on that one; and of the shim itself
+SHIM_TESTS := kernels/test_ops engine/test_shipped
+SHIM_SELF  := $(O)/tests/cuda/test_shim
+SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)
+$(SHIM_SELF): tests/cuda/test_shim.cpp tests/cuda/shim.hpp $(O)/shim/tests/cuda/shim.o $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,TEST,$@) $(CXX) $(SHIM_FLAGS) -include tests/cuda/shim.hpp -o $@ $< $(O)/shim/tests/cuda/shim.o -lcmocka -lm
+
+$(SHIM_TESTS:%=$(O)/shim/run/%): $(O)/shim/run/%: $(O)/tests/% $(SHIM)
 	@mkdir -p $(@D); printf '#!/bin/sh\nHERON_TEST_DEVICE=cuda HERON_CUDA_MODULE=$(abspath $(SHIM)) exec $(abspath $<) "$$@"\n' > $@ && chmod +x $@
 
 -include $(CUDA_OBJ:.o=.d) $(SHIM_OBJ:.o=.d) $(CUDA_BASE:%=$(O)/cuda/%.d)
