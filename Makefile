@@ -138,7 +138,8 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
 # tests of what any device must do, on that one; and of the shim itself
-SHIM_TESTS := kernels/test_ops engine/test_shipped
+SHIM_TESTS := kernels/test_ops engine/test_shipped cuda/test_memory
+SHIM_ONLY  := $(O)/tests/cuda/test_memory
 SHIM_SELF  := $(O)/tests/cuda/test_shim
 SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)
 $(SHIM_SELF): tests/cuda/test_shim.cpp tests/cuda/shim.hpp $(O)/shim/tests/cuda/shim.o $(O)/flags
@@ -181,8 +182,8 @@ $(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(ISA) $(CONVERT) -MMD -MP -c -o $@ $<
 
-$(TESTS) $(O)/tests/support/%.o: private ALL_CFLAGS += $(TEST_CFLAGS)
-$(TESTS): $(O)/%: %.c $(LIB) $(TESTLIB) $(O)/flags
+$(TESTS) $(SHIM_ONLY) $(O)/tests/support/%.o: private ALL_CFLAGS += $(TEST_CFLAGS)
+$(TESTS) $(SHIM_ONLY): $(O)/%: %.c $(LIB) $(TESTLIB) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(ALL_LIBS) $(TEST_LIBS)
 
@@ -212,7 +213,7 @@ $(FUZZERS): $(O)/%: %.c $(LIB) $(O)/tests/fuzz/replay.o $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@) $(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(ALL_LIBS)
 
--include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(THERMAL_SRC:%.c=$(O)/%.d) $(O)/tests/thermal/bench.d $(TESTS:=.d) $(FUZZERS:=.d) $(TOOLS:=.d) $(O)/tests/support/fake_nvml.so.d
+-include $(OBJ:.o=.d) $(TESTLIB:.o=.d) $(THERMAL_SRC:%.c=$(O)/%.d) $(O)/tests/thermal/bench.d $(TESTS:=.d) $(SHIM_ONLY:=.d) $(FUZZERS:=.d) $(TOOLS:=.d) $(O)/tests/support/fake_nvml.so.d
 
 
 # ---- set-up ---------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@
 #include "engine/vocab.h"
 #include "engine/weights.h"
 
+#define ROUNDING_BYTES ((uint64_t)1 << 20) /* of some thousands of pieces of memory */
+#define PAGE_BYTES     ((uint64_t)2 << 20) /* of what is reserved in one */
+
 #define DEFAULT_STEP_ROWS  256
 #define DEFAULT_CONTEXT    8192
 #define DEFAULT_MAX_PIXELS (1280 * 32 * 32) /* 1,280 tokens a picture where nobody says otherwise */
@@ -271,15 +274,24 @@ static int open_vision(struct en_engine *e, const struct source *s, struct weigh
     return 0;
 }
 
+/* vision: NULL where there is none. */
+static struct kn_limits stream_limits(const struct en_options *o, const struct model_shape *shape,
+                                      const struct vision_shape *vision, int64_t pixels)
+{
+    struct kn_limits limits = qwen35_limits(shape, o->step_rows, o->batch, o->context_tokens);
+    if (vision)
+        vision_raise_limits(vision, pixels, &limits);
+    return limits;
+}
+
 /* Caches, scratch, streams: everything whose size follows from shape and options. */
 static int open_state(struct en_engine *e, struct err *err)
 {
     const struct en_options *o = &e->options;
     const struct model_shape *shape = &e->model->shape;
     const int32_t pages = pages_per_session(o);
-    struct kn_limits limits = qwen35_limits(shape, o->step_rows, o->batch, o->context_tokens);
-    if (e->vision_model)
-        vision_raise_limits(&e->vision_model->shape, e->image_pixels_max, &limits);
+    const struct kn_limits limits =
+        stream_limits(o, shape, e->vision_model ? &e->vision_model->shape : NULL, e->image_pixels_max);
     int rc = kn_stream_open(e->device, &limits, &e->stream, err);
     if (rc == 0)
         rc = kv_cache_open(&e->kv, e->device, shape, kv_dtype(o->kv), pages * o->sessions, err);
@@ -380,6 +392,12 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
     struct kn_device_info device;
     make_plan(&e->options, &s, &plan);
     kn_device_get_info(e->device, &device);
+    const struct kn_limits limits = stream_limits(&e->options, &s.shape, s.has_vision ? &s.vision_shape : NULL,
+                                                  s.has_vision ? settled_pixels(&e->options, &s.vision_shape) : 0);
+    plan.weights_bytes = source_device_bytes(&s, e->device);
+    plan.scratch_bytes += kn_stream_bytes(e->device, &limits) + ROUNDING_BYTES;
+    plan.total_bytes = plan.weights_bytes + plan.kv_bytes + plan.state_bytes + plan.scratch_bytes;
+    plan.total_bytes = (plan.total_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
     if (device.memory_free_bytes && plan.total_bytes > device.memory_free_bytes) {
         rc = err_set(
             err, ERR_NOMEM,
@@ -390,6 +408,8 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
             (double)device.memory_free_bytes / 0x1p30);
         goto fail;
     }
+    if ((rc = kn_reserve(e->device, plan.total_bytes, err)) != 0)
+        goto fail;
     struct opening opening = {.engine = e, .source = &s};
     struct weights_progress progress = {
         .fn = goes_on, .ctx = &opening, .total_bytes = s.text_plan.weights_bytes + s.vision_plan.weights_bytes};

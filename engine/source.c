@@ -60,3 +60,34 @@ bool source_tensor_type(const struct source *s, const struct tensor_spec *spec, 
         *ret_type = spec->role == TENSOR_ROUTER ? KN_F32 : (enum kn_dtype)t->type;
     return t != NULL;
 }
+
+struct device_walk {
+    const struct source *source;
+    const struct kn_device *device;
+    bool is_vision, is_known;
+    uint64_t bytes;
+};
+
+static int device_visit(void *ctx, const struct tensor_spec *spec)
+{
+    struct device_walk *w = ctx;
+    enum kn_dtype type;
+    if ((spec->flags & TENSOR_NEXTN) || !source_tensor_type(w->source, spec, w->is_vision, &type))
+        return 0;
+    const struct kn_weight weight = {
+        .dtype = type, .rows = (int32_t)spec->rows, .cols = (int32_t)spec->cols, .slices = (int32_t)spec->slices};
+    const uint64_t bytes = tensor_is_vector(spec) ? 0 : kn_weight_bytes(w->device, &weight);
+    w->is_known = w->is_known || bytes > 0;
+    w->bytes += tensor_is_vector(spec) ? (uint64_t)spec->cols * sizeof(float) : bytes;
+    return 0;
+}
+
+uint64_t source_device_bytes(const struct source *s, const struct kn_device *device)
+{
+    struct device_walk w = {.source = s, .device = device};
+    (void)tensor_list_text(&s->shape, NULL, device_visit, &w);
+    w.is_vision = true;
+    if (s->has_vision)
+        (void)tensor_list_vision(&s->vision_shape, NULL, device_visit, &w);
+    return w.is_known ? w.bytes : s->text_plan.weights_bytes + s->vision_plan.weights_bytes;
+}

@@ -33,4 +33,7 @@ void source_close(struct source *s);
 /* The type a tensor has here. false: it is not there (a file holds merged or split experts). */
 bool source_tensor_type(const struct source *s, const struct tensor_spec *spec, bool is_vision, enum kn_dtype *ret_type);
 
+/* What weights take on a device; as in the file, where it does not know before it has them (kn_weight_bytes). */
+uint64_t source_device_bytes(const struct source *source, const struct kn_device *device);
+
 #endif

@@ -241,6 +241,16 @@ int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct e
     return device->backend->weight_begin(device, weight, err);
 }
 
+size_t kn_weight_bytes(const struct kn_device *device, const struct kn_weight *weight)
+{
+    return device->backend->weight_bytes ? device->backend->weight_bytes(weight) : 0;
+}
+
+int kn_reserve(struct kn_device *device, size_t bytes, struct err *err)
+{
+    return device->backend->reserve ? device->backend->reserve(device, bytes, err) : 0;
+}
+
 int kn_weight_rows(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows, const void *host_src,
                    struct err *err)
 {
@@ -275,6 +285,11 @@ int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, str
     stream->limits = *limits;
     *ret_stream = stream;
     return 0;
+}
+
+size_t kn_stream_bytes(const struct kn_device *device, const struct kn_limits *limits)
+{
+    return device->backend->stream_bytes(device, limits);
 }
 
 void kn_stream_close(struct kn_stream *stream)

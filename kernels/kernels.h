@@ -82,6 +82,13 @@ double kn_read_bandwidth(struct kn_device *device, size_t bytes, double seconds)
 int kn_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err);
 void kn_free(struct kn_device *device, void *memory);
 
+/*
+ * Room in one piece for all that is taken of the device next: weights, memory, streams' workspaces. What does not fit in any more, or is taken without a reserve, gets memory of its own,
+ * rounded up to the device's pages, which for hundreds of tensors adds up. Kept until the device is closed. "cpu" and "ref" take memory as they need it and do nothing here.
+ * Errors: ERR_NOMEM with figures.
+ */
+int kn_reserve(struct kn_device *device, size_t bytes, struct err *err);
+
 /* Ordered after all ops already on the stream; done when they return. Host memory is borrowed for the call. */
 void kn_upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes);
 void kn_download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes);
@@ -103,6 +110,9 @@ struct kn_weight {
     size_t data_bytes;
     int packed;
 };
+
+/* What a weight (dtype, rows, cols, slices) takes of the device's memory, where that is known before it is loaded; 0 elsewhere ("cpu", "ref"). */
+size_t kn_weight_bytes(const struct kn_device *device, const struct kn_weight *weight);
 
 /*
  * Make room for a weight on the device and start loading it. dtype, rows, cols, slices of *weight are set by the caller;
@@ -139,6 +149,8 @@ struct kn_limits {
 
 int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, struct kn_stream **ret_stream, struct err *err);
 void kn_stream_close(struct kn_stream *stream);
+/* Bytes of the device's memory that a stream of these limits takes for its workspace. */
+size_t kn_stream_bytes(const struct kn_device *device, const struct kn_limits *limits);
 
 /* Wait for all ops. 0, or the first failure since open or clear, with the op's name in *err. */
 int kn_stream_sync(struct kn_stream *stream, struct err *err);

@@ -144,12 +144,9 @@ static void stream_close(struct kn_stream *stream)
     free(s);
 }
 
-static int stream_open(struct kn_device *device, const struct kn_limits *l, struct kn_stream **ret_stream, struct err *err)
+/* What the limits come to. Returns the bytes of the workspace. */
+static size_t size_stream(struct cpu_stream *s, struct cpu_device *d, const struct kn_limits *l)
 {
-    struct cpu_device *d = (struct cpu_device *)device;
-    struct cpu_stream *s = calloc(1, sizeof *s);
-    if (!s)
-        return err_set(err, ERR_NOMEM, "no memory for a stream");
     s->device = d;
     s->pool = d->pool;
     s->tile = d->tile;
@@ -175,7 +172,21 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
         if (s->partial_floats > (size_t)16 << 20)
             s->partial_floats = (size_t)16 << 20;
     }
-    const size_t bytes = lay_out(s, l, NULL);
+    return lay_out(s, l, NULL);
+}
+
+static size_t stream_bytes(const struct kn_device *device, const struct kn_limits *l)
+{
+    struct cpu_stream s = {0};
+    return size_stream(&s, (struct cpu_device *)device, l);
+}
+
+static int stream_open(struct kn_device *device, const struct kn_limits *l, struct kn_stream **ret_stream, struct err *err)
+{
+    struct cpu_stream *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "no memory for a stream");
+    const size_t bytes = size_stream(s, (struct cpu_device *)device, l);
     int rc = kn_host_alloc(device, bytes, &s->memory, err);
     if (rc) {
         stream_close(&s->base);
@@ -200,6 +211,7 @@ const struct kn_backend kn_backend_cpu = {
     .weight_free = weights_free,
     .stream_open = stream_open,
     .stream_close = stream_close,
+    .stream_bytes = stream_bytes,
     .weight_row = weights_row,
     .read_bandwidth = cpu_read_bandwidth,
     .is_host = true,

@@ -33,6 +33,7 @@ struct cuda_device {
     size_t memory_bytes;
     bool is_unified;            /* the processor's own memory */
     struct cuda_loader *loader; /* weights' way in */
+    struct cuda_arenas *arenas; /* and where they lie */
     cudaStream_t aside;         /* for what is no op: loading, clearing, measuring */
 };
 

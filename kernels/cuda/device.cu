@@ -4,6 +4,7 @@
  * On a machine whose processor and GPU share their memory (GB10, Jetson) what is free is what the kernel says is available, less a reserve: such a machine that runs out of memory does
  * not kill a process, it stands still (shared memory exhaustion of DGX Spark). cudaMemGetInfo counts the page cache as used there.
  */
+#include "kernels/cuda/arena.cuh"
 #include "kernels/cuda/weights.cuh"
 
 #include <stdarg.h>
@@ -45,6 +46,7 @@ static void device_close(struct kn_device *device)
         return;
     cudaSetDevice(d->index);
     cuda_loader_close(d->loader);
+    cuda_arenas_close(d->arenas);
     if (d->aside)
         cudaStreamDestroy(d->aside);
     free(d);
@@ -84,7 +86,6 @@ static int fill_info(struct cuda_device *d, struct err *err)
     snprintf(info->name, sizeof info->name, "cuda:%d", d->index);
     snprintf(info->description, sizeof info->description, "%.80s, sm_%d, %d SMs", prop.name, d->arch, d->n_sms);
     info->memory_bytes = all;
-    info->memory_free_bytes = free_bytes(d);
     return 0;
 }
 
@@ -113,15 +114,33 @@ static int device_open(int index, const struct kn_device_options *options, struc
         rc = err_set(err, ERR_DEVICE, "CUDA device %d: %s", index, cudaGetErrorString(e));
     if (rc == 0)
         rc = cuda_loader_open(d->aside, &d->loader, err);
+    if (rc == 0)
+        rc = cuda_arenas_open(&d->arenas, err);
     if (rc != 0) {
         device_close(&d->base);
         return rc;
     }
+    d->base.info.memory_free_bytes = free_bytes(d); /* less what the device itself has taken */
     *ret_device = &d->base;
     return 0;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------------------------ */
+
+static int out_of(struct err *err, cudaError_t e, size_t bytes, const struct kn_device *device)
+{
+    return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE, "%.3f GiB on %s: %s", (double)bytes / 0x1p30,
+                   device->info.name, cudaGetErrorString(e));
+}
+
+static int reserve(struct kn_device *device, size_t bytes, struct err *err)
+{
+    const struct cuda_device *d = cuda_device_of(device);
+    cudaError_t e = cudaSetDevice(d->index);
+    if (e == cudaSuccess)
+        e = cuda_arena_reserve(d->arenas, bytes);
+    return e == cudaSuccess ? 0 : out_of(err, e, bytes, device);
+}
 
 static int device_alloc(struct kn_device *device, size_t bytes, void **ret_memory, struct err *err)
 {
@@ -129,15 +148,14 @@ static int device_alloc(struct kn_device *device, size_t bytes, void **ret_memor
     void *p = NULL;
     cudaError_t e = cudaSetDevice(d->index);
     if (e == cudaSuccess)
-        e = cudaMalloc(&p, bytes ? bytes : 1);
+        e = cuda_arena_take(d->arenas, bytes, &p);
     if (e == cudaSuccess)
         e = cudaMemsetAsync(p, 0, bytes, d->aside);
     if (e == cudaSuccess)
         e = cudaStreamSynchronize(d->aside);
     if (e != cudaSuccess) {
-        cudaFree(p);
-        return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE, "%zu bytes on %s: %s", bytes,
-                       device->info.name, cudaGetErrorString(e));
+        cuda_arena_give(d->arenas, p);
+        return out_of(err, e, bytes, device);
     }
     *ret_memory = p;
     return 0;
@@ -146,7 +164,7 @@ static int device_alloc(struct kn_device *device, size_t bytes, void **ret_memor
 static void device_free(struct kn_device *device, void *memory)
 {
     cudaSetDevice(cuda_device_of(device)->index);
-    cudaFree(memory);
+    cuda_arena_give(cuda_device_of(device)->arenas, memory);
 }
 
 /* Pageable memory is copied to a buffer of the driver before the call returns. */
@@ -233,9 +251,24 @@ static void stream_close(struct kn_stream *stream)
                 cudaGraphExecDestroy(s->records[i].graph);
         cudaStreamDestroy(s->stream);
     }
-    cudaFree(s->scratch);
-    cudaFree(s->counts);
+    cuda_arena_give(s->device->arenas, s->scratch);
+    cuda_arena_give(s->device->arenas, s->counts);
     free(s);
+}
+
+static size_t scratch_bytes(const struct cuda_device *d, const struct kn_limits *l)
+{
+    const size_t needs[] = {cuda_linear_scratch(d, l), cuda_moe_scratch(d, l), cuda_route_scratch(d, l),
+                            cuda_attn_scratch(d, l),   cuda_gdn_scratch(d, l), cuda_vision_scratch(d, l)};
+    size_t most = 256;
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        most = needs[i] > most ? needs[i] : most;
+    return most;
+}
+
+static size_t stream_bytes(const struct kn_device *device, const struct kn_limits *l)
+{
+    return scratch_bytes((const struct cuda_device *)device, l) + CUDA_COUNTS * sizeof(int32_t);
 }
 
 static int stream_open(struct kn_device *device, const struct kn_limits *l, struct kn_stream **ret_stream, struct err *err)
@@ -245,17 +278,14 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory");
     s->device = d;
-    const size_t needs[] = {cuda_linear_scratch(d, l), cuda_moe_scratch(d, l), cuda_route_scratch(d, l),
-                            cuda_attn_scratch(d, l),   cuda_gdn_scratch(d, l), cuda_vision_scratch(d, l)};
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
-        s->scratch_bytes = needs[i] > s->scratch_bytes ? needs[i] : s->scratch_bytes;
+    s->scratch_bytes = scratch_bytes(d, l);
     cudaError_t e = cudaSetDevice(d->index);
     if (e == cudaSuccess)
         e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     if (e == cudaSuccess)
-        e = cudaMalloc(&s->scratch, s->scratch_bytes + 256);
+        e = cuda_arena_take(d->arenas, s->scratch_bytes, &s->scratch);
     if (e == cudaSuccess)
-        e = cudaMalloc((void **)&s->counts, CUDA_COUNTS * sizeof *s->counts);
+        e = cuda_arena_take(d->arenas, CUDA_COUNTS * sizeof *s->counts, (void **)&s->counts);
     if (e == cudaSuccess)
         e = cudaMemsetAsync(s->counts, 0, CUDA_COUNTS * sizeof *s->counts, s->stream);
     if (e != cudaSuccess) {
@@ -342,6 +372,9 @@ const struct kn_backend cuda_backend = {
     .weight_free = cuda_weight_free,
     .stream_open = stream_open,
     .stream_close = stream_close,
+    .stream_bytes = stream_bytes,
+    .weight_bytes = cuda_weight_bytes,
+    .reserve = reserve,
     .stream_sync = stream_sync,
     .read_bandwidth = read_bandwidth,
     .replay = replay,

@@ -6,6 +6,8 @@
  */
 #include "kernels/cuda/weights.cuh"
 
+#include "kernels/cuda/arena.cuh"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -433,31 +435,59 @@ static int old_type_of(enum kn_dtype dtype)
     }
 }
 
+/* What a weight is like, all but its memory. */
+static struct cuda_weight shape_of(const struct kn_weight *weight)
+{
+    const struct layout l = layout_of(weight->dtype);
+    struct cuda_weight w = {};
+    w.dtype = weight->dtype;
+    w.rows = weight->rows, w.cols = weight->cols, w.slices = weight->slices;
+    w.tiles = (w.rows + FORM_TILE - 1) / FORM_TILE;
+    w.groups = (w.cols + FORM_STRIP * l.strips - 1) / (FORM_STRIP * l.strips);
+    w.strips = w.groups * l.strips;
+    w.tile_bytes = (int64_t)w.groups * l.bytes;
+    w.which = old_type_of(w.dtype);
+    return w;
+}
+
+static size_t data_bytes(const struct cuda_weight *w)
+{
+    if (w->dtype == KN_F32)
+        return (size_t)w->slices * (size_t)w->rows * (size_t)w->cols * sizeof(float);
+    return (size_t)w->tiles * (size_t)w->slices * (size_t)w->tile_bytes;
+}
+
+/* 0: all are 1. */
+static size_t factor_bytes(const struct cuda_weight *w)
+{
+    const bool has_factors = w->dtype != KN_F32 && w->dtype != KN_F16 && w->dtype != KN_NVFP4;
+    return has_factors ? (size_t)w->tiles * (size_t)w->slices * FORM_TILE * sizeof(float) : 0;
+}
+
+size_t cuda_weight_bytes(const struct kn_weight *weight)
+{
+    const struct cuda_weight w = shape_of(weight);
+    const size_t scales = weight->scales || w.dtype == KN_NVFP4 ? (size_t)w.slices * sizeof(float) : 0;
+    return cuda_arena_round(data_bytes(&w)) + cuda_arena_round(factor_bytes(&w)) + cuda_arena_round(scales);
+}
+
 int cuda_weight_begin(struct kn_device *device, struct kn_weight *weight, struct err *err)
 {
+    const struct cuda_device *d = cuda_device_of(device);
     struct cuda_weight *w = (struct cuda_weight *)calloc(1, sizeof *w);
     if (!w)
         return err_set(err, ERR_NOMEM, "out of memory");
-    const struct layout l = layout_of(weight->dtype);
-    w->dtype = weight->dtype;
-    w->rows = weight->rows, w->cols = weight->cols, w->slices = weight->slices;
-    w->tiles = (w->rows + FORM_TILE - 1) / FORM_TILE;
-    w->groups = (w->cols + FORM_STRIP * l.strips - 1) / (FORM_STRIP * l.strips);
-    w->strips = w->groups * l.strips;
-    w->tile_bytes = (int64_t)w->groups * l.bytes;
-    w->which = old_type_of(w->dtype);
-    const int64_t tiles = (int64_t)w->tiles * w->slices;
-    size_t bytes = (size_t)tiles * (size_t)w->tile_bytes;
-    if (w->dtype == KN_F32)
-        bytes = (size_t)w->slices * (size_t)w->rows * (size_t)w->cols * sizeof(float);
-    cudaError_t e = cudaMalloc((void **)&w->data, bytes);
-    if (e == cudaSuccess && w->dtype != KN_F32 && w->dtype != KN_F16 && w->dtype != KN_NVFP4)
-        e = cudaMalloc((void **)&w->factors, (size_t)tiles * FORM_TILE * sizeof(float));
-    cudaStream_t stream = cuda_device_of(device)->aside;
+    *w = shape_of(weight);
+    const size_t bytes = data_bytes(w), factors = factor_bytes(w);
+    cudaError_t e = cudaSetDevice(d->index);
     if (e == cudaSuccess)
-        e = cudaMemsetAsync(w->data, 0, bytes, stream);
-    if (e == cudaSuccess && w->factors)
-        e = cudaMemsetAsync(w->factors, 0, (size_t)tiles * FORM_TILE * sizeof(float), stream);
+        e = cuda_arena_take(d->arenas, bytes, (void **)&w->data);
+    if (e == cudaSuccess && factors > 0)
+        e = cuda_arena_take(d->arenas, factors, (void **)&w->factors);
+    if (e == cudaSuccess)
+        e = cudaMemsetAsync(w->data, 0, bytes, d->aside);
+    if (e == cudaSuccess && factors > 0)
+        e = cudaMemsetAsync(w->factors, 0, factors, d->aside);
     weight->data = w;
     weight->data_bytes = bytes;
     weight->packed = 1;
@@ -521,7 +551,7 @@ int cuda_weight_end(struct kn_device *device, struct kn_weight *weight, struct e
     struct cuda_weight *w = (struct cuda_weight *)weight->data;
     cudaError_t e = cudaSetDevice(d->index);
     if (weight->scales && e == cudaSuccess) {
-        e = cudaMalloc((void **)&w->scales, (size_t)w->slices * sizeof(float));
+        e = cuda_arena_take(d->arenas, (size_t)w->slices * sizeof(float), (void **)&w->scales);
         if (e == cudaSuccess)
             e = cudaMemcpyAsync(w->scales, weight->scales, (size_t)w->slices * sizeof(float), cudaMemcpyHostToDevice, d->aside);
     }
@@ -533,10 +563,11 @@ int cuda_weight_end(struct kn_device *device, struct kn_weight *weight, struct e
 void cuda_weight_free(struct kn_device *device, struct kn_weight *weight)
 {
     struct cuda_weight *w = (struct cuda_weight *)weight->data;
-    cudaSetDevice(cuda_device_of(device)->index);
-    cudaFree(w->data);
-    cudaFree(w->factors);
-    cudaFree(w->scales);
+    const struct cuda_device *d = cuda_device_of(device);
+    cudaSetDevice(d->index);
+    cuda_arena_give(d->arenas, w->data);
+    cuda_arena_give(d->arenas, w->factors);
+    cuda_arena_give(d->arenas, w->scales);
     free(w);
 }
 

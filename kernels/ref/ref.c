@@ -57,6 +57,11 @@ static int ref_stream_open(struct kn_device *device, const struct kn_limits *lim
     return 0;
 }
 
+static size_t ref_stream_bytes(const struct kn_device *device, const struct kn_limits *limits)
+{
+    return kn_ref_scratch_floats(limits) * sizeof(float);
+}
+
 static void ref_stream_close(struct kn_stream *stream)
 {
     free(stream->scratch);
@@ -77,6 +82,7 @@ const struct kn_backend kn_backend_ref = {
     .weight_free = kn_plain_weight_free,
     .stream_open = ref_stream_open,
     .stream_close = ref_stream_close,
+    .stream_bytes = ref_stream_bytes,
     .is_host = true,
 };
 

@@ -1,6 +1,8 @@
 /* shim - fibers for threads, and the runtime library on the heap (shim.hpp). */
 #include "tests/cuda/shim.hpp"
 
+#include <unordered_map>
+#include <mutex>
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -552,35 +554,70 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int index)
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int index)
 {
-    *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : attribute == cudaDevAttrComputeCapabilityMajor ? 12 : 1;
+    switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = 12; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = 1; break;
+    case cudaDevAttrIntegrated: *value = !getenv("HERON_SHIM_MEMORY"); break; /* the host's memory, or one of its own */
+    }
     return cudaSuccess;
+}
+
+/* Device memory: as much as HERON_SHIM_MEMORY says, in bytes, apart from the host's; without it, the host's. Single allocations are rounded up to PAGE_BYTES when they are large, as a driver does. */
+#define PAGE_BYTES ((size_t)2 << 20)
+
+static std::mutex memory_mutex;
+static std::unordered_map<void *, size_t> taken;
+static size_t taken_bytes;
+
+static size_t capacity()
+{
+    const char *text = getenv("HERON_SHIM_MEMORY");
+    return text ? strtoull(text, NULL, 10) : (size_t)sysconf(_SC_PAGESIZE) * (size_t)sysconf(_SC_PHYS_PAGES);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    *free_bytes = *total_bytes = (size_t)sysconf(_SC_PAGESIZE) * (size_t)sysconf(_SC_PHYS_PAGES);
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    *total_bytes = capacity();
+    *free_bytes = *total_bytes > taken_bytes ? *total_bytes - taken_bytes : 0;
     return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    return posix_memalign(p, 256, bytes ? bytes : 1) ? cudaErrorMemoryAllocation : cudaSuccess;
+    const size_t room = bytes >= PAGE_BYTES / 2 ? (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES : (bytes + 511) / 512 * 512;
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    if (taken_bytes + room > capacity() || posix_memalign(p, 256, bytes ? bytes : 1))
+        return cudaErrorMemoryAllocation;
+    taken[*p] = room;
+    taken_bytes += room;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *p)
 {
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    const auto it = taken.find(p);
+    if (p && it == taken.end())
+        abort(); /* twice, or never given out */
+    if (p) {
+        taken_bytes -= it->second;
+        taken.erase(it);
+    }
     free(p);
     return cudaSuccess;
 }
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
-    return cudaMalloc(p, bytes);
+    return posix_memalign(p, 256, bytes ? bytes : 1) ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
-    return cudaFree(p);
+    free(p);
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
