@@ -31,6 +31,7 @@
 #include "appliance/mqtt_link.h"
 #include "appliance/sensors.h"
 #include "base/clock.h"
+#include "engine/engine.h"
 
 const struct cli_command cmd_demo_command = {"demo", "[--seconds N] [--seed N] [-m MODEL -v VISION]",
                                              "a rendered camera, the engine and a broker, with nothing configured", cmd_demo};
@@ -189,7 +190,7 @@ static char *quoted_path(const char *path)
 /* Whether this machine has a temperature to keep a limit of. Without one a daemon works carefully; a demonstration of a minute needs not to. */
 static bool has_limit(const char *device)
 {
-    const struct sensors_options options = {.is_gpu = strncmp(device, "cuda", 4) == 0};
+    const struct sensors_options options = {.is_gpu = strncmp(en_device_name(device), "cuda", 4) == 0};
     struct sensors *sensors = NULL;
     struct err err = {0};
     const bool has = sensors_open(&options, &sensors, &err) == 0 && sensors_governing(sensors) > 0;

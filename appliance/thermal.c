@@ -13,6 +13,7 @@
 #include "appliance/thermal_memory.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/engine.h"
 
 #define PERIOD_NS     (1 * CLOCK_S)
 #define REMEMBER_NS   (3600 * CLOCK_S) /* between two writes of what was learned */
@@ -386,6 +387,7 @@ void thermal_plan(const struct config *c, const char *device, struct thermal_opt
 {
     const struct config_list *wanted = &c->thermal.sensors;
     const bool is_set = c->places.of[CONFIG_thermal_limit].file != NULL;
+    device = en_device_name(device); /* with "auto" it is the GPU's temperature that counts where there is one */
     *ret = (struct thermal_options){
         .sensors = {.limit_c = is_set ? (double)c->thermal.limit_c : 0,
                     .is_gpu = strncmp(device, "cuda", 4) == 0,

@@ -516,3 +516,8 @@ uint64_t en_launches(const struct en_engine *e)
 {
     return kn_launches(e->stream);
 }
+
+const char *en_device_name(const char *device)
+{
+    return kn_device_name(device);
+}

@@ -354,6 +354,9 @@ int en_read_files(const struct en_options *options, uint64_t most_bytes, uint64_
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);
 
+/* What a device's name stands for on this machine: kn_device_name. */
+const char *en_device_name(const char *device);
+
 /* Kernels and copies given to the device since the engine was opened; 0 where there is nothing to launch. Thread: the engine's. */
 uint64_t en_launches(const struct en_engine *engine);
 

@@ -187,6 +187,17 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
     return 0;
 }
 
+const char *kn_device_name(const char *name)
+{
+    struct kn_device *device = NULL;
+    struct err why = {0};
+    if (strcmp(name, "auto") != 0)
+        return name;
+    const int rc = kn_device_open("cuda:0", NULL, &device, &why);
+    kn_device_close(device);
+    return rc == ERR_NOT_FOUND ? "cpu" : "cuda:0";
+}
+
 void kn_device_close(struct kn_device *device)
 {
     if (device)

@@ -63,6 +63,9 @@ struct kn_device_info {
  */
 int kn_device_open(const char *name, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err);
 void kn_device_close(struct kn_device *device);
+
+/* What "auto" stands for on this machine, "cuda:0" or "cpu"; any other name as it is. Cost: opening a CUDA device where there is one. */
+const char *kn_device_name(const char *name);
 void kn_device_get_info(const struct kn_device *device, struct kn_device_info *ret_info);
 
 /*

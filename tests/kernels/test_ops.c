@@ -824,6 +824,9 @@ static void unknown_devices_are_refused(void **state)
     assert_err(kn_device_open("cuda:x", NULL, &device, &err), ERR_NOT_FOUND, &err, "cuda:x");
     assert_err(kn_device_open("cpu:1", NULL, &device, &err), ERR_NOT_FOUND, &err, "cpu:1");
     assert_null(device);
+    const char *chosen = kn_device_name("auto");
+    assert_true(strcmp(chosen, "cuda:0") == 0 || (!is_cuda && strcmp(chosen, "cpu") == 0));
+    assert_string_equal(kn_device_name("cuda:1"), "cuda:1");
     const struct kn_device_options options = {.isa = "mmx"};
     assert_int_not_equal(kn_device_open("cpu", &options, &device, &err), 0);
 }
