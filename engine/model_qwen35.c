@@ -271,8 +271,9 @@ static void experts(struct qwen35 *m, const struct kn_ops *op, struct kn_stream 
     const struct kn_mat eh = mat(m->eh, T * k, s->n_ff_expert), f = mat(m->f, T, s->n_ff_shared);
     const struct kn_weight *up = w->e_up.data ? &w->e_up : NULL;
 
-    op->moe_route(st, &(struct kn_moe_route_args){
-                          .x = h, .w = &w->router, .k = k, .ids = m->ids, .weights = ew, .shared = w->shared_gate, .gates = gates});
+    op->moe_route(st,
+                  &(struct kn_moe_route_args){
+                      .x = h, .w = &w->router, .k = k, .ids = m->ids, .weights = ew, .shared = w->shared_gate, .gates = gates});
     op->moe_gate_up(st, &(struct kn_moe_gate_up_args){.x = h,
                                                       .ids = m->ids,
                                                       .k = k,

@@ -40,9 +40,9 @@ struct kn_backend {
                        struct err *err);
     void (*stream_close)(struct kn_stream *stream);
     size_t (*stream_bytes)(const struct kn_device *device, const struct kn_limits *limits);
-    size_t (*weight_bytes)(const struct kn_weight *weight); /* kn_weight_bytes; NULL: not known before */
+    size_t (*weight_bytes)(const struct kn_weight *weight);                  /* kn_weight_bytes; NULL: not known before */
     int (*reserve)(struct kn_device *device, size_t bytes, struct err *err); /* NULL: nothing is reserved */
-    int (*stream_sync)(struct kn_stream *stream, struct err *err); /* device faults only; NULL: nothing to wait for */
+    int (*stream_sync)(struct kn_stream *stream, struct err *err);           /* device faults only; NULL: nothing to wait for */
     /*
      * Row `row` of slice `slice` of a packed weight as f32 [cols], unscaled. NULL where weights keep their GGUF rows (packed ==
      * 0).

@@ -205,7 +205,8 @@ int kn_validate_add_layer_norm(const struct kn_stream *s, const struct kn_add_la
 /* ---- matrix products --------------------------------------------------------------------------------------------------------- */
 
 /* The norm that follows y. */
-static int check_then(const struct kn_stream *s, const struct kn_add_rms_norm_args *then, const struct kn_mat *y, struct err *err)
+static int check_then(const struct kn_stream *s, const struct kn_add_rms_norm_args *then, const struct kn_mat *y,
+                      struct err *err)
 {
     if (!then)
         return 0;

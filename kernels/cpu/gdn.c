@@ -227,6 +227,6 @@ void cpu_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
         pool_run(j.s->pool, a->step->n_seqs * a->n_v, head_item, &j);
     }
     if (a->z.data)
-        cpu_gated_rms_norm(
-            stream, &(struct kn_gated_rms_norm_args){.x = a->y, .z = a->z, .w = a->norm, .n_heads = a->n_v, .eps = a->eps, .y = a->y});
+        cpu_gated_rms_norm(stream, &(struct kn_gated_rms_norm_args){
+                                       .x = a->y, .z = a->z, .w = a->norm, .n_heads = a->n_v, .eps = a->eps, .y = a->y});
 }

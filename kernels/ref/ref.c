@@ -294,8 +294,8 @@ void kn_ref_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_ar
         }
     }
     if (a->shared_gate)
-        kn_ref_gate_up(stream, &(struct kn_gate_up_args){
-                                   .x = a->x, .gate = a->shared_gate, .up = a->shared_up, .y = a->shared_y});
+        kn_ref_gate_up(stream,
+                       &(struct kn_gate_up_args){.x = a->x, .gate = a->shared_gate, .up = a->shared_up, .y = a->shared_y});
 }
 
 void kn_ref_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)

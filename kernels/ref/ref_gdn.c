@@ -84,6 +84,6 @@ void kn_ref_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
         }
     }
     if (a->z.data)
-        kn_ref_gated_rms_norm(
-            stream, &(struct kn_gated_rms_norm_args){.x = a->y, .z = a->z, .w = a->norm, .n_heads = a->n_v, .eps = a->eps, .y = a->y});
+        kn_ref_gated_rms_norm(stream, &(struct kn_gated_rms_norm_args){
+                                          .x = a->y, .z = a->z, .w = a->norm, .n_heads = a->n_v, .eps = a->eps, .y = a->y});
 }

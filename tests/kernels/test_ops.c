@@ -647,13 +647,9 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
         const struct kn_mat st = ROWS(shared, t, step), gt = ROWS(gates, t, step);
         const struct kn_add_rms_norm_args then = {
             .x = ROWS(residual, t, step), .res = yt, .w = norm, .eps = 1e-6f, .y = ROWS(normed, t, step)};
-        r->op->moe_route(r->stream, &(struct kn_moe_route_args){.x = xt,
-                                                                .w = router,
-                                                                .k = k,
-                                                                .ids = it,
-                                                                .weights = wt,
-                                                                .shared = shared_vec,
-                                                                .gates = gt});
+        r->op->moe_route(r->stream,
+                         &(struct kn_moe_route_args){
+                             .x = xt, .w = router, .k = k, .ids = it, .weights = wt, .shared = shared_vec, .gates = gt});
         r->op->moe_gate_up(r->stream, &(struct kn_moe_gate_up_args){.x = xt,
                                                                     .ids = it,
                                                                     .k = k,
