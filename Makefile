@@ -330,10 +330,10 @@ headers:                            ## every header compiles alone
 	@for h in $$(git ls-files '*.h' | grep -vE '/(lanes_[a-z0-9]+|[a-z]+_body)\.h$$'); do $(CC) $(CSTD) -fsyntax-only $(WARN) -I. $(PKG_CFLAGS) $(TEST_CFLAGS) -x c $$h || exit 1; done; echo "headers: each compiles alone"
 
 format:                             ## clang-format every file
-	@clang-format -i $$(git ls-files '*.c' '*.h')
+	@clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp')
 
 format-check:
-	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h') && echo "format: as .clang-format says"
+	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' '*.hpp') && echo "format: as .clang-format says"
 
 cppcheck:
 	@cppcheck --quiet --enable=warning --std=c11 --error-exitcode=1 --inline-suppr --suppress=missingIncludeSystem \

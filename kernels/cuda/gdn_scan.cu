@@ -33,16 +33,16 @@
  */
 #include "kernels/cuda/norm.cuh"
 
-#define CHUNK   KN_GDN_CHUNK
-#define BLOCK   16              /* tokens that are solved together */
-#define BLOCKS  (CHUNK / BLOCK) /* of a chunk */
-#define GROUP   8               /* tokens of one mma */
-#define COLUMNS 16              /* of a warp */
-#define WARPS   4
-#define D_MAX   128 /* d_k */
-#define NORM_ROWS 8 /* of a call that norms its own heads */
-#define STEPS   (D_MAX / 16)
-#define UNITS   (D_MAX / 8) /* of 16 bytes in a row of halves */
+#define CHUNK     KN_GDN_CHUNK
+#define BLOCK     16              /* tokens that are solved together */
+#define BLOCKS    (CHUNK / BLOCK) /* of a chunk */
+#define GROUP     8               /* tokens of one mma */
+#define COLUMNS   16              /* of a warp */
+#define WARPS     4
+#define D_MAX     128 /* d_k */
+#define NORM_ROWS 8   /* of a call that norms its own heads */
+#define STEPS     (D_MAX / 16)
+#define UNITS     (D_MAX / 8) /* of 16 bytes in a row of halves */
 
 #define SHARED_SCALE 1024.0f /* of keys, queries and T */
 #define TOP          13      /* the largest of a scaled column is 2^TOP to 2^(TOP+1) */
@@ -58,7 +58,8 @@ struct scan {
     struct kn_mat z;
     const float *norm;
     float eps;
-    int32_t *counts; /* [sequences][n_v] of blocks that are done with a head: the last one norms it. NULL: nothing is normed here */
+    int32_t
+        *counts; /* [sequences][n_v] of blocks that are done with a head: the last one norms it. NULL: nothing is normed here */
 };
 
 /* Rows of halves are swizzled: unit n of row r lies at n ^ (r % 8), so that eight rows of a matrix are in different banks. */
@@ -701,8 +702,7 @@ void cuda_gdn_scan(struct kn_stream *stream, const struct kn_gdn_scan_args *a)
     p.is_wide = (uintptr_t)a->qkv.data % 16 == 0 && a->qkv.stride % 4 == 0 && a->d_k % 4 == 0;
     const bool is_usual =
         a->d_k == D_MAX && a->d_v % COLUMNS == 0 && (uintptr_t)a->state->data % 16 == 0 && a->state->bytes_per_slot % 16 == 0;
-    const dim3 grid((unsigned)((a->d_v + WARPS * COLUMNS - 1) / (WARPS * COLUMNS)), (unsigned)a->n_v,
-                    (unsigned)seqs);
+    const dim3 grid((unsigned)((a->d_v + WARPS * COLUMNS - 1) / (WARPS * COLUMNS)), (unsigned)a->n_v, (unsigned)seqs);
     cuda_launch(s, "gdn_scan", is_usual ? gdn_scan_kernel<true> : gdn_scan_kernel<false>, grid, WARPS * LANES,
                 sizeof(struct room), p);
     if (a->z.data && !is_normed_here)

@@ -113,13 +113,13 @@ static bool prepare(struct cuda_stream *s, const char *op, const struct kn_mat *
 /* ---- ops ------------------------------------------------------------------------------------------------------------------------------- */
 
 /* Rows of x as halves, unless all that need them are products of few rows, whose blocks make them. */
-static void take_rows(struct cuda_stream *s, const char *op, const struct kn_weight *const *w, int32_t n, const struct kn_mat *x,
-                      struct linear_scratch *r)
+static void take_rows(struct cuda_stream *s, const char *op, const struct kn_weight *const *w, int32_t n,
+                      const struct kn_mat *x, struct linear_scratch *r)
 {
     bool is_wanted = false;
     for (int32_t i = 0; i < n; i++)
-        is_wanted = is_wanted || (w[i]->dtype != KN_F32 && (x->rows > PRODUCT_ONCE ||
-                                                            !product_takes_floats(cuda_weight_of(w[i]), x->rows, 1, x->cols)));
+        is_wanted = is_wanted || (w[i]->dtype != KN_F32 &&
+                                  (x->rows > PRODUCT_ONCE || !product_takes_floats(cuda_weight_of(w[i]), x->rows, 1, x->cols)));
     if (is_wanted)
         cuda_halves(s, op, x, r->halves, r->factors, cuda_pitch(x->cols));
     else

@@ -295,8 +295,8 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
               lay_out(&all, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
         return;
     if (T * k <= FEW_PAIRS && down->dtype != KN_F32 && product_takes_floats(down, k, k, a->h.cols)) {
-        const bool is_along = is_alike(a->shared_down, down) &&
-                              product_takes_floats(cuda_weight_of(a->shared_down), 1, 1, a->shared_h.cols);
+        const bool is_along =
+            is_alike(a->shared_down, down) && product_takes_floats(cuda_weight_of(a->shared_down), 1, 1, a->shared_h.cols);
         struct product p = {.w = {*down}, .rows = E, .y = a->y, .weights = a->weights, .per_slot = k};
         if (is_along) {
             p.w[1] = *cuda_weight_of(a->shared_down);

@@ -35,7 +35,8 @@ static __global__ void add_layer_norm_kernel(struct kn_mat x, struct kn_mat res,
     }
     const float scale = 1.0f / sqrtf(block_sum(squares, room) / (float)n + eps);
     for (int i = 4 * (int)threadIdx.x; i < n; i += step) {
-        const float4 v = load4<false>(from, i, n, is_wide), f = load4<false>(w, i, n, is_wide), o = load4<false>(b, i, n, is_wide);
+        const float4 v = load4<false>(from, i, n, is_wide), f = load4<false>(w, i, n, is_wide),
+                     o = load4<false>(b, i, n, is_wide);
         store4(to, i, n, is_wide,
                make_float4(fmaf((v.x - mean) * scale, f.x, o.x), fmaf((v.y - mean) * scale, f.y, o.y),
                            fmaf((v.z - mean) * scale, f.z, o.z), fmaf((v.w - mean) * scale, f.w, o.w)));
@@ -93,9 +94,8 @@ void cuda_gated_norm(struct cuda_stream *s, const char *op, const struct kn_mat 
         struct kn_mat xi = *x, zi = *z, yi = *y;
         const unsigned rows = (unsigned)(x->rows - i < 65535 ? x->rows - i : 65535);
         xi.data += i * xi.stride, zi.data += i * zi.stride, yi.data += i * yi.stride;
-        cuda_launch(s, op, gated_rms_norm_kernel,
-                    dim3((unsigned)((n_heads + HEADS_OF_A_BLOCK - 1) / HEADS_OF_A_BLOCK), rows), HEADS_OF_A_BLOCK * LANES, 0, xi,
-                    zi, w, n_heads, D, eps, yi);
+        cuda_launch(s, op, gated_rms_norm_kernel, dim3((unsigned)((n_heads + HEADS_OF_A_BLOCK - 1) / HEADS_OF_A_BLOCK), rows),
+                    HEADS_OF_A_BLOCK * LANES, 0, xi, zi, w, n_heads, D, eps, yi);
     }
 }
 

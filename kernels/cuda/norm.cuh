@@ -31,8 +31,7 @@ static __host__ __device__ __forceinline__ int norm_threads(int32_t cols)
 }
 
 /* Four neighbours of a row: fewer at its end. */
-template <bool FRESH>
-static __device__ __forceinline__ float4 load4(const float *row, int i, int n, bool is_wide)
+template <bool FRESH> static __device__ __forceinline__ float4 load4(const float *row, int i, int n, bool is_wide)
 {
     if (is_wide && i + 4 <= n)
         return FRESH ? load_fresh4(row + i) : *(const float4 *)(row + i);
@@ -56,8 +55,7 @@ static __device__ __forceinline__ void store4(float *row, int i, int n, bool is_
 }
 
 /* x += res, where it is there. Returns what was stored. */
-template <bool FRESH>
-static __device__ __forceinline__ float4 add4(float *x, const float *res, int i, int n, bool is_wide)
+template <bool FRESH> static __device__ __forceinline__ float4 add4(float *x, const float *res, int i, int n, bool is_wide)
 {
     float4 v = load4<false>(x, i, n, is_wide);
     if (!res)
@@ -69,8 +67,7 @@ static __device__ __forceinline__ float4 add4(float *x, const float *res, int i,
 }
 
 /* Block of at least norm_threads: one row. FRESH: other blocks of this launch have written res. room: LANES floats. */
-template <bool FRESH>
-static __device__ __forceinline__ void norm_row(const struct norm_then &p, int row, float *room)
+template <bool FRESH> static __device__ __forceinline__ void norm_row(const struct norm_then &p, int row, float *room)
 {
     const int n = p.x.cols, step = 4 * norm_threads(n);
     const int first = 4 * (int)threadIdx.x < step ? 4 * (int)threadIdx.x : n; /* the others add nothing */

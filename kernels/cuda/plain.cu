@@ -16,8 +16,7 @@ static __device__ __forceinline__ float dot(const float *w, const float *x, int 
 }
 
 /* Grid (rows / PLAIN_WARPS of each product, one after the other; slots, from slot0 on). */
-template <bool DUAL>
-static __global__ void plain_kernel(const __grid_constant__ struct product_set set, int slot0)
+template <bool DUAL> static __global__ void plain_kernel(const __grid_constant__ struct product_set set, int slot0)
 {
     int i_product = 0;
     while (i_product + 1 < set.n && (int)blockIdx.x >= set.first[i_product + 1])
@@ -31,8 +30,8 @@ static __global__ void plain_kernel(const __grid_constant__ struct product_set s
     const float *from = cuda_row(p.from, x_row_of(p, slot));
     float sum[2] = {0, 0};
     for (int k = 0; k < (DUAL ? 2 : 1); k++)
-        sum[k] = dot((const float *)p.w[k].data + ((int64_t)expert * p.w[k].rows + row + 16 * p.tile0[k]) * cols, from, cols,
-                     lane);
+        sum[k] =
+            dot((const float *)p.w[k].data + ((int64_t)expert * p.w[k].rows + row + 16 * p.tile0[k]) * cols, from, cols, lane);
     if (lane != 0)
         return;
     float *y = cuda_row(p.y, slot) + row;

@@ -78,8 +78,8 @@ static __host__ __device__ __forceinline__ int shared_pitch(int pitch)
 
 /* Block: n rows as halves to shared memory, and what undoes their powers of two. room: LANES floats. A barrier must follow. */
 template <typename R>
-static __device__ __forceinline__ void make_halves(const R &row_of, int cols, int pitch, int n, uint16_t *halves, float *factors,
-                                                   float *room)
+static __device__ __forceinline__ void make_halves(const R &row_of, int cols, int pitch, int n, uint16_t *halves,
+                                                   float *factors, float *room)
 {
     const int lane = (int)threadIdx.x % LANES, warps = (int)blockDim.x / LANES;
     /* one row is the work of all warps, several are a warp's each */
@@ -87,14 +87,34 @@ static __device__ __forceinline__ void make_halves(const R &row_of, int cols, in
               step = n == 1 ? (int)blockDim.x : LANES;
     for (int k = first; k < n; k += n == 1 ? 1 : warps) {
         const float *from = row_of(k);
+        const bool is_wide = (uintptr_t)from % 16 == 0 && cols % 4 == 0;
+        uint32_t *to = (uint32_t *)(halves + k * shared_pitch(pitch));
         float most = 0;
-        for (int i = at; i < cols; i += step)
-            most = fmaxf(most, fabsf(from[i]));
+        if (is_wide) {
+#pragma unroll 2
+            for (int i = at; i < cols / 4; i += step) {
+                const float4 v = ((const float4 *)from)[i];
+                most = fmaxf(fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+            }
+        } else {
+#pragma unroll 1
+            for (int i = at; i < cols; i += step)
+                most = fmaxf(most, fabsf(from[i]));
+        }
         most = n == 1 ? block_max(most, room) : warp_max(most);
         const struct half_range range = half_range_of(most);
-        uint32_t *to = (uint32_t *)(halves + k * shared_pitch(pitch));
-        for (int i = at; i < pitch / 2; i += step)
-            to[i] = half_pair(from, i, cols, range.to);
+        if (is_wide) {
+#pragma unroll 1
+            for (int i = at; i < pitch / 4; i += step) {
+                const float4 v = 4 * i < cols ? ((const float4 *)from)[i] : make_float4(0, 0, 0, 0);
+                ((uint2 *)to)[i] =
+                    make_uint2(pack_f16(v.x * range.to, v.y * range.to), pack_f16(v.z * range.to, v.w * range.to));
+            }
+        } else {
+#pragma unroll 1
+            for (int i = at; i < pitch / 2; i += step)
+                to[i] = half_pair(from, i, cols, range.to);
+        }
         if (at == 0)
             factors[k] = range.back;
     }
@@ -176,7 +196,8 @@ static __device__ __forceinline__ void few_multiply(struct few_part<F> &part, in
  * makes them, halves, factors and room.
  */
 template <typename F, int NT, bool DUAL>
-static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kernel(const __grid_constant__ struct product_set set)
+static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1)
+    few_kernel(const __grid_constant__ struct product_set set)
 {
     int i_product = 0;
     while (i_product + 1 < set.n && (int)blockIdx.x >= set.first[i_product + 1])
@@ -192,15 +213,16 @@ static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1) few_kern
         return;
     const int expert = p.ids ? p.ids[slot0] : 0;
     float *parts = shared_memory<float>(), *factors = NULL;
-    struct few_part<F> part = {};
+    struct few_part<F> part = {
+    };
     if (16 * tile < p.rows)
         few_begin<F>(part, p.w[role], cuda_tile(p.w[role], expert, p.tile0[role] + tile), slice);
     const uint4 *x[NT] = {};
     if (NT == 1 && !p.x) { /* PRODUCT_ONCE rows at most */
         uint16_t *halves = (uint16_t *)(parts + (DUAL ? 2 : 1) * n_slices * n_tiles * 128);
         factors = (float *)(halves + n * shared_pitch(p.pitch));
-        make_halves([&](int k) { return (const float *)cuda_row(p.from, x_row_of(p, slot0 + k)); }, p.from.cols, p.pitch, n, halves,
-                    factors, factors + n);
+        make_halves([&](int k) { return (const float *)cuda_row(p.from, x_row_of(p, slot0 + k)); }, p.from.cols, p.pitch, n,
+                    halves, factors, factors + n);
         __syncthreads();
         x[0] = g < n ? (const uint4 *)(halves + g * shared_pitch(p.pitch) + 16 * t) : NULL;
     } else {
@@ -287,7 +309,8 @@ static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const _
     uint8_t *const memory = shared_memory<uint8_t>();
     float *parts = (float *)memory, *factors = (float *)(memory + m.factors);
     uint16_t *halves = (uint16_t *)(memory + m.halves), *shared_halves = (uint16_t *)(memory + m.shared_halves);
-    struct few_part<F> part = {};
+    struct few_part<F> part = {
+    };
     auto begin = [&](int i) {
         if (i < n_mine)
             few_begin<F>(part, p.w[0], cuda_tile(p.w[0], ids[i / m.n_slices], tile), i % m.n_slices);

@@ -25,7 +25,6 @@ struct route {
 
 static __device__ __forceinline__ void pick(const struct route &p, int t);
 
-
 /* Grid (experts / EXPERTS_OF_A_BLOCK, tokens / N). The shared expert's gate stands behind the experts' rows. */
 template <int N> static __global__ void logits_kernel(const struct route p)
 {
@@ -132,8 +131,8 @@ void cuda_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
         cuda_fail(s, "moe_route", ERR_INVAL, "the call is larger than the limits that the stream was opened with");
         return;
     }
-    const struct route p = {a->x, a->weights, a->gates, cuda_weight_f32(a->w),          a->shared,
-                            n,    a->k,       logits,   a->ids, T < TOKENS ? s->counts : NULL};
+    const struct route p = {a->x, a->weights, a->gates, cuda_weight_f32(a->w),        a->shared, n,
+                            a->k, logits,     a->ids,   T < TOKENS ? s->counts : NULL};
     const dim3 grid((unsigned)((n + (a->shared ? 1 : 0) + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK),
                     (unsigned)(p.counts ? T : (T + TOKENS - 1) / TOKENS));
     cuda_launch(s, "moe_route", p.counts ? logits_kernel<1> : logits_kernel<TOKENS>, grid, EXPERTS_OF_A_BLOCK * LANES,

@@ -1,13 +1,13 @@
 /* shim - fibers for threads, and the runtime library on the heap (shim.hpp). */
 #include "tests/cuda/shim.hpp"
 
-#include <unordered_map>
-#include <mutex>
 #include <assert.h>
+#include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <unordered_map>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -586,7 +586,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    const size_t room = bytes >= PAGE_BYTES / 2 ? (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES : (bytes + 511) / 512 * 512;
+    const size_t room =
+        bytes >= PAGE_BYTES / 2 ? (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES : (bytes + 511) / 512 * 512;
     std::lock_guard<std::mutex> lock(memory_mutex);
     if (taken_bytes + room > capacity() || posix_memalign(p, 256, bytes ? bytes : 1))
         return cudaErrorMemoryAllocation;

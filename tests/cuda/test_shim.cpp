@@ -115,7 +115,8 @@ static void a_barrier_that_not_all_reach_ends_the_program(void **)
 
 static void lanes_in_different_operations_end_the_program(void **)
 {
-    assert_says(last_words(32, 0, [] { threadIdx.x % 2 ? (void)votes(true) : (void)shuffle(1.0f, 0); }), "where others wait in");
+    assert_says(last_words(32, 0, [] { threadIdx.x % 2 ? (void)votes(true) : (void)shuffle(1.0f, 0); }),
+                "where others wait in");
     assert_string_equal(last_words(32, 0, [] { votes(threadIdx.x > 4); }).c_str(), "");
 }
 
