@@ -22,9 +22,19 @@ def at(tensor):
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def has_amx():
-    """Whether this machine's CPU multiplies matrices of bfloat16 by itself."""
+def has(*names):
+    """Whether this machine's CPU has one of these, as Linux names them."""
     try:
-        return "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text().split()
+        return not set(names).isdisjoint(pathlib.Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return False
+
+
+def has_amx():
+    """Whether it multiplies matrices of bfloat16 by itself."""
+    return has("amx_bf16")
+
+
+def has_bf16():
+    """Whether it multiplies bfloat16 at all."""
+    return has("amx_bf16", "avx512_bf16", "bf16")

@@ -193,5 +193,18 @@ class Restore(unittest.TestCase):
                     torch.testing.assert_close(value, was[name], rtol=1e-6, atol=1e-6, msg=lambda m: f"{name}: {m}")
 
 
+class Muon(unittest.TestCase):
+    def test_in_float32_it_makes_what_it_makes_in_bfloat16(self):
+        from torch.optim import _muon
+
+        torch.manual_seed(0)
+        for of in ((24, 64), (64, 24), (24, 24)):
+            gradient = torch.randn(of)
+            given = (gradient, (3.4445, -4.775, 2.0315), 5, 1e-7)
+            theirs, ours = _muon._zeropower_via_newtonschulz(*given).float(), train.orthogonal_f32(*given)
+            self.assertEqual(theirs.shape, ours.shape)
+            self.assertLess(((theirs - ours).norm() / ours.norm()).item(), 0.03)  # bfloat16 has 8 bits, and there are five steps
+
+
 if __name__ == "__main__":
     unittest.main()
