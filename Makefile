@@ -80,7 +80,7 @@ THERMAL := $(O)/libthermal.a
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all cpu cuda toolkit deps deps-arm demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e test-arm arm-built arm-programs asan ubsan \
+.PHONY: all cpu cuda toolkit deps deps-arm demo test test-built test-base test-kernels test-engine test-pipeline test-appliance test-thermal test-e2e test-cuda test-arm arm-built arm-programs asan ubsan \
         tsan sanitized fuzz check check-tools layers headers format format-check cppcheck lines model test-recipe eval-model bench bench-peer bench-thermal install uninstall clean help FORCE
 
 # ---- build ------------------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
 # tests of what any device must do, on that one; and of the shim itself
-SHIM_TESTS := kernels/test_ops engine/test_shipped cuda/test_memory
+SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k engine/test_shipped cuda/test_memory
 SHIM_ONLY  := $(O)/tests/cuda/test_memory
 SHIM_SELF  := $(O)/tests/cuda/test_shim
 SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)
@@ -264,12 +264,23 @@ test-base test-kernels test-engine test-pipeline test-appliance test-thermal tes
 	$(again) cpu $(filter $(O)/tests/$*/%,$(TESTS))
 	@tests/run $(filter $(O)/tests/$*/%,$(TESTS))
 
+# On a GPU: what runs on the shim elsewhere, and the engine's tests. SANITIZER=memcheck, racecheck, synccheck or initcheck: each under compute-sanitizer.
+SANITIZER ?=
+GPU_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k engine/test_shipped engine/test_engine engine/test_golden engine/test_vision
+GPU_RUNS  := $(GPU_TESTS:%=$(O)/gpu/run/%)
+test-cuda:                          ## the CUDA kernels on the GPU of this machine (SANITIZER=memcheck, racecheck, synccheck, initcheck: under compute-sanitizer)
+	@[ -n "$(CUDA_HERE)" ] || { echo "make test-cuda needs a GPU and nvcc of the CUDA toolkit; without a GPU make test runs the kernels on the host" >&2; exit 1; }
+	$(again) $(O)/heron-cuda.so $(GPU_TESTS:%=$(O)/tests/%)
+	@for t in $(GPU_TESTS); do mkdir -p $(O)/gpu/run/$${t%/*}; \
+	    printf '#!/bin/sh\nHERON_TEST_DEVICE=cuda HERON_CUDA_MODULE=$(abspath $(O)/heron-cuda.so) exec $(if $(SANITIZER),compute-sanitizer --error-exitcode 9 --tool $(SANITIZER) )$(abspath $(O))/tests/%s "$$@"\n' $$t > $(O)/gpu/run/$$t && chmod +x $(O)/gpu/run/$$t || exit 1; done
+	@tests/run $(GPU_RUNS)
+
 # The kernels of aarch64 on a machine that is not: base, kernels and the kernel tests as static programs, in a build folder of their own, and for each processor that
 # qemu imitates a script that runs them there. The first has all levels; the others have no matrix instructions, no dot products: what is chosen there must do without.
 ARM_CC    := aarch64-linux-gnu-gcc
 ARM_QEMU  := qemu-aarch64
 ARM_TESTS := $(notdir $(basename $(wildcard tests/kernels/test_*.c)))
-ARM_FEW   := test_cpu_levels test_ops
+ARM_FEW   := test_cpu_levels test_ops test_top_k
 # asked anew when it is needed: make deps may have installed them
 ARM_LACKS = $(strip $(if $(filter x86_64,$(ARCH)),$(foreach t,$(ARM_CC) $(ARM_QEMU),$(if $(shell command -v $(t)),,$(t))),$(ARCH)))
 ARM_RUNS  = $(if $(ARM_LACKS),,$(ARM_TESTS:%=$(O)/arm/max/%) $(ARM_FEW:%=$(O)/arm/neoverse-n1/%) $(O)/arm/cortex-a72/test_cpu_levels)
@@ -277,7 +288,7 @@ arm_says  = $(if $(ARM_LACKS),@echo "aarch64 kernels: $(if $(filter $(ARCH),$(AR
 
 arm-built:
 	@$(MAKE) --no-print-directory O=$(O)/arm ARCH=aarch64 CC=$(ARM_CC) LDFLAGS=-static ROOMS='base kernels kernels/ref kernels/cpu' PKG_CFLAGS= PKG_LIBS= \
-	    CFLAGS= OPT='-O2 -g' SAN= TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c' \
+	    CFLAGS= OPT='-O2 -g' SAN= TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c tests/support/kn_cases.c' \
 	    TESTS='$(ARM_TESTS:%=$(O)/arm/tests/kernels/%)' arm-programs
 	@for r in $(ARM_RUNS); do d=$${r%/*}; mkdir -p $$d; \
 	    printf '#!/bin/sh\nHERON_TEST_FEW=1 exec $(ARM_QEMU) -cpu %s $(O)/arm/tests/kernels/%s "$$@"\n' $${d##*/} $${r##*/} > $$r && chmod +x $$r || exit 1; done

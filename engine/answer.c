@@ -48,8 +48,9 @@ struct answer {
     struct text text, thought;
     struct out out;
     /* while a choice is read */
-    const float *logits;
-    double log_sum; /* over the allowed tokens */
+    const struct answer_row *row;
+    const float *logits; /* NULL: all allowed tokens are among row->top */
+    double log_sum;      /* over the allowed tokens */
 };
 
 /* ---- open and close ------------------------------------------------------------------------------------------------------------------ */
@@ -174,10 +175,24 @@ static const char *bytes_of(void *ctx, int32_t token, size_t *ret_n)
     return tokenizer_token_bytes(a->engine->tokenizer, token, ret_n);
 }
 
+/* How many of the row's most probable tokens there are: fewer than KN_TOP_K_MAX are all that is allowed. */
+static int32_t count_top(const struct answer_row *row)
+{
+    int32_t n = 0;
+    while (n < KN_TOP_K_MAX && row->top[n].index >= 0)
+        n++;
+    return n;
+}
+
 static double p_of(void *ctx, int32_t token)
 {
     const struct answer *a = ctx;
-    return isnan(a->logits[token]) ? 0 : exp((double)a->logits[token] - a->log_sum);
+    if (a->logits)
+        return isnan(a->logits[token]) ? 0 : exp((double)a->logits[token] - a->log_sum);
+    for (int32_t i = 0; i < KN_TOP_K_MAX && a->row->top[i].index >= 0; i++)
+        if (a->row->top[i].index == token)
+            return exp((double)a->row->top[i].x - a->log_sum);
+    return 0;
 }
 
 /* Copy n bytes and a NUL to where the next string goes. */
@@ -218,24 +233,43 @@ static void keep_score(struct answer *a, int32_t chosen)
     }
 }
 
-/* Look at a choice through the logits that decided a token of it. */
-static void read_choice(struct answer *a, const float *logits, const uint32_t *mask, int32_t token)
+/* The logarithm of the sum of e^logit over the allowed tokens, of which one at least has a number. */
+static double log_sum(const struct answer *a)
 {
-    double top = -INFINITY, sum = 0;
+    const struct answer_row *row = a->row;
     const int32_t V = a->engine->model->shape.n_vocab;
+    double top = -INFINITY, sum = 0;
+    if (!a->logits) {
+        top = (double)row->top[0].x;
+        for (int32_t i = 0; i < KN_TOP_K_MAX && row->top[i].index >= 0; i++)
+            sum += exp((double)row->top[i].x - top);
+        return top + log(sum);
+    }
     for (int32_t t = 0; t < V; t++)
-        if (mask[t / 32] >> t % 32 & 1 && logits[t] > top)
-            top = logits[t];
+        if (row->mask[t / 32] >> t % 32 & 1 && (double)a->logits[t] > top)
+            top = (double)a->logits[t];
     for (int32_t t = 0; t < V; t++)
-        if (mask[t / 32] >> t % 32 & 1 && !isnan(logits[t]))
-            sum += exp((double)logits[t] - top);
-    a->logits = logits;
-    a->log_sum = top + log(sum > 0 ? sum : 1); /* the drawn token has a number, so sum is positive */
+        if (row->mask[t / 32] >> t % 32 & 1 && !isnan(a->logits[t]))
+            sum += exp((double)a->logits[t] - top);
+    return top + log(sum);
+}
+
+/* Look at a choice through the logits that decided a token of it. */
+static int read_choice(struct answer *a, const struct answer_row *row, int32_t token, struct err *err)
+{
+    a->row = row;
+    a->logits = NULL;
+    const int rc = count_top(row) < KN_TOP_K_MAX ? 0 : row->logits(row->ctx, &a->logits, err);
+    if (rc != 0)
+        return rc;
+    a->log_sum = log_sum(a);
     int32_t chosen = 0;
-    if (verdict_observe(&a->verdict, a->engine->constraint_vocab, &a->constraint, mask, token, p_of, a, bytes_of, &chosen)) {
+    if (verdict_observe(&a->verdict, a->engine->constraint_vocab, &a->constraint, row->mask, token, p_of, a, bytes_of,
+                        &chosen)) {
         keep_score(a, chosen);
         verdict_init(&a->verdict);
     }
+    return 0;
 }
 
 static bool in_choice(const struct answer *a)
@@ -244,27 +278,48 @@ static bool in_choice(const struct answer *a)
            a->schema->nodes[a->constraint.frames[a->constraint.depth - 1].node].kind == SCHEMA_LITERAL;
 }
 
-static int next_of_schema(struct answer *a, const float *logits, int32_t *ret_token, bool *ret_done, struct err *err)
+void answer_mask(struct answer *a, uint32_t *mask)
 {
     struct en_engine *e = a->engine;
-    uint32_t *mask = e->mask;
-    const int32_t remaining = a->max_tokens - a->n_tokens;
-    constraint_mask(e->constraint_vocab, &a->constraint, remaining, mask);
-    /* a bare number may end or go on: the model says which */
-    const bool can_end = constraint_can_end(&a->constraint);
-    const int32_t *stops;
-    const int32_t n_stops = tokenizer_get_stops(e->tokenizer, &stops);
-    for (int32_t i = 0; can_end && i < n_stops; i++)
-        mask[stops[i] / 32] |= 1u << stops[i] % 32;
-    const int rc = sampler_pick(e->sampler, &a->sampling, a->drawn++, logits, mask, ret_token, err);
+    const size_t mask_bytes = ((size_t)e->model->shape.n_vocab + 31) / 32 * sizeof *mask;
+    if (a->phase == CLOSING) {
+        memset(mask, 0, mask_bytes);
+    } else if (a->phase == THINKING || !a->schema) {
+        memcpy(mask, e->free_mask, mask_bytes);
+    } else {
+        constraint_mask(e->constraint_vocab, &a->constraint, a->max_tokens - a->n_tokens, mask);
+        /* a bare number may end or go on: the model says which */
+        const int32_t *stops;
+        const int32_t n_stops = constraint_can_end(&a->constraint) ? tokenizer_get_stops(e->tokenizer, &stops) : 0;
+        for (int32_t i = 0; i < n_stops; i++)
+            mask[stops[i] / 32] |= 1u << stops[i] % 32;
+    }
+}
+
+/* Draw a token: of the most probable ones, or, where the job's sampling wants more of them, of all. */
+static int draw(struct answer *a, const struct answer_row *row, int32_t *ret_token, struct err *err)
+{
+    struct sampler *s = a->engine->sampler;
+    const int32_t n = count_top(row);
+    if (n < KN_TOP_K_MAX || sampler_is_enough(&a->sampling, n))
+        return sampler_pick_top(s, &a->sampling, a->drawn++, row->top, n, ret_token, err);
+    const float *logits = NULL;
+    const int rc = row->logits(row->ctx, &logits, err);
+    return rc == 0 ? sampler_pick(s, &a->sampling, a->drawn++, logits, row->mask, ret_token, err) : rc;
+}
+
+static int next_of_schema(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
+{
+    struct en_engine *e = a->engine;
+    int rc = draw(a, row, ret_token, err);
     if (rc != 0)
         return rc;
-    if (can_end && tokenizer_is_stop(e->tokenizer, *ret_token)) {
+    if (constraint_can_end(&a->constraint) && tokenizer_is_stop(e->tokenizer, *ret_token)) {
         *ret_done = true;
         return 0;
     }
-    if (in_choice(a))
-        read_choice(a, logits, mask, *ret_token);
+    if (in_choice(a) && (rc = read_choice(a, row, *ret_token, err)) != 0)
+        return rc;
     size_t n;
     const char *bytes = tokenizer_token_bytes(e->tokenizer, *ret_token, &n);
     if (!constraint_take(&a->constraint, bytes, n))
@@ -275,10 +330,10 @@ static int next_of_schema(struct answer *a, const float *logits, int32_t *ret_to
     return 0;
 }
 
-static int next_free(struct answer *a, const float *logits, int32_t *ret_token, bool *ret_done, struct err *err)
+static int next_free(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
 {
     struct en_engine *e = a->engine;
-    const int rc = sampler_pick(e->sampler, &a->sampling, a->drawn++, logits, e->free_mask, ret_token, err);
+    const int rc = draw(a, row, ret_token, err);
     if (rc != 0)
         return rc;
     if (tokenizer_is_stop(e->tokenizer, *ret_token)) {
@@ -293,13 +348,13 @@ static int next_free(struct answer *a, const float *logits, int32_t *ret_token, 
     return 0;
 }
 
-static int next_thought(struct answer *a, const float *logits, int32_t *ret_token, struct err *err)
+static int next_thought(struct answer *a, const struct answer_row *row, int32_t *ret_token, struct err *err)
 {
     struct en_engine *e = a->engine;
     if (a->phase == CLOSING) {
         *ret_token = a->engine->thought_end[a->i_forced++];
     } else {
-        const int rc = sampler_pick(e->sampler, &a->sampling, a->drawn++, logits, e->free_mask, ret_token, err);
+        const int rc = draw(a, row, ret_token, err);
         if (rc != 0)
             return rc;
         a->n_thought++;
@@ -326,16 +381,16 @@ static int next_thought(struct answer *a, const float *logits, int32_t *ret_toke
     return 0;
 }
 
-int answer_next(struct answer *a, float *logits, int32_t *ret_token, bool *ret_done, struct err *err)
+int answer_next(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
 {
     *ret_done = false;
     int rc;
     if (a->phase != ANSWERING)
-        rc = next_thought(a, logits, ret_token, err);
+        rc = next_thought(a, row, ret_token, err);
     else if (a->schema)
-        rc = next_of_schema(a, logits, ret_token, ret_done, err);
+        rc = next_of_schema(a, row, ret_token, ret_done, err);
     else
-        rc = next_free(a, logits, ret_token, ret_done, err);
+        rc = next_free(a, row, ret_token, ret_done, err);
     return rc == 0 ? 0 : err_prefix(err, "token %d of the answer", answer_tokens(a));
 }
 

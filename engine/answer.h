@@ -1,10 +1,10 @@
 /*
  * answer - what a job says back, token by token: thinking, then free text or an object of the job's schema, and the scores of its choices.
  *
- * The engine hands it the logits of each next token; it masks what the schema or the remaining budget forbid, draws, collects the text, and says when
- * the answer is complete. With a schema the object always closes: tokens that would leave too little budget to close it are masked.
+ * It says which tokens may come next, by the schema and the remaining budget; the engine hands it the most probable of those; it draws, collects the text, and says when the answer is
+ * complete. With a schema the object always closes: tokens that would leave too little budget to close it are masked.
  *
- * Life cycle: answer_open -> answer_next per token -> answer_finish (moves text and scores into a result) -> answer_close.
+ * Life cycle: answer_open -> answer_mask and answer_next per token -> answer_finish (moves text and scores into a result) -> answer_close.
  * Threads: the engine thread. Memory: two of the engine's blocks, taken at open for the largest answer that can come; nothing else allocates.
  */
 #ifndef HERON_ENGINE_ANSWER_H
@@ -29,11 +29,21 @@ int64_t answer_tokens_max(const struct answer *answer);
 /* Tokens so far. */
 int32_t answer_tokens(const struct answer *answer);
 
+/* Which tokens may come next: mask [(V + 31) / 32] is overwritten. None where nothing is drawn: a thought is being closed. */
+void answer_mask(struct answer *answer, uint32_t *mask);
+
+/* What the next token is drawn from. Borrowed for the call. */
+struct answer_row {
+    const uint32_t *mask;     /* as answer_mask left it */
+    const struct kn_top *top; /* [KN_TOP_K_MAX] the most probable tokens of the mask, best first; index -1 behind the last */
+    int (*logits)(void *ctx, const float **ret_logits, struct err *err); /* all of them [V], where those are too few */
+    void *ctx;
+};
+
 /*
- * The next token from its logits [V], which are overwritten. *ret_done: the answer is complete and *ret_token need not be evaluated.
- * Errors: ERR_DEVICE (logits that are no numbers).
+ * The next token. *ret_done: the answer is complete and *ret_token need not be evaluated. Errors: ERR_INVAL (logits that are no numbers), those of row->logits.
  */
-int answer_next(struct answer *answer, float *logits, int32_t *ret_token, bool *ret_done, struct err *err);
+int answer_next(struct answer *answer, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err);
 
 /* Move text, thought and scores into a result; sets its finish. Returns the memory they lie in, to be given back by blocks_put. */
 void *answer_finish(struct answer *answer, struct en_result *result);

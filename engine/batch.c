@@ -64,7 +64,7 @@ void batch_begin(struct batch *b)
 {
     step_begin(&b->engine->step);
     b->n_members = b->n_images = b->n_rows = 0;
-    b->has_logits = false;
+    b->logits_first = b->n_logits = 0;
 }
 
 int32_t batch_room(const struct batch *b)
@@ -154,19 +154,24 @@ static bool run_decode(struct batch *b)
     const uint64_t key = (uint64_t)e->step.n_rows;
     if (!breath_take(e->pass.breath))
         return false;
-    b->has_logits = kn_replay(e->stream, key);
-    if (b->has_logits)
-        return true;
-    if (!kn_record_begin(e->stream, key))
-        return qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
-    struct breath *const breath = e->pass.breath;
-    e->pass.breath = NULL;
-    qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
-    qwen35_logits(&e->pass, e->stream, &e->step, 0, b->n_rows);
-    e->pass.breath = breath;
-    kn_record_end(e->stream);
-    b->has_logits = true;
+    if (!kn_replay(e->stream, key)) {
+        if (!kn_record_begin(e->stream, key))
+            return qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
+        struct breath *const breath = e->pass.breath;
+        e->pass.breath = NULL;
+        qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
+        qwen35_logits(&e->pass, e->stream, &e->step, 0, b->n_rows);
+        e->pass.breath = breath;
+        kn_record_end(e->stream);
+    }
+    b->n_logits = b->n_rows;
     return true;
+}
+
+int batch_wait(struct batch *b, struct err *err)
+{
+    const int rc = kn_stream_sync(b->engine->stream, err);
+    return rc != 0 ? engine_fail(b->engine, rc) : 0;
 }
 
 int batch_run(struct batch *b, struct err *err)
@@ -179,9 +184,11 @@ int batch_run(struct batch *b, struct err *err)
     const bool is_whole = is_decode && b->n_rows <= e->pass.max_logits
                               ? run_decode(b)
                               : qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, b->images, b->n_images);
-    const int rc = kn_stream_sync(e->stream, err);
-    if (rc != 0)
-        return engine_fail(e, rc);
+    if (!is_whole || b->n_rows == 0) {
+        const int rc = batch_wait(b, err);
+        if (rc != 0)
+            return rc;
+    }
     if (!is_whole)
         return err_set(err, ERR_CANCELLED, "the pass was given up");
     for (int32_t i = 0; i < b->n_members; i++) {
@@ -191,19 +198,47 @@ int batch_run(struct batch *b, struct err *err)
     return 0;
 }
 
-int batch_logits(struct batch *b, int32_t first, int32_t n, float **ret_logits, struct err *err)
+/* Have the logits of wanted rows first ... first + n - 1 on the device: they begin at this row of the pass's buffer. */
+static int32_t make_logits(struct batch *b, int32_t first, int32_t n)
 {
     struct en_engine *e = b->engine;
     assert(n <= e->pass.max_logits && first + n <= b->n_rows);
-    const float *logits = e->pass.logits;
-    if (b->has_logits)
-        logits += (size_t)first * (size_t)e->model->shape.n_vocab;
-    else
+    if (first < b->logits_first || first + n > b->logits_first + b->n_logits) {
         qwen35_logits(&e->pass, e->stream, &e->step, first, n);
-    kn_download(e->stream, e->logits, logits, (size_t)n * (size_t)e->model->shape.n_vocab * sizeof(float));
-    const int rc = kn_stream_sync(e->stream, err);
-    if (rc != 0)
-        return engine_fail(e, rc);
+        b->logits_first = first;
+        b->n_logits = n;
+    }
+    return first - b->logits_first;
+}
+
+int batch_logits(struct batch *b, int32_t first, int32_t n, float **ret_logits, struct err *err)
+{
+    struct en_engine *e = b->engine;
+    const size_t V = (size_t)e->model->shape.n_vocab;
+    const int32_t at = make_logits(b, first, n);
+    kn_download(e->stream, e->logits, e->pass.logits + (size_t)at * V, (size_t)n * V * sizeof *e->logits);
     *ret_logits = e->logits;
-    return 0;
+    return batch_wait(b, err);
+}
+
+static size_t mask_words(const struct en_engine *e)
+{
+    return ((size_t)e->model->shape.n_vocab + 31) / 32;
+}
+
+uint32_t *batch_mask(struct batch *b, int32_t i)
+{
+    assert(i < b->engine->pass.max_logits);
+    return b->engine->masks + (size_t)i * mask_words(b->engine);
+}
+
+int batch_tops(struct batch *b, int32_t first, int32_t n, const struct kn_top **ret_tops, struct err *err)
+{
+    struct en_engine *e = b->engine;
+    const int32_t at = make_logits(b, first, n);
+    kn_upload(e->stream, e->pass.masks, e->masks, (size_t)n * mask_words(e) * sizeof *e->masks);
+    qwen35_tops(&e->pass, e->stream, at, n);
+    kn_download(e->stream, e->tops, e->pass.tops, (size_t)n * KN_TOP_K_MAX * sizeof *e->tops);
+    *ret_tops = e->tops;
+    return batch_wait(b, err);
 }

@@ -2,8 +2,8 @@
  * batch - one ragged pass: rows of several sessions, each at its own place in its own prompt, through the model together.
  *
  * Used by en_run (verification, benchmarks) and by the jobs (continuous batching) alike:
- *   batch_begin -> batch_add for each session that has pending rows -> batch_run -> batch_row / batch_logits for the rows asked
- * for.
+ *   batch_begin -> batch_add for each session that has pending rows -> batch_run -> batch_logits or batch_tops for the rows asked for,
+ * or, where none of theirs are read, batch_wait.
  *
  * Threads: the engine thread. Memory: fixed at batch_open; a pass allocates nothing.
  */
@@ -56,7 +56,7 @@ struct batch {
     struct qwen35_image_rows *images; /* [images_max] */
     struct batch_row *rows;           /* [step_rows] */
     int32_t n_members, n_images, images_max, n_rows;
-    bool has_logits; /* of all wanted rows: the pass made them */
+    int32_t logits_first, n_logits; /* wanted rows whose logits lie on the device */
 };
 
 int batch_open(struct batch *b, struct en_engine *engine, struct err *err);
@@ -75,14 +75,26 @@ int32_t batch_room(const struct batch *b);
 int batch_add(struct batch *b, struct en_session *session, struct pending *pending, int32_t max_rows, enum en_want want,
               void *user, int32_t *ret_n, struct err *err);
 
-/* Run the model over what was added and move the sessions on. Errors: ERR_DEVICE and what validation found; the engine is then
- * dead. */
+/*
+ * Run the model over what was added and move the sessions on. Where rows are wanted it does not wait for the device: that is for who reads them. Errors: ERR_DEVICE and what validation
+ * found; the engine is then dead. ERR_CANCELLED: the pass was given up, the sessions stay where they were and are worth nothing.
+ */
 int batch_run(struct batch *b, struct err *err);
+int batch_wait(struct batch *b, struct err *err);
 
 /*
  * Logits of wanted rows first ... first + n - 1, n <= ENGINE_LOGITS_ROWS, into *ret_logits: host [n, V], valid until the next
  * call.
  */
 int batch_logits(struct batch *b, int32_t first, int32_t n, float **ret_logits, struct err *err);
+
+/* The mask [(V + 31) / 32] of the tokens that may come behind row i of the next batch_tops: to be filled before. */
+uint32_t *batch_mask(struct batch *b, int32_t i);
+
+/*
+ * Of wanted rows first ... first + n - 1, n <= ENGINE_LOGITS_ROWS, the most probable tokens by their masks, as kn_top_k_args says: host [n, KN_TOP_K_MAX] into *ret_tops, valid until the
+ * next call. batch_logits of the same rows then costs no more than the copy.
+ */
+int batch_tops(struct batch *b, int32_t first, int32_t n, const struct kn_top **ret_tops, struct err *err);
 
 #endif

@@ -168,9 +168,8 @@ static int find_thought_end(struct en_engine *e, struct err *err)
 static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
 {
     const size_t words = ((size_t)n_vocab + 31) / 32;
-    e->mask = calloc(words, sizeof *e->mask);
     e->free_mask = calloc(words, sizeof *e->free_mask);
-    if (!e->mask || !e->free_mask)
+    if (!e->free_mask)
         return err_set(err, ERR_NOMEM, "out of memory: masks over %d tokens", n_vocab);
     for (int32_t t = 0; t < n_vocab; t++) {
         const enum tokenizer_type type = tokenizer_token_type(e->tokenizer, t);
@@ -305,8 +304,11 @@ static int open_state(struct en_engine *e, struct err *err)
         return rc;
     e->sessions = calloc((size_t)o->sessions, sizeof *e->sessions);
     e->session_pages = calloc((size_t)o->sessions * (size_t)pages, sizeof *e->session_pages);
-    e->logits = malloc((size_t)logits_rows(o) * (size_t)shape->n_vocab * sizeof *e->logits);
-    if (!e->sessions || !e->session_pages || !e->logits)
+    const size_t n_logits = (size_t)logits_rows(o);
+    e->logits = malloc(n_logits * (size_t)shape->n_vocab * sizeof *e->logits);
+    e->masks = malloc(n_logits * (((size_t)shape->n_vocab + 31) / 32) * sizeof *e->masks);
+    e->tops = malloc(n_logits * KN_TOP_K_MAX * sizeof *e->tops);
+    if (!e->sessions || !e->session_pages || !e->logits || !e->masks || !e->tops)
         return err_set(err, ERR_NOMEM, "out of memory: tables of %d sessions", o->sessions);
     for (int32_t i = 0; i < o->sessions; i++) {
         e->sessions[i].engine = e;
@@ -480,7 +482,6 @@ void en_close(struct en_engine *e)
     kn_device_close(e->device);
     constraint_vocab_free(e->constraint_vocab);
     sampler_free(e->sampler);
-    free(e->mask);
     free(e->free_mask);
     tokenizer_cache_free(e->tokenizer_cache);
     tokenizer_free(e->tokenizer);
@@ -488,6 +489,8 @@ void en_close(struct en_engine *e)
     free(e->session_pages);
     free(e->images);
     free(e->logits);
+    free(e->masks);
+    free(e->tops);
     free(e);
 }
 

@@ -58,12 +58,13 @@ struct en_engine {
     int64_t image_pixels_max;
     void *image_rows;      /* device: the pool of encoded pictures */
     float *logits;         /* host [ENGINE_LOGITS_ROWS, V] */
+    uint32_t *masks;       /* host [ENGINE_LOGITS_ROWS, (V + 31) / 32] of the tokens that may come next */
+    struct kn_top *tops;   /* host [ENGINE_LOGITS_ROWS, KN_TOP_K_MAX] the most probable of them */
     struct blocks *blocks; /* what jobs come and go with */
     struct image_resizer *resizer;
     struct prompt_room prompt_room;
     struct sampler *sampler;
     struct constraint_vocab *constraint_vocab;
-    uint32_t *mask;      /* [(V + 31) / 32] of the token being drawn */
     uint32_t *free_mask; /* the tokens that free text may hold: normal, user-defined and stops */
     size_t token_bytes_max;
     /* ids the engine itself puts into prompts */

@@ -440,8 +440,23 @@ static int encode_next(struct jobs *js, struct job *j, struct err *err)
     return 0;
 }
 
-/* One more token of the answer from its logits. */
-static void next_token(struct jobs *js, struct job *j, float *logits, int64_t now)
+/* All logits of a wanted row, where the most probable tokens do not do. */
+struct whole_row {
+    struct batch *batch;
+    int32_t row;
+};
+
+static int read_whole_row(void *ctx, const float **ret_logits, struct err *err)
+{
+    const struct whole_row *w = ctx;
+    float *logits = NULL;
+    const int rc = batch_logits(w->batch, w->row, 1, &logits, err);
+    *ret_logits = logits;
+    return rc;
+}
+
+/* One more token of the answer behind a row. */
+static void next_token(struct jobs *js, struct job *j, const struct answer_row *row, int64_t now)
 {
     struct err err = {0};
     bool done = false;
@@ -450,7 +465,7 @@ static void next_token(struct jobs *js, struct job *j, float *logits, int64_t no
         j->decode_start_ns = now;
     }
     js->progress.output_tokens++;
-    if (answer_next(j->answer, logits, &j->next_token, &done, &err) != 0) {
+    if (answer_next(j->answer, row, &j->next_token, &done, &err) != 0) {
         finish(js, j, EN_FINISH_ERROR, &err);
     } else if (done) {
         scheduler_note_output(&js->scheduler, answer_tokens(j->answer));
@@ -498,11 +513,19 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
     int rc = batch_run(b, err);
     for (int32_t at = 0; rc == 0 && at < b->n_rows; at += e->pass.max_logits) {
         const int32_t n = b->n_rows - at < e->pass.max_logits ? b->n_rows - at : e->pass.max_logits;
-        float *logits = NULL;
-        if ((rc = batch_logits(b, at, n, &logits, err)) != 0)
+        const struct kn_top *tops = NULL;
+        for (int32_t r = 0; r < n; r++) { /* while the device computes */
+            const struct job *j = b->rows[at + r].user;
+            answer_mask(j->answer, batch_mask(b, r));
+        }
+        if ((rc = batch_tops(b, at, n, &tops, err)) != 0)
             break;
-        for (int32_t r = 0; r < n; r++)
-            next_token(js, b->rows[at + r].user, logits + (size_t)r * (size_t)e->model->shape.n_vocab, clock_now_ns());
+        for (int32_t r = 0; r < n; r++) {
+            struct whole_row whole = {.batch = b, .row = at + r};
+            const struct answer_row row = {
+                .mask = batch_mask(b, r), .top = tops + r * KN_TOP_K_MAX, .logits = read_whole_row, .ctx = &whole};
+            next_token(js, b->rows[at + r].user, &row, clock_now_ns());
+        }
     }
     if (rc == 0) {
         scheduler_note_step(&js->scheduler, n_prompt, n_decode, clock_now_ns() - start - e->breath.rested_ns);

@@ -50,6 +50,8 @@ static int32_t buffer_table(const struct model_shape *s, int32_t rows, int32_t l
     BUFFER(ids, s->is_moe ? r * k : 0);
     BUFFER(hn, logits * E);
     BUFFER(logits, (int64_t)logits * s->n_vocab);
+    BUFFER(masks, (int64_t)logits * ((s->n_vocab + 31) / 32));
+    BUFFER(tops, (int64_t)logits * KN_TOP_K_MAX * 2);
     BUFFER(inv_freq, s->n_rot / 2);
     BUFFER(axis, s->n_rot / 2);
 #undef BUFFER
@@ -340,4 +342,12 @@ void qwen35_logits(struct qwen35 *m, struct kn_stream *st, const struct step *st
     op->gather_rows(st, &(struct kn_gather_rows_args){
                             .x = mat(m->h, step->n_rows, s->n_embd), .rows = step->device_wanted + first, .y = hn});
     op->linear(st, &(struct kn_linear_args){.x = hn, .w = &m->model->output, .y = mat(m->logits, n, s->n_vocab)});
+}
+
+void qwen35_tops(struct qwen35 *m, struct kn_stream *st, int32_t first, int32_t n)
+{
+    const int32_t V = m->model->shape.n_vocab;
+    kn_device_ops(m->device)->top_k(
+        st, &(struct kn_top_k_args){
+                .x = mat(m->logits + (int64_t)first * V, n, V), .mask = m->masks, .k = KN_TOP_K_MAX, .y = m->tops});
 }

@@ -32,6 +32,8 @@ struct qwen35 {
     float *eh, *ew, *gates;         /* [k * F_e] [k] [1] */
     int32_t *ids;                   /* [k] */
     float *hn, *logits;             /* [max_logits, E] [max_logits, V] */
+    uint32_t *masks;                /* [max_logits, (V + 31) / 32] of the tokens that may come next */
+    struct kn_top *tops;            /* [max_logits, KN_TOP_K_MAX] the most probable of them */
     float *inv_freq;                /* [n_rot / 2] */
     int32_t *axis;                  /* [n_rot / 2] */
     float rope_scale;
@@ -63,5 +65,8 @@ bool qwen35_forward(struct qwen35 *m, struct kn_stream *stream, const struct ste
 
 /* Logits of wanted rows first .. first + n - 1 of the step (n <= max_logits), into m->logits [n, V]. */
 void qwen35_logits(struct qwen35 *m, struct kn_stream *stream, const struct step *step, int32_t first, int32_t n);
+
+/* The most probable tokens of rows first .. first + n - 1 of m->logits by the masks of m->masks, both [n] from their beginning, into m->tops. */
+void qwen35_tops(struct qwen35 *m, struct kn_stream *stream, int32_t first, int32_t n);
 
 #endif

@@ -67,7 +67,7 @@ int en_run(struct en_engine *e, const struct en_feed *feeds, int32_t n_feeds, en
             more = more || pending[i].left > 0;
         }
         first = (first + 1) % n_feeds;
-        if ((rc = batch_run(&batch, err)) != 0)
+        if ((rc = batch_run(&batch, err)) != 0 || (!on_logits && (rc = batch_wait(&batch, err)) != 0))
             goto fail;
         for (int32_t at = 0; on_logits && at < batch.n_rows; at += e->pass.max_logits) {
             const int32_t n = batch.n_rows - at < e->pass.max_logits ? batch.n_rows - at : e->pass.max_logits;

@@ -168,28 +168,13 @@ static int32_t gather(struct sampler *s, const float *logits, const uint32_t *ma
     return best;
 }
 
-int sampler_pick(struct sampler *s, const struct en_sampling *p, uint64_t counter, const float *logits, const uint32_t *mask,
-                 int32_t *ret_token, struct err *err)
+/* Of the n in the list, best first. */
+static int32_t draw(struct sampler *s, const struct en_sampling *p, uint64_t counter, int32_t n)
 {
-    int32_t n;
-    const int32_t best = gather(s, logits, mask, &n);
-    if (best < 0)
-        return err_set(err, ERR_INVAL, "no token that may come next has a number for a logit");
-    const float top = s->list[best].logit;
-    if (p->temperature == 0 || n == 1 || isinf(top)) {
-        *ret_token = s->list[best].token;
-        return 0;
-    }
-    const bool is_cut = p->top_k > 0 && p->top_k < n;
-    if (is_cut) {
-        select_best(s->list, n, p->top_k);
-        n = p->top_k;
-    }
-    /* top_p wants order, and so does a draw that is to be the same on every machine */
-    sort_list(s, n, !is_cut);
+    const double top = (double)s->list[0].logit;
     double sum = 0;
     for (int32_t i = 0; i < n; i++)
-        sum += s->weight[i] = exp(((double)s->list[i].logit - (double)top) / (double)p->temperature);
+        sum += s->weight[i] = exp(((double)s->list[i].logit - top) / (double)p->temperature);
     if (p->top_p < 1) {
         double reached = 0;
         int32_t keep = 0;
@@ -207,6 +192,53 @@ int sampler_pick(struct sampler *s, const struct en_sampling *p, uint64_t counte
     int32_t i = 0;
     while (i + 1 < n && at >= s->weight[i])
         at -= s->weight[i++];
-    *ret_token = s->list[i].token;
+    return s->list[i].token;
+}
+
+static int nothing_to_draw(struct err *err)
+{
+    return err_set(err, ERR_INVAL, "no token that may come next has a number for a logit");
+}
+
+int sampler_pick(struct sampler *s, const struct en_sampling *p, uint64_t counter, const float *logits, const uint32_t *mask,
+                 int32_t *ret_token, struct err *err)
+{
+    int32_t n;
+    const int32_t best = gather(s, logits, mask, &n);
+    if (best < 0)
+        return nothing_to_draw(err);
+    if (p->temperature == 0 || n == 1 || isinf(s->list[best].logit)) {
+        *ret_token = s->list[best].token;
+        return 0;
+    }
+    const bool is_cut = p->top_k > 0 && p->top_k < n;
+    if (is_cut) {
+        select_best(s->list, n, p->top_k);
+        n = p->top_k;
+    }
+    /* top_p wants order, and so does a draw that is to be the same on every machine */
+    sort_list(s, n, !is_cut);
+    *ret_token = draw(s, p, counter, n);
     return 0;
+}
+
+int sampler_pick_top(struct sampler *s, const struct en_sampling *p, uint64_t counter, const struct kn_top *top, int32_t n,
+                     int32_t *ret_token, struct err *err)
+{
+    if (n == 0)
+        return nothing_to_draw(err);
+    if (p->top_k > 0 && p->top_k < n)
+        n = p->top_k;
+    *ret_token = top[0].index;
+    if (p->temperature == 0 || n == 1 || isinf(top[0].x))
+        return 0;
+    for (int32_t i = 0; i < n; i++)
+        s->list[i] = (struct candidate){top[i].x, top[i].index};
+    *ret_token = draw(s, p, counter, n);
+    return 0;
+}
+
+bool sampler_is_enough(const struct en_sampling *p, int32_t n)
+{
+    return p->temperature == 0 || (p->top_k > 0 && p->top_k <= n);
 }

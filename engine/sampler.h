@@ -11,6 +11,7 @@
 #define HERON_ENGINE_SAMPLER_H
 
 #include "engine/engine.h"
+#include "kernels/kernels.h"
 
 struct sampler;
 
@@ -26,5 +27,12 @@ int sampler_check(const struct en_sampling *sampling, struct err *err);
  */
 int sampler_pick(struct sampler *sampler, const struct en_sampling *sampling, uint64_t counter, const float *logits,
                  const uint32_t *mask, int32_t *ret_token, struct err *err);
+
+/*
+ * The same of the n most probable allowed tokens alone, best first as kn_top_k leaves them: where they are all that are allowed, or sampler_is_enough says so.
+ */
+int sampler_pick_top(struct sampler *sampler, const struct en_sampling *sampling, uint64_t counter, const struct kn_top *top,
+                     int32_t n, int32_t *ret_token, struct err *err);
+bool sampler_is_enough(const struct en_sampling *sampling, int32_t n);
 
 #endif

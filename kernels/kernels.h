@@ -490,6 +490,22 @@ struct kn_attn_full_args {
     struct kn_mat y;
 };
 
+/*
+ * y[t] = the k largest of x[t] that are allowed, largest first, of equals the one that comes first; where there are fewer, index -1 and minus infinity follow. mask: device,
+ * [T, (N + 31) / 32]: i is allowed where bit i % 32 of word i / 32 is set; NULL: all are. What is no number never is. x [T, N], y: device [T, k].
+ */
+#define KN_TOP_K_MAX 64
+struct kn_top {
+    float x;
+    int32_t index;
+};
+struct kn_top_k_args {
+    struct kn_mat x;
+    const uint32_t *mask;
+    int32_t k;
+    struct kn_top *y;
+};
+
 /* dst and src do not overlap. */
 struct kn_copy_args {
     void *dst;

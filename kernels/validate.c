@@ -406,6 +406,18 @@ int kn_validate_moe_down(const struct kn_stream *s, const struct kn_moe_down_arg
     return check_ids(s, a->ids, a->h.rows, a->down->slices, err);
 }
 
+/* ---- the next token ---------------------------------------------------------------------------------------------------------- */
+
+int kn_validate_top_k(const struct kn_stream *s, const struct kn_top_k_args *a, struct err *err)
+{
+    CHECK(check_any(&a->x, "x", err));
+    REQUIRE(a->x.rows <= s->limits.rows, "%d rows, the stream was opened for %d", a->x.rows, s->limits.rows);
+    REQUIRE(a->x.cols <= s->limits.outputs, "%d columns, the stream was opened for %d", a->x.cols, s->limits.outputs);
+    REQUIRE(a->k >= 1 && a->k <= KN_TOP_K_MAX, "the %d largest, 1 to %d are possible", a->k, KN_TOP_K_MAX);
+    REQUIRE(a->y, "y is missing");
+    return 0;
+}
+
 /* ---- vision ------------------------------------------------------------------------------------------------------------------ */
 
 static int check_grid(int32_t grid_w, int32_t grid_h, int32_t merge, int32_t rows, struct err *err)

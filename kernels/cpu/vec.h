@@ -70,6 +70,11 @@ struct vec_kernels {
     void (*l2_norm)(float *x, float f, float eps, int32_t n);
     /* Read n bytes (a multiple of 256) and return something that depends on all of them: the bandwidth probe. */
     uint64_t (*read)(const void *p, size_t n);
+    /*
+     * Of words w .. n_words - 1 of a mask, 32 values of x each, the first with a bit set where one of its values, masked or not, is above `floor`; n_words: there is none. mask
+     * NULL: all bits are set. NaN is above nothing.
+     */
+    int32_t (*next_above)(const float *x, const uint32_t *mask, int32_t w, int32_t n_words, float floor);
     /* y[i] = exp(a - x[i]) for i < n; n is rounded up to 16 in what is read and written */
     void (*exp_diff)(float a, const float *x, int32_t n, float *y);
 };

@@ -392,6 +392,20 @@ static void exp_diff(float a, const float *x, int32_t n, float *y)
         v_store(y + i, v_exp(v_sub(v_set1(a), v_load(x + i))));
 }
 
+static int32_t next_above(const float *x, const uint32_t *mask, int32_t w, int32_t n_words, float floor)
+{
+    const v16 f = v_set1(floor), one = v_set1(1), none = v_zero();
+    for (; w < n_words; w++) {
+        if (mask && mask[w] == 0)
+            continue;
+        const float *here = x + (int64_t)32 * w;
+        const v16 is_above = v_max(v_select_lt(f, v_load(here), one, none), v_select_lt(f, v_load(here + 16), one, none));
+        if (v_hmax(is_above) > 0)
+            return w;
+    }
+    return n_words;
+}
+
 /* ---- convolution ---- */
 
 /* At most CONV_STRIP channels of 4 taps, row by row: rows lie pages apart, so those to come are asked for. */
@@ -494,4 +508,5 @@ const struct vec_kernels LANES_NAME(vec) = {
     .conv = conv,
     .l2_norm = l2_norm,
     .exp_diff = exp_diff,
+    .next_above = next_above,
 };

@@ -50,6 +50,10 @@ struct cuda_stream {
     void *scratch; /* of the op that runs: ops of a stream follow one another */
     size_t scratch_bytes;
     int32_t *counts; /* [CUDA_COUNTS] of blocks that are done (count_up): 0 between launches */
+    char *
+        staging; /* pinned: what goes up and comes back passes through it, or the driver would wait for all that runs before it copies */
+    size_t staging_used;
+    uint64_t waited_for; /* base.launches when the stream was last waited for */
     struct cuda_record records[KN_RECORDS_MAX];
     int n_records;
     struct cuda_record *recording; /* NULL: none */
@@ -85,6 +89,7 @@ size_t cuda_moe_scratch(const struct cuda_device *d, const struct kn_limits *l);
 size_t cuda_attn_scratch(const struct cuda_device *d, const struct kn_limits *l);
 size_t cuda_gdn_scratch(const struct cuda_device *d, const struct kn_limits *l);
 size_t cuda_vision_scratch(const struct cuda_device *d, const struct kn_limits *l);
+size_t cuda_top_k_scratch(const struct cuda_device *d, const struct kn_limits *l);
 
 /* The ops: cuda_linear and so on. */
 #define KN_OP(name) void cuda_##name(struct kn_stream *stream, const struct kn_##name##_args *args);

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 extern "C" {
 #include "base/clock.h"
@@ -167,11 +168,41 @@ static void device_free(struct kn_device *device, void *memory)
     cuda_arena_give(cuda_device_of(device)->arenas, memory);
 }
 
-/* Pageable memory is copied to a buffer of the driver before the call returns. */
+#define STAGING_BYTES                                                                                                          \
+    ((size_t)4 << 20) /* a step of some thousand rows, masks and what is drawn from; what is larger goes without */
+
+/* Wait: nothing is on its way through the staging buffer any more. */
+static cudaError_t wait(struct cuda_stream *s)
+{
+    s->staging_used = 0;
+    if (s->waited_for == s->base.launches) /* nothing came since */
+        return cudaSuccess;
+    s->waited_for = s->base.launches;
+    return cudaStreamSynchronize(s->stream);
+}
+
+/* `bytes` of the staging buffer, or NULL where there are not as many in all. */
+static char *stage(struct cuda_stream *s, size_t bytes, cudaError_t *e)
+{
+    bytes = (bytes + 255) / 256 * 256;
+    if (bytes > STAGING_BYTES)
+        return NULL;
+    if (bytes > STAGING_BYTES - s->staging_used)
+        *e = wait(s);
+    char *p = s->staging + s->staging_used;
+    s->staging_used += bytes;
+    return p;
+}
+
 static void upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    const cudaError_t e = cudaMemcpyAsync(device_dst, host_src, bytes, cudaMemcpyHostToDevice, s->stream);
+    cudaError_t e = cudaSuccess;
+    char *staged = stage(s, bytes, &e);
+    if (staged)
+        memcpy(staged, host_src, bytes);
+    if (e == cudaSuccess)
+        e = cudaMemcpyAsync(device_dst, staged ? staged : host_src, bytes, cudaMemcpyHostToDevice, s->stream);
     s->base.launches++;
     if (e != cudaSuccess)
         cuda_fail(s, "upload", ERR_DEVICE, "%s", cudaGetErrorString(e));
@@ -180,12 +211,17 @@ static void upload(struct kn_stream *stream, void *device_dst, const void *host_
 static void download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    cudaError_t e = cudaMemcpyAsync(host_dst, device_src, bytes, cudaMemcpyDeviceToHost, s->stream);
+    cudaError_t e = cudaSuccess;
+    char *staged = stage(s, bytes, &e);
+    if (e == cudaSuccess)
+        e = cudaMemcpyAsync(staged ? staged : (char *)host_dst, device_src, bytes, cudaMemcpyDeviceToHost, s->stream);
     s->base.launches++;
     if (e == cudaSuccess)
-        e = cudaStreamSynchronize(s->stream);
+        e = wait(s);
     if (e != cudaSuccess)
         cuda_fail(s, "download", ERR_DEVICE, "%s", cudaGetErrorString(e));
+    else if (staged)
+        memcpy(host_dst, staged, bytes);
 }
 
 /* Every block adds what it reads to a word that nobody looks at, so that the reading is not left out. */
@@ -253,13 +289,15 @@ static void stream_close(struct kn_stream *stream)
     }
     cuda_arena_give(s->device->arenas, s->scratch);
     cuda_arena_give(s->device->arenas, s->counts);
+    cudaFreeHost(s->staging);
     free(s);
 }
 
 static size_t scratch_bytes(const struct cuda_device *d, const struct kn_limits *l)
 {
     const size_t needs[] = {cuda_linear_scratch(d, l), cuda_moe_scratch(d, l), cuda_route_scratch(d, l),
-                            cuda_attn_scratch(d, l),   cuda_gdn_scratch(d, l), cuda_vision_scratch(d, l)};
+                            cuda_attn_scratch(d, l),   cuda_gdn_scratch(d, l), cuda_vision_scratch(d, l),
+                            cuda_top_k_scratch(d, l)};
     size_t most = 256;
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         most = needs[i] > most ? needs[i] : most;
@@ -286,6 +324,8 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
         e = cuda_arena_take(d->arenas, s->scratch_bytes, &s->scratch);
     if (e == cudaSuccess)
         e = cuda_arena_take(d->arenas, CUDA_COUNTS * sizeof *s->counts, (void **)&s->counts);
+    if (e == cudaSuccess)
+        e = cudaMallocHost((void **)&s->staging, STAGING_BYTES);
     if (e == cudaSuccess)
         e = cudaMemsetAsync(s->counts, 0, CUDA_COUNTS * sizeof *s->counts, s->stream);
     if (e != cudaSuccess) {
@@ -354,7 +394,7 @@ static void record_end(struct kn_stream *stream)
 
 static int stream_sync(struct kn_stream *stream, struct err *err)
 {
-    const cudaError_t e = cudaStreamSynchronize(cuda_stream_of(stream)->stream);
+    const cudaError_t e = wait(cuda_stream_of(stream));
     return e == cudaSuccess ? 0 : err_set(err, ERR_DEVICE, "%s: %s", stream->device->info.name, cudaGetErrorString(e));
 }
 

@@ -318,3 +318,30 @@ void kn_ref_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     if (a->then)
         kn_ref_add_rms_norm(stream, a->then);
 }
+
+/* ---- the next token ------------------------------------------------------------------------------------------------------------ */
+
+void kn_ref_top_k(struct kn_stream *stream, const struct kn_top_k_args *a)
+{
+    const int32_t n_words = (a->x.cols + 31) / 32;
+    for (int32_t t = 0; t < a->x.rows; t++) {
+        const float *x = row_of(&a->x, t);
+        const uint32_t *mask = a->mask ? a->mask + (int64_t)t * n_words : NULL;
+        struct kn_top *y = a->y + (int64_t)t * a->k;
+        for (int32_t n = 0; n < a->k; n++) {
+            y[n] = (struct kn_top){-INFINITY, -1};
+            for (int32_t i = 0; i < a->x.cols; i++) {
+                const bool is_allowed = (!mask || mask[i / 32] >> i % 32 & 1) && !isnan(x[i]);
+                /* one that comes behind what was taken before it, in the order of the result */
+                const bool is_left = n == 0 || x[i] < y[n - 1].x || (x[i] == y[n - 1].x && i > y[n - 1].index);
+                if (is_allowed && is_left && (y[n].index < 0 || x[i] > y[n].x))
+                    y[n] = (struct kn_top){x[i], i};
+            }
+            if (y[n].index < 0) {
+                while (++n < a->k)
+                    y[n] = (struct kn_top){-INFINITY, -1};
+                break;
+            }
+        }
+    }
+}

@@ -2,7 +2,10 @@
 #include "tests/cuda/shim.hpp"
 
 #include <assert.h>
+#include <deque>
+#include <map>
 #include <mutex>
+#include <set>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -340,16 +343,46 @@ struct shim_graph {
     std::vector<std::function<void()>> parts;
 };
 
+/* What a stream was given and has not done yet. Nothing is done before somebody waits for it, so whoever changes host memory that a copy still has to read is found out. */
 struct shim_stream {
-    struct shim_graph *capture; /* NULL: runs at once */
+    struct shim_graph *capture; /* NULL: goes to the queue */
+    std::recursive_mutex mutex;
+    std::deque<std::function<void()>> queue;
+    uint64_t n_done;
+};
+
+struct shim_event {
+    cudaStream_t stream;
+    uint64_t n; /* that the stream has been given when it was recorded */
 };
 
 static void run_or_note(cudaStream_t stream, const std::function<void()> &part)
 {
-    if (stream && stream->capture)
+    std::lock_guard<std::recursive_mutex> lock(stream->mutex);
+    if (stream->capture)
         stream->capture->parts.push_back(part);
     else
-        part();
+        stream->queue.push_back(part);
+}
+
+static std::mutex streams_mutex;
+static std::set<cudaStream_t> streams;
+
+/* Do what the stream was given, up to number n. */
+static void run_until(cudaStream_t stream, uint64_t n)
+{
+    std::lock_guard<std::recursive_mutex> lock(stream->mutex);
+    for (; stream->n_done < n && !stream->queue.empty(); stream->n_done++) {
+        stream->queue.front()();
+        stream->queue.pop_front();
+    }
+}
+
+static void run_all()
+{
+    std::lock_guard<std::mutex> lock(streams_mutex);
+    for (cudaStream_t stream : streams)
+        run_until(stream, UINT64_MAX);
 }
 
 void shim_launch(cudaStream_t stream, dim3 grid, unsigned n, size_t shared_bytes, const std::function<void()> &kernel)
@@ -569,6 +602,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 static std::mutex memory_mutex;
 static std::unordered_map<void *, size_t> taken;
 static size_t taken_bytes;
+static std::map<char *, size_t> pinned; /* host memory that copies take as they find it when they are made */
 
 static size_t capacity()
 {
@@ -598,6 +632,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    run_all(); /* it waits for the device */
     std::lock_guard<std::mutex> lock(memory_mutex);
     const auto it = taken.find(p);
     if (p && it == taken.end())
@@ -612,18 +647,35 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
-    return posix_memalign(p, 256, bytes ? bytes : 1) ? cudaErrorMemoryAllocation : cudaSuccess;
+    if (posix_memalign(p, 256, bytes ? bytes : 1))
+        return cudaErrorMemoryAllocation;
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    pinned[(char *)*p] = bytes;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
+    run_all();
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    pinned.erase((char *)p);
     free(p);
     return cudaSuccess;
 }
 
+static bool is_pinned(const void *p)
+{
+    std::lock_guard<std::mutex> lock(memory_mutex);
+    auto it = pinned.upper_bound((char *)p);
+    return it != pinned.begin() && (const char *)p < (--it)->first + it->second;
+}
+
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
+    const void *host = kind == cudaMemcpyHostToDevice ? src : kind == cudaMemcpyDeviceToHost ? dst : NULL;
     run_or_note(stream, [=] { memcpy(dst, src, bytes); });
+    if (host && !is_pinned(host) && !stream->capture) /* a driver copies it itself, before it returns */
+        run_until(stream, UINT64_MAX);
     return cudaSuccess;
 }
 
@@ -636,38 +688,52 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
     *stream = new struct shim_stream();
+    std::lock_guard<std::mutex> lock(streams_mutex);
+    streams.insert(*stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return stream->capture ? cudaErrorInvalidValue : cudaSuccess; /* as CUDA has it: a capture does not wait */
+    if (stream->capture) /* as CUDA has it: a capture does not wait */
+        return cudaErrorInvalidValue;
+    run_until(stream, UINT64_MAX);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    run_until(stream, UINT64_MAX);
+    std::lock_guard<std::mutex> lock(streams_mutex);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
-    *event = NULL;
+    *event = new struct shim_event();
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    std::lock_guard<std::recursive_mutex> lock(stream->mutex);
+    event->stream = stream;
+    event->n = stream->n_done + stream->queue.size();
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (event->stream)
+        run_until(event->stream, event->n);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
+    delete event;
     return cudaSuccess;
 }
 

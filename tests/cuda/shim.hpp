@@ -9,8 +9,8 @@
  *
  * Not shown here: time, memory coalescing, bank conflicts, races inside a warp between operations of it, and what the real units round otherwise.
  *
- * The runtime library is here as far as kernels/cuda uses it: device memory is the heap, a launch returns when it is done; while a stream is captured, launches and copies are noted
- * and run when their graph is launched.
+ * The runtime library is here as far as kernels/cuda uses it: device memory is the heap; what a stream is given is done as late as it may be, when somebody waits for it; while a stream is captured,
+ * launches and copies are noted and run when their graph is.
  */
 #ifndef HERON_TESTS_CUDA_SHIM_H
 #define HERON_TESTS_CUDA_SHIM_H

@@ -39,6 +39,7 @@ static std::string last_words(unsigned threads, size_t shared_bytes, const std::
         cudaStream_t stream;
         cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
         shim_launch(stream, dim3(1), threads, shared_bytes, kernel);
+        cudaStreamSynchronize(stream);
         _exit(0);
     }
     close(pipe_fd[1]);
@@ -280,10 +281,41 @@ static void what_is_captured_runs_when_it_is_launched(void **)
     for (int i = 1; i <= 2; i++) {
         from = 5 * i; /* what is there when it runs, not when it was captured */
         assert_int_equal(cudaGraphLaunch(exec, stream), cudaSuccess);
+        assert_int_equal(cudaStreamSynchronize(stream), cudaSuccess);
         assert_int_equal(count, 6 * i);
         assert_int_equal(to, 5 * i);
     }
     cudaGraphExecDestroy(exec);
+    cudaStreamDestroy(stream);
+}
+
+/* ---- streams --------------------------------------------------------------------------------------------------------------- */
+
+/* Who changes pinned memory before a copy was waited for sends what he wrote last; other memory is read before the call returns. */
+static void what_a_stream_is_given_is_done_late(void **)
+{
+    cudaStream_t stream;
+    cudaEvent_t event;
+    int *pinned, to = 0, count = 0, plain = 1;
+    assert_int_equal(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+    assert_int_equal(cudaMallocHost((void **)&pinned, 4 * sizeof *pinned), cudaSuccess);
+    pinned[3] = 1;
+    assert_int_equal(cudaMemcpyAsync(&to, &pinned[3], sizeof to, cudaMemcpyHostToDevice, stream), cudaSuccess);
+    assert_int_equal(cudaEventRecord(event, stream), cudaSuccess);
+    shim_launch(stream, dim3(1), 1, 0, [&] { count++; });
+    assert_int_equal(to, 0);
+    pinned[3] = 2;
+    assert_int_equal(cudaEventSynchronize(event), cudaSuccess);
+    assert_int_equal(to, 2);
+    assert_int_equal(count, 0); /* it comes behind the event */
+    assert_int_equal(cudaMemcpyAsync(&to, &plain, sizeof to, cudaMemcpyHostToDevice, stream), cudaSuccess);
+    plain = 3;
+    assert_int_equal(cudaStreamSynchronize(stream), cudaSuccess);
+    assert_int_equal(to, 1);
+    assert_int_equal(count, 1);
+    cudaFreeHost(pinned);
+    cudaEventDestroy(event);
     cudaStreamDestroy(stream);
 }
 
@@ -300,6 +332,7 @@ int main(void)
         cmocka_unit_test(matrices_are_loaded_as_ptx_says),
         cmocka_unit_test(halves_are_rounded_once),
         cmocka_unit_test(what_is_captured_runs_when_it_is_launched),
+        cmocka_unit_test(what_a_stream_is_given_is_done_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

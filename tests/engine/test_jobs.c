@@ -172,6 +172,51 @@ static void the_least_budget_closes_the_object(void **state)
     en_schema_unref(schema);
 }
 
+/*
+ * Whether a token is drawn from the most probable ones or from all logits, an answer is the same: greedy takes the former; a cold draw among all takes the latter, and is as good as
+ * greedy unless two logits are closer than its temperature. With four jobs together and the scores of choices.
+ */
+static void an_answer_is_the_same_however_it_is_drawn(void **state)
+{
+    static const struct en_sampling ways[] = {{.top_p = 1},
+                                              {.temperature = 1e-6f, .top_p = 1},
+                                              {.temperature = 1, .top_k = 1, .top_p = 1},
+                                              {.temperature = 1e-6f, .top_k = 64, .top_p = 1}};
+    enum { N_WAYS = sizeof ways / sizeof *ways };
+    struct err err = {0};
+    struct en_schema *schema = compile();
+    struct en_engine *e = open_engine(1200, N_WAYS);
+    for (uint64_t tag = 0; tag < 6; tag++) {
+        struct en_result *first = NULL;
+        for (int i = 0; i < N_WAYS; i++) {
+            struct en_job job = question(tag % 2 ? schema : NULL, 30, tag % 3 == 0, (uint64_t)i);
+            job.thinking = tag == 4;
+            job.sampling = ways[i];
+            assert_ok(en_submit(e, &job, NULL, &err), &err);
+        }
+        for (int guard = 0; step(e); guard++)
+            assert_true(guard < 10000);
+        for (int i = 0; i < N_WAYS; i++) {
+            struct en_result *r = en_take_result(e);
+            assert_non_null(r);
+            if (!first) {
+                first = r;
+                continue;
+            }
+            assert_string_equal(r->text, first->text);
+            assert_int_equal(r->n_scores, first->n_scores);
+            for (int32_t k = 0; k < r->n_scores; k++)
+                for (int32_t j = 0; j < r->scores[k].n; j++)
+                    assert_true(r->scores[k].p[j] == first->scores[k].p[j]);
+            en_result_free(r);
+        }
+        assert_int_equal(first->n_scores, tag % 2);
+        en_result_free(first);
+    }
+    en_close(e);
+    en_schema_unref(schema);
+}
+
 static void thoughts_come_apart_from_the_answer(void **state)
 {
     struct err err = {0};
@@ -577,6 +622,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_context_may_be_filled_to_the_last_token),
         cmocka_unit_test(the_least_budget_closes_the_object),
+        cmocka_unit_test(an_answer_is_the_same_however_it_is_drawn),
         cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(cancelled_at_every_step),
         cmocka_unit_test(pictures_wait_for_places),

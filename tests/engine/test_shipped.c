@@ -1,6 +1,7 @@
 /*
  * The shipped model on the device under test ($HERON_TEST_DEVICE, the CPU without it) and on the reference: the same words get nearly the same logits, and word by word, as an answer is
- * written, exactly the same as all at once. The steps of an answer are what a device records: the first runs as ever, the second is noted, the others are replayed.
+ * written, exactly the same as all at once. The steps of an answer are what a device records: the first runs as ever, the second is noted, the others are replayed. An answer to a
+ * question is the same too, and its score nearly.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -103,11 +104,55 @@ static void words_one_by_one_are_the_same_to_the_bit(void **state)
     test_free(steps.rows);
 }
 
+/* A question without a picture, answered on a device. */
+static struct en_result *ask(const char *device)
+{
+    static const char text[] = "{\"type\":\"object\",\"properties\":{\"n\":{\"enum\":[\"yes\",\"no\"]}},\"required\":[\"n\"]}";
+    static const struct en_part part = {.text = "Is it night?"};
+    static const struct en_message message = {EN_USER, &part, 1};
+    const struct en_options o = {.model_path = MODEL, .device = device, .context_tokens = 64, .sessions = 1, .step_rows = 32};
+    const struct en_permit permit = {.batch = 1, .expires_ns = INT64_MAX};
+    struct en_engine *e = NULL;
+    struct en_schema *schema = NULL;
+    struct err err = {0};
+    bool busy = true;
+    assert_ok(en_open(&o, &e, &err), &err);
+    assert_ok(en_schema_compile(text, strlen(text), &schema, &err), &err);
+    const struct en_job job = {
+        .messages = &message, .n_messages = 1, .schema = schema, .sampling = {.top_p = 1}, .max_tokens = 24};
+    assert_ok(en_submit(e, &job, NULL, &err), &err);
+    while (busy)
+        assert_ok(en_step(e, &permit, &busy, &err), &err);
+    struct en_result *r = en_take_result(e);
+    assert_non_null(r);
+    en_schema_unref(schema);
+    en_close(e);
+    return r;
+}
+
+/* Tokens are masked and picked on the device, and the probabilities of a choice are read from what it picked. */
+static void an_answer_and_its_score_are_the_references(void **state)
+{
+    struct en_result *ref = ask("ref"), *mine = ask(test_device());
+    const double limit = strncmp(test_device(), "cuda", 4) == 0 ? 1e-3 : 0.05;
+    assert_int_equal(mine->finish, EN_FINISH_STOP);
+    assert_string_equal(mine->text, ref->text);
+    assert_int_equal(mine->n_scores, 1);
+    for (int i = 0; i < 2; i++)
+        if (!(fabs(mine->scores[0].p[i] - ref->scores[0].p[i]) <= limit))
+            fail_msg("%s on %s: %.5f, of the reference %.5f", mine->scores[0].names[i], test_device(), mine->scores[0].p[i],
+                     ref->scores[0].p[i]);
+    assert_true(fabs(mine->scores[0].p[0] + mine->scores[0].p[1] - 1) < 1e-9);
+    en_result_free(ref);
+    en_result_free(mine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_near_the_reference),
         cmocka_unit_test(words_one_by_one_are_the_same_to_the_bit),
+        cmocka_unit_test(an_answer_and_its_score_are_the_references),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
