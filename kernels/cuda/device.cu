@@ -197,7 +197,7 @@ static char *stage(struct cuda_stream *s, size_t bytes, cudaError_t *e)
 static void upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    cudaError_t e = cudaSuccess;
+    cudaError_t e = cudaSetDevice(s->device->index); /* a pass begins with an upload: its thread may be another than the one that opened the stream */
     char *staged = stage(s, bytes, &e);
     if (staged)
         memcpy(staged, host_src, bytes);
