@@ -105,6 +105,8 @@ CUDA_OBJ  := $(CUDA_SRC:%.cu=$(O)/cuda/%.o)
 CUDA_BASE := base/err base/clock base/file base/process kernels/dtype
 CUDA_CODE  = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a))
 NVCCFLAGS ?= -O3
+empty     :=
+CUDA_NAMES = $(subst $(empty) $(empty),/,$(foreach a,$(CUDA_ARCHS),sm_$(a)))
 
 $(O)/cuda/archs: FORCE
 	@mkdir -p $(@D); echo '$(CUDA_ARCHS) $(NVCCFLAGS)' | cmp -s - $@ || echo '$(CUDA_ARCHS) $(NVCCFLAGS)' > $@
@@ -112,7 +114,7 @@ $(O)/cuda/archs: FORCE
 # -Xptxas -v: what each kernel uses of the machine stands beside its object, for tools/cuda_resources
 $(CUDA_OBJ): $(O)/cuda/%.o: %.cu $(O)/cuda/archs
 	@mkdir -p $(@D)
-	$(call say,NVCC,$<) $(NVCC) -std=c++20 $(NVCCFLAGS) -I. $(CUDA_CODE) -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden,-Wall -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2> $(@:.o=.log) \
+	$(call say,NVCC,$<) $(NVCC) -std=c++20 $(NVCCFLAGS) -DHERON_CUDA_ARCHS='"$(CUDA_NAMES)"' -I. $(CUDA_CODE) -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden,-Wall -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2> $(@:.o=.log) \
 	    || { cat $(@:.o=.log) >&2; exit 1; }
 
 $(CUDA_BASE:%=$(O)/cuda/%.o): $(O)/cuda/%.o: %.c $(O)/flags
@@ -138,8 +140,8 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
 # tests of what any device must do, on that one; and of the shim itself
-SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k engine/test_shipped cuda/test_memory
-SHIM_ONLY  := $(O)/tests/cuda/test_memory
+SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k engine/test_shipped cuda/test_memory cuda/test_driver
+SHIM_ONLY  := $(O)/tests/cuda/test_memory $(O)/tests/cuda/test_driver
 SHIM_SELF  := $(O)/tests/cuda/test_shim
 SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)
 $(SHIM_SELF): tests/cuda/test_shim.cpp tests/cuda/shim.hpp $(O)/shim/tests/cuda/shim.o $(O)/flags

@@ -312,6 +312,8 @@ static void tick(struct daemon *d)
         report_tick(d->report, now);
         if (pl_leaked_pipelines() >= LEAKED_MAX)
             stop(d, EX_TEMPFAIL, "camera pipelines that would not stop");
+        if (engine.needs_restart)
+            stop(d, EX_TEMPFAIL, "a device that failed and does not open again in this process");
         struct thermal_stats heat;
         thermal_get(d->thermal, &heat);
         if (heat.has_come)

@@ -47,7 +47,8 @@ struct worker {
     /* engine thread only */
     struct en_engine *engine;
     int64_t retry_ns, next_open_ns;
-    bool is_step_told; /* the governor knows of the pass at work */
+    bool has_lost_device; /* it failed under an engine, and none was opened on it since */
+    bool is_step_told;    /* the governor knows of the pass at work */
     /* under lock */
     pthread_mutex_t lock;
     struct roster *next;    /* waits to be taken over */
@@ -115,11 +116,16 @@ static void engine_open(struct worker *w)
     const int rc = en_open(&w->options.engine, &w->engine, &err);
     if (rc != 0) {
         w->engine = NULL;
-        if (rc != ERR_CANCELLED) /* told to stop meanwhile */
-            engine_failed(w, &err);
+        if (rc == ERR_CANCELLED) /* told to stop meanwhile */
+            return;
+        pthread_mutex_lock(&w->lock);
+        w->stats.needs_restart = w->has_lost_device && rc == ERR_DEVICE;
+        pthread_mutex_unlock(&w->lock);
+        engine_failed(w, &err);
         return;
     }
     w->retry_ns = 0;
+    w->has_lost_device = false;
     struct en_info info;
     en_get_info(w->engine, &info);
     pthread_mutex_lock(&w->lock);
@@ -152,6 +158,7 @@ static void engine_lost(struct worker *w, const struct err *err)
     pthread_mutex_unlock(&w->lock);
     en_close(w->engine);
     w->engine = NULL;
+    w->has_lost_device = err->code == ERR_DEVICE;
     engine_failed(w, err);
 }
 

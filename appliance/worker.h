@@ -3,7 +3,8 @@
  * observations out.
  *
  * An engine that cannot be opened, or that dies, is opened again for ever, after 5 s at first and 60 s at last; what is wrong stands in
- * worker_get_stats. Nothing else of the appliance waits for it.
+ * worker_get_stats. Nothing else of the appliance waits for it. Where its device failed and does not open again either, only another process may be able to: a GPU's driver keeps such an
+ * error for as long as the process lives. Then needs_restart says so.
  *
  * Life cycle: worker_open (the thread starts, the engine opens) -> worker_set_watches as often as the configuration changes ->
  * worker_stop -> worker_is_done -> worker_close.
@@ -52,6 +53,7 @@ struct worker_stats {
     uint64_t done_bytes, all_bytes;                /* WORKER_OPENING */
     char model[128], device[160], fingerprint[20]; /* "" before the engine was ever open */
     bool is_untrained;
+    bool needs_restart;   /* the device that the engine ran on is lost to this process */
     int64_t heartbeat_ns; /* when the thread last went round, the loading got on, or a pass came to its next layer */
     int64_t busy_ns;      /* time that the engine worked since the start; idle time for the sake of heat is not counted */
 };

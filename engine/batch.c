@@ -162,7 +162,8 @@ static bool run_decode(struct batch *b)
         qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
         qwen35_logits(&e->pass, e->stream, &e->step, 0, b->n_rows);
         e->pass.breath = breath;
-        kn_record_end(e->stream);
+        if (!kn_record_end(e->stream)) /* this device keeps no more of them */
+            return qwen35_forward(&e->pass, e->stream, &e->step, &e->kv, &e->state, NULL, 0);
     }
     b->n_logits = b->n_rows;
     return true;

@@ -51,8 +51,8 @@ void vision_raise_limits(const struct vision_shape *shape, int64_t max_pixels, s
     const int32_t patches = vision_max_patches(shape, max_pixels);
     const int32_t cols = max_i32(max_i32(vision_wide(shape), merged), shape->n_out);
 
-    limits->rows = max_i32(limits->rows, patches);
-    limits->cols = max_i32(limits->cols, cols);
+    limits->patch_rows = max_i32(limits->patch_rows, patches);
+    limits->patch_cols = max_i32(limits->patch_cols, cols);
     limits->outputs = max_i32(limits->outputs, cols);
     limits->seqs = max_i32(limits->seqs, 1);
     limits->kv_len = max_i32(limits->kv_len, patches);

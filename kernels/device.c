@@ -352,9 +352,9 @@ uint64_t kn_launches(const struct kn_stream *stream)
     return stream->launches;
 }
 
-void kn_record_end(struct kn_stream *stream)
+bool kn_record_end(struct kn_stream *stream)
 {
-    stream->device->backend->record_end(stream);
+    return stream->device->backend->record_end(stream);
 }
 
 /* ---- tracing ----------------------------------------------------------------------------------------------------------------- */

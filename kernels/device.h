@@ -53,7 +53,7 @@ struct kn_backend {
     /* kn_replay and so on; NULL: nothing is recorded. */
     bool (*replay)(struct kn_stream *stream, uint64_t key);
     bool (*record_begin)(struct kn_stream *stream, uint64_t key);
-    void (*record_end)(struct kn_stream *stream);
+    bool (*record_end)(struct kn_stream *stream);
     bool is_host; /* device memory is ordinary memory: validation may look into id lists */
 };
 

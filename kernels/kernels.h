@@ -139,8 +139,8 @@ void kn_weight_free(struct kn_device *device, struct kn_weight *weight);
 
 /* The largest of everything that will be asked of a stream: its workspace is sized from this. */
 struct kn_limits {
-    int32_t rows;     /* T or P of one call; of experts' ops, tokens */
-    int32_t cols;     /* the widest input or output of a linear, vocabulary apart */
+    int32_t rows;     /* T of one call; of experts' ops, tokens */
+    int32_t cols;     /* the widest input or output of a linear of so many rows, vocabulary apart */
     int32_t outputs;  /* the widest output at all (vocabulary) */
     int32_t seqs;     /* S */
     int32_t kv_len;   /* K: longest sequence */
@@ -148,6 +148,7 @@ struct kn_limits {
     int32_t head_dim; /* largest head size, any kind */
     int32_t experts;  /* 0: dense */
     int32_t experts_used;
+    int32_t patch_rows, patch_cols; /* the same as rows and cols of a vision tower, which has more rows of fewer columns; 0: none */
 };
 
 int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, struct kn_stream **ret_stream, struct err *err);
@@ -166,19 +167,20 @@ void kn_stream_clear(struct kn_stream *stream);
  *   if (!kn_replay(stream, key)) {
  *       const bool is_recorded = kn_record_begin(stream, key);
  *       ... ops, and nothing but ops ...
- *       if (is_recorded)
- *           kn_record_end(stream);
+ *       if (is_recorded && !kn_record_end(stream))
+ *           ... the ops again
  *   }
  *
  * kn_replay         true: the recorded ops are on their way. false: there are none, or the device does not record, or traces.
  * kn_record_begin   true: ops are noted and not run, until kn_record_end runs them all. false: they run as always. The first time that a key is seen they do: what a device loads when
  *                   it first needs it is then there. A stream keeps KN_RECORDS_MAX recordings until it is closed.
+ * kn_record_end     true: the ops are on their way, or the stream is marked. false: the device could not keep them, and nothing has run; it does not try this key again.
  * What fails while it is recorded marks the stream, as always; nothing is kept of it.
  */
 #define KN_RECORDS_MAX 64
 bool kn_replay(struct kn_stream *stream, uint64_t key);
 bool kn_record_begin(struct kn_stream *stream, uint64_t key);
-void kn_record_end(struct kn_stream *stream);
+bool kn_record_end(struct kn_stream *stream);
 
 /* Kernels and copies that the stream has given its device since it was opened, those of replayed recordings too. 0 where ops are plain calls. */
 uint64_t kn_launches(const struct kn_stream *stream);

@@ -38,8 +38,11 @@ static int check_weight(const struct kn_weight *w, const char *name, int32_t row
 
 static int check_limits(const struct kn_stream *s, int32_t rows, int32_t cols, struct err *err)
 {
-    REQUIRE(rows <= s->limits.rows, "%d rows, the stream was opened for %d", rows, s->limits.rows);
-    REQUIRE(cols <= s->limits.cols, "%d columns, the stream was opened for %d", cols, s->limits.cols);
+    const struct kn_limits *l = &s->limits;
+    if (rows <= l->patch_rows && cols <= l->patch_cols)
+        return 0;
+    REQUIRE(rows <= l->rows, "%d rows, the stream was opened for %d", rows, l->rows);
+    REQUIRE(cols <= l->cols, "%d columns, the stream was opened for %d", cols, l->cols);
     return 0;
 }
 

@@ -110,8 +110,10 @@ static void run_walk(struct bench *b, const struct walk *w)
     const bool is_recorded = kn_record_begin(b->stream, 1);
     for (int32_t i = 0; i < w->n; i++)
         w->call(b, w->args, i);
-    if (is_recorded)
-        kn_record_end(b->stream);
+    if (is_recorded && !kn_record_end(b->stream)) {
+        fprintf(stderr, "kn_bench: the device keeps no recording of %d calls\n", w->n);
+        exit(1);
+    }
 }
 
 /* Seconds of a call, and what share of the read bandwidth that is. */

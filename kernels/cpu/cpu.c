@@ -153,8 +153,11 @@ static size_t size_stream(struct cpu_stream *s, struct cpu_device *d, const stru
     s->vec = d->vec;
 
     const int32_t used = l->experts > 0 && l->experts_used > 1 ? l->experts_used : 1;
-    const int32_t rows = l->rows > 1 ? l->rows : 1, head_dim = l->head_dim > 1 ? l->head_dim : 1;
-    const int32_t cols = l->cols > 1 ? l->cols : 1;
+    /* rows are taken in chunks: a tower's cost nothing more */
+    const int32_t most_rows = l->rows > l->patch_rows ? l->rows : l->patch_rows,
+                  most_cols = l->cols > l->patch_cols ? l->cols : l->patch_cols;
+    const int32_t rows = most_rows > 1 ? most_rows : 1, head_dim = l->head_dim > 1 ? l->head_dim : 1;
+    const int32_t cols = most_cols > 1 ? most_cols : 1;
     s->act_pitch_max = max_size((size_t)cpu_act_pitch(cols), (size_t)cpu_bf16_pitch(cols));
     s->n_tokens_max = rows < CPU_CHUNK_ROWS ? rows : CPU_CHUNK_ROWS;
     s->n_rows_max = s->n_tokens_max * used;

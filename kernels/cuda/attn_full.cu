@@ -196,7 +196,8 @@ static size_t head_bytes(int32_t rows, int32_t d)
 
 size_t cuda_vision_scratch(const struct cuda_device *d, const struct kn_limits *l)
 {
-    const size_t one = head_bytes(l->rows, l->head_dim), all = one * (size_t)l->heads,
+    const int32_t rows = l->rows > l->patch_rows ? l->rows : l->patch_rows;
+    const size_t one = head_bytes(rows, l->head_dim), all = one * (size_t)l->heads,
                  most = one > HALVES_BYTES ? one : HALVES_BYTES;
     return all < most ? all : most;
 }

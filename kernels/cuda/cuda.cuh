@@ -40,6 +40,7 @@ struct cuda_device {
 struct cuda_record {
     uint64_t key;
     cudaGraphExec_t graph; /* NULL: seen once */
+    bool is_refused;       /* it could not be made */
     uint64_t launches;     /* in it; while it is recorded, those before it */
 };
 
@@ -128,7 +129,9 @@ static inline void cuda_launch(struct cuda_stream *s, const char *op, void (*ker
         cuda_fail(s, op, ERR_INVAL, "a block wants %zu bytes of shared memory: there are %d", shared_bytes, CUDA_SHARED_MAX);
         return;
     }
-    const cudaError_t e = cuda_launch_on(s->stream, kernel, grid, block, shared_bytes, args...);
+    cudaError_t e = cudaSetDevice(s->device->index); /* of this thread, which may work with others too */
+    if (e == cudaSuccess)
+        e = cuda_launch_on(s->stream, kernel, grid, block, shared_bytes, args...);
     s->base.launches++;
     if (e != cudaSuccess)
         cuda_fail(s, op, ERR_DEVICE, "%s", cudaGetErrorString(e));

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 extern "C" {
 #include "base/clock.h"
@@ -18,7 +19,9 @@ extern "C" {
 #include "kernels/cuda/module.h"
 }
 
-#define RESERVE_BYTES ((uint64_t)8 << 30) /* of unified memory, or a tenth of it where that is less */
+/* What is left alone, or a tenth of all where that is less: of unified memory; of a GPU's own, where the driver puts code when it is first run, and recorded steps. */
+#define UNIFIED_RESERVE ((uint64_t)8 << 30)
+#define GPU_RESERVE     ((uint64_t)512 << 20)
 
 static const struct kn_ops cuda_ops = {
 #define KN_OP(name) .name = cuda_##name,
@@ -46,6 +49,8 @@ static void device_close(struct kn_device *device)
     if (!d)
         return;
     cudaSetDevice(d->index);
+    if (d->aside) /* a load that was given up may still copy from the loader's buffers */
+        cudaStreamSynchronize(d->aside);
     cuda_loader_close(d->loader);
     cuda_arenas_close(d->arenas);
     if (d->aside)
@@ -56,11 +61,40 @@ static void device_close(struct kn_device *device)
 static uint64_t free_bytes(const struct cuda_device *d)
 {
     size_t free = 0, all = 0;
-    if (!d->is_unified)
-        return cudaMemGetInfo(&free, &all) == cudaSuccess ? free : 0;
-    const uint64_t available = process_available_bytes(), tenth = d->base.info.memory_bytes / 10;
-    const uint64_t reserve = tenth < RESERVE_BYTES ? tenth : RESERVE_BYTES;
+    const uint64_t most = d->is_unified ? UNIFIED_RESERVE : GPU_RESERVE, tenth = d->base.info.memory_bytes / 10,
+                   reserve = tenth < most ? tenth : most;
+    uint64_t available = 0;
+    if (d->is_unified)
+        available = process_available_bytes();
+    else if (cudaMemGetInfo(&free, &all) == cudaSuccess)
+        available = free;
     return available > reserve ? available - reserve : 0;
+}
+
+/* Which architectures the module has code for, from how it was compiled: "sm_87 sm_90". */
+#ifndef HERON_CUDA_ARCHS
+#define HERON_CUDA_ARCHS "others"
+#endif
+
+static __global__ void read_kernel(const uint4 *p, size_t n, uint32_t *sum);
+
+/*
+ * A driver that is there and does not work is an error, for "auto" too: its box would look at its cameras with the processor, and nobody would know why it is so slow. No driver at all is no
+ * device.
+ */
+static int count_devices(int index, struct err *err)
+{
+    int n = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+    if (e == cudaErrorNoDevice || (e == cudaSuccess && n == 0))
+        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: this machine has none", index);
+    if (e == cudaErrorInsufficientDriver && access("/proc/driver/nvidia/version", F_OK) != 0)
+        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: no NVIDIA driver is installed", index);
+    if (e != cudaSuccess)
+        return err_set(err, ERR_DEVICE, "CUDA does not start: %s (error %d)", cudaGetErrorString(e), (int)e);
+    if (index >= n)
+        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: this machine has %d", index, n);
+    return 0;
 }
 
 static int fill_info(struct cuda_device *d, struct err *err)
@@ -68,7 +102,6 @@ static int fill_info(struct cuda_device *d, struct err *err)
     struct kn_device_info *info = &d->base.info;
     struct cudaDeviceProp prop;
     int major = 0, minor = 0, is_unified = 0;
-    size_t free = 0, all = 0;
     cudaError_t e = cudaGetDeviceProperties(&prop, d->index);
     if (e == cudaSuccess)
         e = cudaDeviceGetAttribute(&d->n_sms, cudaDevAttrMultiProcessorCount, d->index);
@@ -78,36 +111,42 @@ static int fill_info(struct cuda_device *d, struct err *err)
         e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->index);
     if (e == cudaSuccess)
         e = cudaDeviceGetAttribute(&is_unified, cudaDevAttrIntegrated, d->index);
-    if (e == cudaSuccess)
-        e = cudaMemGetInfo(&free, &all);
     if (e != cudaSuccess)
         return err_set(err, ERR_DEVICE, "CUDA device %d: %s", d->index, cudaGetErrorString(e));
     d->arch = 10 * major + minor;
     d->is_unified = is_unified;
     snprintf(info->name, sizeof info->name, "cuda:%d", d->index);
     snprintf(info->description, sizeof info->description, "%.80s, sm_%d, %d SMs", prop.name, d->arch, d->n_sms);
-    info->memory_bytes = all;
+    info->memory_bytes =
+        prop.totalGlobalMem; /* cudaMemGetInfo fails on sound GB10s whose page cache is full, and is not asked there */
+    struct cudaFuncAttributes code;
+    if (cudaFuncGetAttributes(&code, (const void *)read_kernel) != cudaSuccess) {
+        cudaGetLastError();
+        return err_set(err, ERR_UNSUPPORTED, "%s: this build of " CUDA_MODULE_NAME " has code for " HERON_CUDA_ARCHS,
+                       info->description);
+    }
     return 0;
 }
 
 static int device_open(int index, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err)
 {
     setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0); /* numbers as NVML has them; before the first call */
-    int n = 0;
-    cudaError_t e = cudaGetDeviceCount(&n);
-    if (e != cudaSuccess || n == 0)
-        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: %s", index,
-                       e == cudaSuccess ? "this machine has none" : cudaGetErrorString(e));
-    if (index >= n)
-        return err_set(err, ERR_NOT_FOUND, "no CUDA device %d: this machine has %d", index, n);
+    int rc = count_devices(index, err);
+    if (rc != 0)
+        return rc;
     struct cuda_device *d = (struct cuda_device *)calloc(1, sizeof *d);
     if (!d)
         return err_set(err, ERR_NOMEM, "out of memory");
     d->base.backend = &cuda_backend;
     d->base.raw = cuda_ops;
     d->index = index;
-    int rc = 0;
-    if ((e = cudaSetDevice(index)) != cudaSuccess)
+    int is_unified = 0;
+    cudaError_t e = cudaDeviceGetAttribute(&is_unified, cudaDevAttrIntegrated, index);
+    if (e == cudaSuccess && is_unified) /* the core that would spin while the GPU works is heated by the same watts */
+        cudaInitDevice(index, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid); /* or it spins, which only heats */
+    if (e == cudaSuccess)
+        e = cudaSetDevice(index);
+    if (e != cudaSuccess)
         rc = err_set(err, ERR_DEVICE, "CUDA device %d: %s", index, cudaGetErrorString(e));
     if (rc == 0)
         rc = fill_info(d, err);
@@ -197,7 +236,7 @@ static char *stage(struct cuda_stream *s, size_t bytes, cudaError_t *e)
 static void upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    cudaError_t e = cudaSetDevice(s->device->index); /* a pass begins with an upload: its thread may be another than the one that opened the stream */
+    cudaError_t e = cudaSetDevice(s->device->index);
     char *staged = stage(s, bytes, &e);
     if (staged)
         memcpy(staged, host_src, bytes);
@@ -211,7 +250,7 @@ static void upload(struct kn_stream *stream, void *device_dst, const void *host_
 static void download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    cudaError_t e = cudaSuccess;
+    cudaError_t e = cudaSetDevice(s->device->index);
     char *staged = stage(s, bytes, &e);
     if (e == cudaSuccess)
         e = cudaMemcpyAsync(staged ? staged : (char *)host_dst, device_src, bytes, cudaMemcpyDeviceToHost, s->stream);
@@ -348,17 +387,24 @@ static struct cuda_record *record_of(struct cuda_stream *s, uint64_t key)
     return NULL;
 }
 
+static bool replay_record(struct cuda_stream *s, const struct cuda_record *r)
+{
+    cudaError_t e = cudaSetDevice(s->device->index);
+    if (e == cudaSuccess)
+        e = cudaGraphLaunch(r->graph, s->stream);
+    if (e != cudaSuccess)
+        cuda_fail(s, "replay", ERR_DEVICE, "%s", cudaGetErrorString(e));
+    return true;
+}
+
 static bool replay(struct kn_stream *stream, uint64_t key)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     const struct cuda_record *r = record_of(s, key);
     if (!r || !r->graph)
         return false;
-    const cudaError_t e = cudaGraphLaunch(r->graph, s->stream);
     s->base.launches += r->launches;
-    if (e != cudaSuccess)
-        cuda_fail(s, "replay", ERR_DEVICE, "%s", cudaGetErrorString(e));
-    return true;
+    return replay_record(s, r);
 }
 
 static bool record_begin(struct kn_stream *stream, uint64_t key)
@@ -367,29 +413,33 @@ static bool record_begin(struct kn_stream *stream, uint64_t key)
     struct cuda_record *r = record_of(s, key);
     if (!r && s->n_records < KN_RECORDS_MAX)
         s->records[s->n_records++] = {.key = key};
-    if (!r || cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
+    if (!r || r->is_refused || cudaSetDevice(s->device->index) != cudaSuccess ||
+        cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
         return false;
     s->recording = r;
     r->launches = s->base.launches;
     return true;
 }
 
-static void record_end(struct kn_stream *stream)
+static bool record_end(struct kn_stream *stream)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
     struct cuda_record *r = s->recording;
     cudaGraph_t graph = NULL;
     s->recording = NULL;
     r->launches = s->base.launches - r->launches;
-    cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
-    if (e == cudaSuccess && s->base.err.code == 0)
-        e = cudaGraphInstantiate(&r->graph, graph, 0);
-    if (graph)
-        cudaGraphDestroy(graph);
-    if (e == cudaSuccess && s->base.err.code == 0)
-        e = cudaGraphLaunch(r->graph, s->stream);
+    const cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
     if (e != cudaSuccess)
         cuda_fail(s, "record", ERR_DEVICE, "%s", cudaGetErrorString(e));
+    if (s->base.err.code == 0 && cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess) {
+        cudaGetLastError();
+        r->graph = NULL;
+        r->is_refused = true; /* no memory for it, most likely: its ops run one by one from now on */
+        s->base.launches -= r->launches;
+    }
+    if (graph)
+        cudaGraphDestroy(graph);
+    return r->graph ? replay_record(s, r) : s->base.err.code != 0;
 }
 
 static int stream_sync(struct kn_stream *stream, struct err *err)

@@ -13,22 +13,42 @@ static __global__ void halves_kernel(struct kn_mat x, uint32_t *halves, float *f
 {
     const int row = (int)blockIdx.x;
     const float *from = cuda_row(x, row);
+    const bool is_wide = (uintptr_t)from % 16 == 0 && x.cols % 4 == 0;
     float most = 0;
-    for (int i = (int)threadIdx.x; i < x.cols; i += (int)blockDim.x)
-        most = fmaxf(most, fabsf(from[i]));
+    if (is_wide) {
+#pragma unroll 4
+        for (int i = (int)threadIdx.x; i < x.cols / 4; i += (int)blockDim.x) {
+            const float4 v = ((const float4 *)from)[i];
+            most = fmaxf(fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+        }
+    } else {
+        for (int i = (int)threadIdx.x; i < x.cols; i += (int)blockDim.x)
+            most = fmaxf(most, fabsf(from[i]));
+    }
     most = block_max(most, shared_memory<float>());
     const struct half_range range = half_range_of(most);
     uint32_t *to = halves + (int64_t)row * (pitch / 2);
-    for (int i = (int)threadIdx.x; i < pitch / 2; i += (int)blockDim.x)
-        to[i] = half_pair(from, i, x.cols, range.to);
+    if (is_wide) {
+#pragma unroll 4
+        for (int i = (int)threadIdx.x; i < pitch / 4; i += (int)blockDim.x) {
+            const float4 v = 4 * i < x.cols ? ((const float4 *)from)[i] : make_float4(0, 0, 0, 0);
+            ((uint2 *)to)[i] = make_uint2(pack_f16(v.x * range.to, v.y * range.to), pack_f16(v.z * range.to, v.w * range.to));
+        }
+    } else {
+        for (int i = (int)threadIdx.x; i < pitch / 2; i += (int)blockDim.x)
+            to[i] = half_pair(from, i, x.cols, range.to);
+    }
     if (threadIdx.x == 0)
         factors[row] = range.back;
 }
 
 void cuda_halves(struct cuda_stream *s, const char *op, const struct kn_mat *x, uint16_t *halves, float *factors, int32_t pitch)
 {
-    cuda_launch(s, op, halves_kernel, dim3((unsigned)x->rows), x->cols > 512 ? 256u : 64u, LANES * sizeof(float), *x,
-                (uint32_t *)halves, factors, pitch);
+    cuda_launch(s, op, halves_kernel, dim3((unsigned)x->rows),
+                x->cols > 4096  ? 1024u
+                : x->cols > 512 ? 256u
+                                : 64u,
+                LANES * sizeof(float), *x, (uint32_t *)halves, factors, pitch);
 }
 
 /* A thread a value. */
@@ -98,7 +118,9 @@ static int32_t up_rows(int32_t rows, int32_t cols)
 size_t cuda_linear_scratch(const struct cuda_device *d, const struct kn_limits *l)
 {
     struct linear_scratch r;
-    return lay_out(&r, NULL, (size_t)l->rows, l->cols, (size_t)up_rows(l->rows, l->cols) * (size_t)l->cols);
+    const size_t text = lay_out(&r, NULL, (size_t)l->rows, l->cols, (size_t)up_rows(l->rows, l->cols) * (size_t)l->cols),
+                 patches = lay_out(&r, NULL, (size_t)l->patch_rows, l->patch_cols, 0);
+    return text > patches ? text : patches;
 }
 
 /* false: the stream is marked. */

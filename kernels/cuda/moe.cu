@@ -138,7 +138,7 @@ static void launch(struct cuda_stream *s, const char *op, struct product *p, int
     give_rows(p, n, r, x);
     p->n = pairs;
     p->ids = ids;
-    if (is_sorted) {
+    if (is_sorted && f) { /* plain products take slots as they are */
         p->tiles = r->sorted.tiles;
         p->n_tiles = r->sorted.n_tiles;
         p->order = r->sorted.order;

@@ -7,11 +7,21 @@
 
 #define PLAIN_WARPS 8
 
+/* A lane takes four neighbours, then those 4 x LANES further on: 16 bytes at a time where rows are aligned, one by one where they are not, added in the same order. */
 static __device__ __forceinline__ float dot(const float *w, const float *x, int n, int lane)
 {
     float sum = 0;
-    for (int i = lane; i < n; i += LANES)
-        sum = fmaf(w[i], x[i], sum);
+    if (((uintptr_t)w | (uintptr_t)x) % 16 == 0 && n % 4 == 0) {
+#pragma unroll 4
+        for (int i = 4 * lane; i < n; i += 4 * LANES) {
+            const float4 a = *(const float4 *)(w + i), b = *(const float4 *)(x + i);
+            sum = fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+        }
+    } else {
+        for (int i = 4 * lane; i < n; i += 4 * LANES)
+            for (int j = i; j < i + 4 && j < n; j++)
+                sum = fmaf(w[j], x[j], sum);
+    }
     return warp_sum(sum);
 }
 
@@ -40,8 +50,8 @@ template <bool DUAL> static __global__ void plain_kernel(const __grid_constant__
         *y = cuda_silu(v) * (sum[1] * (p.w[1].scales ? p.w[1].scales[expert] : 1.0f));
         return;
     }
-    v = activated(p.act, p.bias ? v + p.bias[row] : v);
-    *y = p.accumulate ? *y + v : v;
+    v = activated(p.act, p.bias ? add_once(v, p.bias[row]) : v);
+    *y = p.accumulate ? add_once(*y, v) : v;
 }
 
 void cuda_plain_product(struct cuda_stream *s, const char *op, const struct product *p, int n)

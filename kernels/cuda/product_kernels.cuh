@@ -56,9 +56,9 @@ static __device__ __forceinline__ void finish(const struct product &p, int slice
         return;
     }
     if (p.bias)
-        v += p.bias[row];
+        v = add_once(v, p.bias[row]); /* not one fma in one kernel, and two steps in another */
     v = activated(p.act, v);
-    *y = p.accumulate ? *y + v : v;
+    *y = p.accumulate ? add_once(*y, v) : v;
 }
 
 /* ---- few --------------------------------------------------------------------------------------------------------------------------- */
@@ -196,7 +196,7 @@ static __device__ __forceinline__ void few_multiply(struct few_part<F> &part, in
  * makes them, halves, factors and room.
  */
 template <typename F, int NT, bool DUAL>
-static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, 1)
+static __global__ void __launch_bounds__(DUAL &&NT == 1 ? 512 : 256, !DUAL && NT == 1 ? 2 : 1)
     few_kernel(const __grid_constant__ struct product_set set)
 {
     int i_product = 0;
@@ -300,7 +300,7 @@ static __host__ __device__ __forceinline__ struct mix_plan mix_plan_of(const str
 
 /* Grid (tiles, tokens). Shared: as mix_plan says. */
 template <typename F>
-static __global__ void __launch_bounds__(MIX_WARPS *LANES, 1) mix_kernel(const __grid_constant__ struct product p)
+static __global__ void __launch_bounds__(MIX_WARPS *LANES, 2) mix_kernel(const __grid_constant__ struct product p)
 {
     const struct mix_plan m = mix_plan_of(p);
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
@@ -372,19 +372,24 @@ static __device__ __forceinline__ int chunk_at(int n, int c)
     return n * 128 + ((c ^ (n & 7)) * 16);
 }
 
-/* Grid (tiles / 8 or 4, tiles of tokens). Shared: MANY_STAGES of 64 tokens of 64 halves. */
+/*
+ * Grid (tiles / 8 or 4, tiles of tokens of experts), or, of dense products, (tiles of tokens, tiles / 8 or 4): blocks begin along x, and those of one expert, or of the same weights, had
+ * better be together, so that weights come from memory once. Shared: MANY_STAGES of 64 tokens of 64 halves. A warp that has no tokens helps to fetch.
+ */
 template <typename F, bool DUAL>
 static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const struct product p)
 {
     const int lane = (int)threadIdx.x % LANES, warp = (int)threadIdx.x / LANES, g = lane / 4, t = lane % 4;
-    const struct product_tile part = p.tiles ? p.tiles[blockIdx.y]
-                                             : product_tile{0, (int)blockIdx.y * PRODUCT_TOKENS,
-                                                            min(PRODUCT_TOKENS, p.n - (int)blockIdx.y * PRODUCT_TOKENS)};
+    const int i_tile = (int)(p.tiles ? blockIdx.x : blockIdx.y), i_tokens = (int)(p.tiles ? blockIdx.y : blockIdx.x);
+    const struct product_tile part =
+        p.tiles ? p.tiles[i_tokens]
+                : product_tile{0, i_tokens * PRODUCT_TOKENS, min(PRODUCT_TOKENS, p.n - i_tokens * PRODUCT_TOKENS)};
     if (part.n <= 0)
         return;
     uint8_t *ring = shared_memory<uint8_t>();
     const int strips = p.w[0].strips, slice_strips = slice_strips_of(strips), n_tiles = (p.rows + FORM_TILE - 1) / FORM_TILE;
-    const int tile = DUAL ? (int)blockIdx.x * 4 + warp % 4 : (int)blockIdx.x * 8 + 2 * (warp % 4), token0 = warp / 4 * 32;
+    const int tile = DUAL ? i_tile * 4 + warp % 4 : i_tile * 8 + 2 * (warp % 4), token0 = warp / 4 * 32;
+    const int n_mine = (min(part.n - token0, 32) + 7) / 8; /* groups of 8 tokens that this warp has; 0 or less: none */
     /* past the last row a tile is computed again and thrown away */
     const uint8_t *from[2] = {cuda_tile(p.w[0], part.slice, p.tile0[0] + min(tile, n_tiles - 1)),
                               DUAL ? cuda_tile(p.w[1], part.slice, p.tile0[1] + min(tile, n_tiles - 1))
@@ -408,7 +413,7 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
     };
     float acc[2][4][4] = {}, sum[2][4][4] = {};
     typename F::raw raw[2], next[2];
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2 && n_mine > 0; k++)
         F::load(next[k], from[k], 0, lane, p.w[0].which);
     for (int i = 0; i < MANY_STAGES - 1; i++)
         fetch(i);
@@ -416,7 +421,7 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
 #pragma unroll
         for (int k = 0; k < 2; k++) {
             raw[k] = next[k];
-            if (group + 1 < strips / F::STRIPS)
+            if (group + 1 < strips / F::STRIPS && n_mine > 0)
                 F::load(next[k], from[k], group + 1, lane, p.w[0].which);
         }
 #pragma unroll
@@ -425,6 +430,8 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
             copy_wait<MANY_STAGES - 2>();
             __syncthreads();
             fetch(strip + MANY_STAGES - 1);
+            if (n_mine <= 0)
+                continue;
             const uint8_t *stage = ring + strip % MANY_STAGES * PRODUCT_TOKENS * 128;
             const form_scale f[2] = {F::scale(raw[0], i, lane), F::scale(raw[1], i, lane)};
 #pragma unroll
@@ -432,7 +439,8 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
                 uint4 b[4];
 #pragma unroll
                 for (int n = 0; n < 4; n++)
-                    b[n] = *(const uint4 *)(stage + chunk_at(token0 + 8 * n + g, 2 * t + h));
+                    if (n < n_mine)
+                        b[n] = *(const uint4 *)(stage + chunk_at(token0 + 8 * n + g, 2 * t + h));
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
                     uint32_t a[2][4];
@@ -440,6 +448,8 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
                     F::step(raw[1], f[1], i, 2 * h + j, a[1]);
 #pragma unroll
                     for (int n = 0; n < 4; n++) {
+                        if (n >= n_mine)
+                            break;
                         const uint32_t pair[2] = {word_of(b[n], 2 * j), word_of(b[n], 2 * j + 1)};
                         mma_f16(acc[0][n], a[0], pair);
                         mma_f16(acc[1][n], a[1], pair);
@@ -478,8 +488,9 @@ static __global__ void __launch_bounds__(MANY_WARPS *LANES, 1) many_kernel(const
 template <typename F, bool DUAL> static void many_launch(struct cuda_stream *s, const char *op, const struct product *p)
 {
     const int tiles = (p->rows + FORM_TILE - 1) / FORM_TILE, per_block = DUAL ? 4 : 8;
-    const dim3 grid((unsigned)((tiles + per_block - 1) / per_block),
-                    (unsigned)(p->tiles ? p->n_tiles : (p->n + PRODUCT_TOKENS - 1) / PRODUCT_TOKENS));
+    const unsigned of_weights = (unsigned)((tiles + per_block - 1) / per_block);
+    const dim3 grid = p->tiles ? dim3(of_weights, (unsigned)p->n_tiles)
+                               : dim3((unsigned)((p->n + PRODUCT_TOKENS - 1) / PRODUCT_TOKENS), of_weights);
     cuda_launch(s, op, many_kernel<F, DUAL>, grid, MANY_WARPS * LANES, (size_t)MANY_STAGES * PRODUCT_TOKENS * 128, *p);
 }
 

@@ -21,6 +21,7 @@ struct route {
     int n_experts, k;
     float *logits;
     int32_t *ids, *counts; /* blocks that are done with a token; NULL: picked by another launch */
+    bool is_wide;          /* rows of x are aligned, and so are the experts' */
 };
 
 static __device__ __forceinline__ void pick(const struct route &p, int t);
@@ -32,13 +33,23 @@ template <int N> static __global__ void logits_kernel(const struct route p)
               token0 = (int)blockIdx.y * N, cols = p.x.cols;
     const float *row = expert == p.n_experts && p.shared ? p.shared : p.w + (int64_t)min(expert, p.n_experts - 1) * cols;
     float sum[N] = {};
-    for (int i = 4 * lane; i < cols; i += 4 * LANES)
-        for (int j = i; j < i + 4 && j < cols; j++) {
-            const float f = row[j];
+    if (p.is_wide && (uintptr_t)row % 16 == 0) {
+#pragma unroll(N == 1 ? 4 : 1)
+        for (int i = 4 * lane; i < cols; i += 4 * LANES) {
+            const float4 f = *(const float4 *)(row + i);
 #pragma unroll
-            for (int n = 0; n < N; n++) /* past the last: it once more, for nothing */
-                sum[n] = fmaf(f, cuda_row(p.x, min(token0 + n, p.x.rows - 1))[j], sum[n]);
+            for (int n = 0; n < N; n++) { /* past the last: it once more, for nothing */
+                const float4 x = *(const float4 *)(cuda_row(p.x, min(token0 + n, p.x.rows - 1)) + i);
+                sum[n] = fmaf(f.w, x.w, fmaf(f.z, x.z, fmaf(f.y, x.y, fmaf(f.x, x.x, sum[n]))));
+            }
         }
+    } else {
+        for (int i = 4 * lane; i < cols; i += 4 * LANES)
+            for (int j = i; j < i + 4 && j < cols; j++)
+#pragma unroll
+                for (int n = 0; n < N; n++)
+                    sum[n] = fmaf(row[j], cuda_row(p.x, min(token0 + n, p.x.rows - 1))[j], sum[n]);
+    }
 #pragma unroll
     for (int n = 0; n < N; n++) {
         const float v = warp_sum(sum[n]);
@@ -131,8 +142,17 @@ void cuda_moe_route(struct kn_stream *stream, const struct kn_moe_route_args *a)
         cuda_fail(s, "moe_route", ERR_INVAL, "the call is larger than the limits that the stream was opened with");
         return;
     }
-    const struct route p = {a->x, a->weights, a->gates, cuda_weight_f32(a->w),        a->shared, n,
-                            a->k, logits,     a->ids,   T < TOKENS ? s->counts : NULL};
+    const struct route p = {a->x,
+                            a->weights,
+                            a->gates,
+                            cuda_weight_f32(a->w),
+                            a->shared,
+                            n,
+                            a->k,
+                            logits,
+                            a->ids,
+                            T < TOKENS ? s->counts : NULL,
+                            (uintptr_t)a->x.data % 16 == 0 && a->x.stride % 4 == 0 && a->x.cols % 4 == 0};
     const dim3 grid((unsigned)((n + (a->shared ? 1 : 0) + EXPERTS_OF_A_BLOCK - 1) / EXPERTS_OF_A_BLOCK),
                     (unsigned)(p.counts ? T : (T + TOKENS - 1) / TOKENS));
     cuda_launch(s, "moe_route", p.counts ? logits_kernel<1> : logits_kernel<TOKENS>, grid, EXPERTS_OF_A_BLOCK * LANES,

@@ -41,6 +41,7 @@ void cuda_gather_rows(struct kn_stream *stream, const struct kn_gather_rows_args
     move_rows(cuda_stream_of(stream), "gather_rows", a->x, a->rows, &a->y, 0, a->y.rows);
 }
 
+/* e: of what `s` was given, on its own device. */
 static void check(struct cuda_stream *s, const char *op, cudaError_t e)
 {
     s->base.launches++;
@@ -51,11 +52,13 @@ static void check(struct cuda_stream *s, const char *op, cudaError_t e)
 void cuda_copy(struct kn_stream *stream, const struct kn_copy_args *a)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    check(s, "copy", cudaMemcpyAsync(a->dst, a->src, a->bytes, cudaMemcpyDeviceToDevice, s->stream));
+    const cudaError_t e = cudaSetDevice(s->device->index);
+    check(s, "copy", e ? e : cudaMemcpyAsync(a->dst, a->src, a->bytes, cudaMemcpyDeviceToDevice, s->stream));
 }
 
 void cuda_fill_zero(struct kn_stream *stream, const struct kn_fill_zero_args *a)
 {
     struct cuda_stream *s = cuda_stream_of(stream);
-    check(s, "fill_zero", cudaMemsetAsync(a->dst, 0, a->bytes, s->stream));
+    const cudaError_t e = cudaSetDevice(s->device->index);
+    check(s, "fill_zero", e ? e : cudaMemsetAsync(a->dst, 0, a->bytes, s->stream));
 }

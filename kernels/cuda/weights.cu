@@ -415,7 +415,9 @@ int cuda_loader_open(cudaStream_t stream, struct cuda_loader **ret_loader, struc
     }
     if (e != cudaSuccess) {
         cuda_loader_close(l);
-        return failed(err, e, "buffers for loading");
+        return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE,
+                       "buffers for loading, 2 x %zu MiB here and on the device: %s", (size_t)STAGE_BYTES >> 20,
+                       cudaGetErrorString(e));
     }
     *ret_loader = l;
     return 0;
@@ -495,7 +497,9 @@ int cuda_weight_begin(struct kn_device *device, struct kn_weight *weight, struct
         return 0;
     cuda_weight_free(device, weight);
     weight->data = NULL;
-    return failed(err, e, "memory for a weight");
+    return err_set(err, e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE,
+                   "a weight of %s, %d x %d x %d, %.3f GiB on the device: %s", kn_dtype_name(weight->dtype), weight->slices,
+                   weight->rows, weight->cols, (double)(bytes + factors) / 0x1p30, cudaGetErrorString(e));
 }
 
 /* Rows that fit into a buffer: up, and into their tiles. */

@@ -21,8 +21,10 @@ void kn_ref_table(struct kn_ops *ret_ops)
 
 size_t kn_ref_scratch_floats(const struct kn_limits *l)
 {
-    const size_t scores = (size_t)(l->kv_len > l->rows ? l->kv_len : l->rows);
-    return 2 * (size_t)l->cols + scores + (size_t)l->experts + 4 * (size_t)l->head_dim + 64;
+    const int32_t rows = l->rows > l->patch_rows ? l->rows : l->patch_rows,
+                  cols = l->cols > l->patch_cols ? l->cols : l->patch_cols;
+    const size_t scores = (size_t)(l->kv_len > rows ? l->kv_len : rows);
+    return 2 * (size_t)cols + scores + (size_t)l->experts + 4 * (size_t)l->head_dim + 64;
 }
 
 static int ref_open(int index, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err)

@@ -2,6 +2,7 @@
 #include "tests/cuda/shim.hpp"
 
 #include <assert.h>
+#include <atomic>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -337,6 +338,26 @@ static void launch(dim3 grid, unsigned n, size_t shared_bytes, const std::functi
     shim_now = NULL;
 }
 
+/* ---- failing on purpose -------------------------------------------------------------------------------------------------- */
+
+/* The number behind `word` in HERON_SHIM_FAILS, 1 without one; 0: it is not there. */
+static int fails(const char *word)
+{
+    const char *text = getenv("HERON_SHIM_FAILS"), *at = text ? strstr(text, word) : NULL;
+    if (!at)
+        return 0;
+    at += strlen(word);
+    return *at == '=' ? atoi(at + 1) : 1;
+}
+
+static std::atomic<int> n_launched;
+
+static bool is_lost()
+{
+    const int after = fails("lost");
+    return after && n_launched >= after;
+}
+
 /* ---- streams and what they record ---------------------------------------------------------------------------------------------- */
 
 struct shim_graph {
@@ -387,7 +408,11 @@ static void run_all()
 
 void shim_launch(cudaStream_t stream, dim3 grid, unsigned n, size_t shared_bytes, const std::function<void()> &kernel)
 {
-    run_or_note(stream, [=] { launch(grid, n, shared_bytes, kernel); });
+    run_or_note(stream, [=] {
+        if (!is_lost())
+            launch(grid, n, shared_bytes, kernel);
+        n_launched++;
+    });
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
@@ -407,6 +432,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
+    if (fails("graph"))
+        return cudaErrorMemoryAllocation;
     *exec = new struct shim_graph(*graph);
     return cudaSuccess;
 }
@@ -571,18 +598,22 @@ void shim_copy_wait(int n)
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = 1;
-    return cudaSuccess;
+    return is_lost() ? (cudaError_t)cudaErrorLaunchFailure : fails("count");
 }
 
 cudaError_t cudaSetDevice(int index)
 {
-    return index == 0 ? cudaSuccess : cudaErrorNoDevice;
+    return is_lost() ? cudaErrorLaunchFailure : index == 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int index)
+cudaError_t cudaInitDevice(int index, unsigned device_flags, unsigned flags)
 {
-    snprintf(prop->name, sizeof prop->name, "host shim");
-    return cudaSuccess;
+    return cudaSetDevice(index);
+}
+
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    return fails("code") ? cudaErrorNoKernelImageForDevice : cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int index)
@@ -608,6 +639,13 @@ static size_t capacity()
 {
     const char *text = getenv("HERON_SHIM_MEMORY");
     return text ? strtoull(text, NULL, 10) : (size_t)sysconf(_SC_PAGESIZE) * (size_t)sysconf(_SC_PHYS_PAGES);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int index)
+{
+    snprintf(prop->name, sizeof prop->name, "host shim");
+    prop->totalGlobalMem = capacity();
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
@@ -698,7 +736,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     if (stream->capture) /* as CUDA has it: a capture does not wait */
         return cudaErrorInvalidValue;
     run_until(stream, UINT64_MAX);
-    return cudaSuccess;
+    return is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -744,5 +782,8 @@ cudaError_t cudaGetLastError()
 
 const char *cudaGetErrorString(cudaError_t e)
 {
-    return e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaErrorNoDevice ? "no device" : "no error";
+    return e == cudaErrorMemoryAllocation ? "out of memory"
+           : e == cudaErrorNoDevice       ? "no device"
+           : e == cudaErrorLaunchFailure  ? "unspecified launch failure"
+                                          : "no error";
 }

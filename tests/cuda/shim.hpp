@@ -10,7 +10,8 @@
  * Not shown here: time, memory coalescing, bank conflicts, races inside a warp between operations of it, and what the real units round otherwise.
  *
  * The runtime library is here as far as kernels/cuda uses it: device memory is the heap; what a stream is given is done as late as it may be, when somebody waits for it; while a stream is captured,
- * launches and copies are noted and run when their graph is.
+ * launches and copies are noted and run when their graph is. HERON_SHIM_FAILS, words with a space between them, has it fail as a driver does: `count=803`, cudaGetDeviceCount returns that; `code`,
+ * the module has none for this device; `graph`, no graph can be made; `lost=N`, after N launches nothing works any more in this process.
  */
 #ifndef HERON_TESTS_CUDA_SHIM_H
 #define HERON_TESTS_CUDA_SHIM_H
@@ -317,7 +318,15 @@ static inline int atomicAdd(int *p, int v) /* one fiber runs at a time */
 /* ---- the runtime library ----------------------------------------------------------------------------------------------------- */
 
 typedef int cudaError_t;
-enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+enum {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorLaunchFailure = 719
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount,
@@ -329,10 +338,17 @@ enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 typedef struct shim_event *cudaEvent_t;
 struct cudaDeviceProp {
     char name[256];
+    size_t totalGlobalMem;
 };
+struct cudaFuncAttributes {
+    int numRegs;
+};
+enum { cudaDeviceScheduleBlockingSync = 4, cudaInitDeviceFlagsAreValid = 1 };
 
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int index);
+cudaError_t cudaInitDevice(int index, unsigned device_flags, unsigned flags);
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int index);
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int index);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);

@@ -506,7 +506,7 @@ static void deltanet(void **state)
 
 /* ---- experts ---------------------------------------------------------------------------------------------------------------------- */
 
-/* shape: T, E, F, experts, k, type, merged */
+/* shape: T, E, F, experts, k, type, merged, 0, or 1: the choice of experts too, or 2 + gate's own type */
 static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct kn_output *out)
 {
     const int32_t T = s[0], E = s[1], F = s[2], n = s[3], k = s[4];
@@ -516,7 +516,7 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
     int32_t *ids = kn_rig_put(r, NULL, (size_t)(T * k) * sizeof *ids);
     const enum kn_dtype other = s[6] ? KN_Q8_0 : type; /* of the shared expert: files keep it better now and then */
     const struct kn_weight *router = kn_rig_weight(r, 2, KN_F32, 1, n, E),
-                           *gate = kn_rig_weight(r, 3, type, n, s[6] ? 2 * F : F, E);
+                           *gate = kn_rig_weight(r, 3, s[7] > 1 ? (enum kn_dtype)(s[7] - 2) : type, n, s[6] ? 2 * F : F, E);
     const struct kn_weight *up = s[6] ? NULL : kn_rig_weight(r, 4, type, n, F, E), *down = kn_rig_weight(r, 5, type, n, E, F);
     const struct kn_weight *shared_gate = kn_rig_weight(r, 7, other, 1, F, E), *shared_up = kn_rig_weight(r, 8, other, 1, F, E),
                            *shared_down = kn_rig_weight(r, 9, other, 1, E, F);
@@ -563,7 +563,7 @@ static void run_experts_by(struct kn_rig *r, const int *s, int32_t step, struct 
     const struct kn_mat chosen = {kn_rig_put(r, as_float, (size_t)(T * k) * sizeof *as_float), 1, T * k, T * k};
     test_free(as_float);
     kn_output_add(out, r, &weights);
-    if (s[7]) /* the choice only where products are exact: elsewhere it is compared alone */
+    if (s[7] == 1) /* the choice only where products are exact: elsewhere it is compared alone */
         kn_output_add(out, r, &chosen);
     else
         kn_output_add(out, r, &y);
@@ -611,6 +611,14 @@ static void experts(void **state)
         kn_same_bits("experts", run_experts, run_experts_alone, (int[KN_SHAPE_MAX]){36, 256, 256, 3, 2, type, 0, 0});
         if (!kn_cases_few) /* some 36 rows to each: two tiles of 16 and a rest */
             kn_compare("many rows to an expert", run_experts, (int[KN_SHAPE_MAX]){54, 256, 256, 3, 2, type, 0, 0}, 8 * limit);
+    }
+    /* gate and up of two types, more pairs than are slots of their own */
+    static const enum kn_dtype pairs[][2] = {{KN_F32, KN_Q8_0}, {KN_Q8_0, KN_F32}, {KN_Q8_0, KN_BF16}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        const int shape[KN_SHAPE_MAX] = {36, 64, 96, 6, 2, (int)pairs[i][0], 0, 2 + (int)pairs[i][1]};
+        kn_compare("experts of two types", run_experts, shape,
+                   8 * fmax(kn_limit_of(KN_F32), fmax(kn_limit_of(pairs[i][0]), kn_limit_of(pairs[i][1]))));
+        kn_same_bits("experts of two types", run_experts, run_experts_alone, shape);
     }
     kn_compare("routing", run_experts, (int[KN_SHAPE_MAX]){40, 96, 32, 64, 8, KN_F32, 0, 1}, KN_LIMIT_F32);
     kn_compare("experts", run_experts, (int[KN_SHAPE_MAX]){40, 96, 40, 5, 3, KN_F32, 0, 0}, KN_LIMIT_F32);
@@ -674,6 +682,7 @@ static void vision(void **state)
 }
 /* ---- limits ------------------------------------------------------------------------------------------------------------------------- */
 
+/* A stream's limits are a promise: the widest call that they allow goes through, also where rows are padded. */
 static void smallest_limits_are_enough(void **state)
 {
     static const int shapes[][KN_SHAPE_MAX] = {{1, 64, 40, KN_BF16, 0, 0, 0, 1},

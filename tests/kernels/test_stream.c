@@ -46,8 +46,7 @@ static void unknown_devices_are_refused(void **state)
     assert_int_not_equal(kn_device_open("cpu", &options, &device, &err), 0);
 }
 
-/* A stream's limits are a promise: the widest call that they allow goes through, also where rows are padded. */ static void
-tracing_counts(void **state)
+static void tracing_counts(void **state)
 {
     struct kn_rig r;
     struct err err = {0};
@@ -108,7 +107,7 @@ static void recorded_ops_compute_the_same(void **state)
                 const bool is_recorded = kn_record_begin(r.stream, 77);
                 run_recorded(&r, &a);
                 if (is_recorded)
-                    kn_record_end(r.stream);
+                    assert_true(kn_record_end(r.stream));
                 n_recorded += is_recorded;
             }
             kn_rig_get(&r, got, a.y.data, 3 * 48 * sizeof *got);
