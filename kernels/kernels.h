@@ -148,7 +148,8 @@ struct kn_limits {
     int32_t head_dim; /* largest head size, any kind */
     int32_t experts;  /* 0: dense */
     int32_t experts_used;
-    int32_t patch_rows, patch_cols; /* the same as rows and cols of a vision tower, which has more rows of fewer columns; 0: none */
+    int32_t patch_rows,
+        patch_cols; /* the same as rows and cols of a vision tower, which has more rows of fewer columns; 0: none */
 };
 
 int kn_stream_open(struct kn_device *device, const struct kn_limits *limits, struct kn_stream **ret_stream, struct err *err);
