@@ -34,12 +34,13 @@ static json_t *scores_json(const struct en_result *r)
 static void print_json(const struct en_result *r, bool has_schema, const struct en_info *info)
 {
     json_t *answer = has_schema ? json_loads(r->text, 0, NULL) : json_string(r->text);
-    json_t *root = json_pack("{s:o?, s:o, s:s, s:b, s:{s:f, s:f, s:f, s:f, s:f}, s:{s:i, s:i, s:i}}", "answer", answer,
-                             "scores", scores_json(r), "model", info->name, "untrained", info->is_untrained, "latency_ms",
-                             "queue", (double)r->timing.queue_ns / 1e6, "vision", (double)r->timing.vision_ns / 1e6, "prefill",
-                             (double)r->timing.prefill_ns / 1e6, "decode", (double)r->timing.decode_ns / 1e6, "total",
-                             (double)(r->timing.finished_ns - r->timing.submitted_ns) / 1e6, "tokens", "prompt",
-                             r->timing.prompt_tokens, "image", r->timing.image_tokens, "output", r->timing.output_tokens);
+    json_t *root =
+        json_pack("{s:o?, s:o, s:s, s:b, s:{s:f, s:f, s:f, s:f, s:f}, s:{s:i, s:i, s:i, s:i}}", "answer", answer, "scores",
+                  scores_json(r), "model", info->name, "untrained", info->is_untrained, "latency_ms", "queue",
+                  (double)r->timing.queue_ns / 1e6, "vision", (double)r->timing.vision_ns / 1e6, "prefill",
+                  (double)r->timing.prefill_ns / 1e6, "decode", (double)r->timing.decode_ns / 1e6, "total",
+                  (double)(r->timing.finished_ns - r->timing.submitted_ns) / 1e6, "tokens", "prompt", r->timing.prompt_tokens,
+                  "image", r->timing.image_tokens, "output", r->timing.output_tokens, "drawn", r->timing.drawn_tokens);
     if (r->thought)
         json_object_set_new(root, "thought", json_string(r->thought));
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
@@ -51,9 +52,11 @@ static void print_timing(const struct en_result *r)
 {
     const struct en_timing *t = &r->timing;
     fprintf(stderr,
-            "vision %.0f ms (%d tokens), prefill %.0f ms (%d tokens), decode %.0f ms (%d tokens, %.1f/s), total %.0f ms\n",
+            "vision %.0f ms (%d tokens), prefill %.0f ms (%d tokens), decode %.0f ms (%d tokens in %d steps, %.1f/s), total "
+            "%.0f ms\n",
             (double)t->vision_ns / 1e6, t->image_tokens, (double)t->prefill_ns / 1e6, t->prompt_tokens,
-            (double)t->decode_ns / 1e6, t->output_tokens, t->decode_ns ? t->output_tokens / ((double)t->decode_ns / 1e9) : 0,
+            (double)t->decode_ns / 1e6, t->output_tokens, t->drawn_tokens,
+            t->decode_ns ? t->output_tokens / ((double)t->decode_ns / 1e9) : 0,
             (double)(t->finished_ns - t->submitted_ns) / 1e6);
 }
 

@@ -6,14 +6,17 @@
 #include "base/utf8.h"
 #include "engine/blocks.h"
 #include "engine/constraint.h"
+#include "engine/forced.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
 
 enum phase {
     THINKING, /* free text up to </think> */
-    CLOSING,  /* the thought was too long: the tokens that end it are forced */
     ANSWERING
 };
+
+/* Tokens of one call of answer_next: the one that is drawn, or those that end a thought, and what must follow. */
+#define NEXT_MAX (1 + ENGINE_THOUGHT_END_MAX + FORCED_MAX)
 
 /* Bytes of the tokens so far. */
 struct text {
@@ -42,8 +45,8 @@ struct answer {
     enum phase phase;
     int32_t max_tokens, n_tokens; /* of the answer proper */
     int32_t max_thought, n_thought;
-    int32_t n_forced, i_forced; /* of the engine's thought_end; the next of them */
-    uint64_t drawn;             /* counter of the sampler's stream */
+    int32_t next[NEXT_MAX], n_next; /* what answer_next hands out */
+    uint64_t drawn;                 /* counter of the sampler's stream */
     bool is_cut;
     struct text text, thought;
     struct out out;
@@ -112,7 +115,6 @@ int answer_open(struct en_engine *e, const struct en_job *job, struct answer **r
     if (job->thinking) {
         a->phase = THINKING;
         a->max_thought = ANSWER_THOUGHT_TOKENS;
-        a->n_forced = e->n_thought_end;
     }
     verdict_init(&a->verdict);
     if (job->schema) {
@@ -151,7 +153,7 @@ void answer_close(struct answer *a)
 
 int64_t answer_tokens_max(const struct answer *a)
 {
-    return (int64_t)a->max_tokens + a->max_thought + a->n_forced;
+    return (int64_t)a->max_tokens + a->max_thought + (a->max_thought ? a->engine->n_thought_end : 0);
 }
 
 int32_t answer_tokens(const struct answer *a)
@@ -282,9 +284,7 @@ void answer_mask(struct answer *a, uint32_t *mask)
 {
     struct en_engine *e = a->engine;
     const size_t mask_bytes = ((size_t)e->model->shape.n_vocab + 31) / 32 * sizeof *mask;
-    if (a->phase == CLOSING) {
-        memset(mask, 0, mask_bytes);
-    } else if (a->phase == THINKING || !a->schema) {
+    if (a->phase == THINKING || !a->schema) {
         memcpy(mask, e->free_mask, mask_bytes);
     } else {
         constraint_mask(e->constraint_vocab, &a->constraint, a->max_tokens - a->n_tokens, mask);
@@ -308,89 +308,130 @@ static int draw(struct answer *a, const struct answer_row *row, int32_t *ret_tok
     return rc == 0 ? sampler_pick(s, &a->sampling, a->drawn++, logits, row->mask, ret_token, err) : rc;
 }
 
-static int next_of_schema(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
+/* Put down a token of the object. */
+static int put_down(struct answer *a, int32_t token, struct err *err)
+{
+    size_t n;
+    const char *bytes = tokenizer_token_bytes(a->engine->tokenizer, token, &n);
+    if (!constraint_take(&a->constraint, bytes, n))
+        return err_set(err, ERR_STATE, "token %d is in the mask, but not in the schema", token);
+    append(&a->text, bytes, n);
+    a->n_tokens++;
+    a->next[a->n_next++] = token;
+    return 0;
+}
+
+/* Put down what the schema leaves no choice about. is_last_drawn: but for the token that completes the object, so that there is one to be drawn. */
+static int force(struct answer *a, bool is_last_drawn, struct err *err)
+{
+    int32_t ids[FORCED_MAX], n = forced_next(a->engine->forced, &a->constraint, a->max_tokens - a->n_tokens, ids);
+    int rc = 0;
+    for (int32_t i = 0; rc == 0 && i < n; i++) {
+        struct constraint after;
+        size_t n_bytes;
+        const char *bytes = tokenizer_token_bytes(a->engine->tokenizer, ids[i], &n_bytes);
+        int32_t chosen = 0;
+        constraint_copy(&after, &a->constraint);
+        if (is_last_drawn && constraint_take(&after, bytes, n_bytes) && constraint_is_done(&after))
+            return 0;
+        if (verdict_force(&a->verdict, &a->constraint, bytes, n_bytes, &chosen)) {
+            keep_score(a, chosen);
+            verdict_init(&a->verdict);
+        }
+        rc = put_down(a, ids[i], err);
+    }
+    return rc;
+}
+
+static int next_of_schema(struct answer *a, const struct answer_row *row, bool *ret_done, struct err *err)
 {
     struct en_engine *e = a->engine;
-    int rc = draw(a, row, ret_token, err);
+    int32_t token;
+    int rc = draw(a, row, &token, err);
     if (rc != 0)
         return rc;
-    if (constraint_can_end(&a->constraint) && tokenizer_is_stop(e->tokenizer, *ret_token)) {
+    if (constraint_can_end(&a->constraint) && tokenizer_is_stop(e->tokenizer, token)) {
         *ret_done = true;
         return 0;
     }
-    if (in_choice(a) && (rc = read_choice(a, row, *ret_token, err)) != 0)
+    if (in_choice(a) && (rc = read_choice(a, row, token, err)) != 0)
         return rc;
-    size_t n;
-    const char *bytes = tokenizer_token_bytes(e->tokenizer, *ret_token, &n);
-    if (!constraint_take(&a->constraint, bytes, n))
-        return err_set(err, ERR_STATE, "token %d is in the mask, but not in the schema", *ret_token);
-    append(&a->text, bytes, n);
-    a->n_tokens++;
+    if ((rc = put_down(a, token, err)) != 0 || (!constraint_is_done(&a->constraint) && (rc = force(a, false, err)) != 0))
+        return rc;
     *ret_done = constraint_is_done(&a->constraint) || (a->n_tokens == a->max_tokens && constraint_can_end(&a->constraint));
     return 0;
 }
 
-static int next_free(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
+static int next_free(struct answer *a, const struct answer_row *row, bool *ret_done, struct err *err)
 {
     struct en_engine *e = a->engine;
-    const int rc = draw(a, row, ret_token, err);
+    int32_t token;
+    const int rc = draw(a, row, &token, err);
     if (rc != 0)
         return rc;
-    if (tokenizer_is_stop(e->tokenizer, *ret_token)) {
+    if (tokenizer_is_stop(e->tokenizer, token)) {
         *ret_done = true;
         return 0;
     }
     size_t n;
-    const char *bytes = tokenizer_token_bytes(e->tokenizer, *ret_token, &n);
+    const char *bytes = tokenizer_token_bytes(e->tokenizer, token, &n);
     append(&a->text, bytes, n);
+    a->next[a->n_next++] = token;
     a->n_tokens++;
     a->is_cut = *ret_done = a->n_tokens == a->max_tokens;
     return 0;
 }
 
-static int next_thought(struct answer *a, const struct answer_row *row, int32_t *ret_token, struct err *err)
+static int next_thought(struct answer *a, const struct answer_row *row, struct err *err)
 {
-    struct en_engine *e = a->engine;
-    if (a->phase == CLOSING) {
-        *ret_token = a->engine->thought_end[a->i_forced++];
-    } else {
-        const int rc = draw(a, row, ret_token, err);
-        if (rc != 0)
-            return rc;
-        a->n_thought++;
-        if (*ret_token == a->engine->id_think_end) {
-            /* what follows it in the format is forced: the tokens behind </think> */
-            a->phase = CLOSING;
-            a->i_forced = 0;
-            while (a->i_forced < a->n_forced && a->engine->thought_end[a->i_forced] != a->engine->id_think_end)
-                a->i_forced++;
-            a->i_forced++;
-        } else if (tokenizer_is_stop(e->tokenizer, *ret_token) || a->n_thought >= a->max_thought) {
-            /* it stopped without an answer, or went on too long: end the thought for it */
-            a->phase = CLOSING;
-            a->i_forced = 0;
-            *ret_token = a->engine->thought_end[a->i_forced++];
-        } else {
-            size_t n;
-            const char *bytes = tokenizer_token_bytes(e->tokenizer, *ret_token, &n);
-            append(&a->thought, bytes, n);
-        }
+    const struct en_engine *e = a->engine;
+    int32_t token;
+    const int rc = draw(a, row, &token, err);
+    if (rc != 0)
+        return rc;
+    a->n_thought++;
+    if (token != e->id_think_end && !tokenizer_is_stop(e->tokenizer, token) && a->n_thought < a->max_thought) {
+        size_t n;
+        const char *bytes = tokenizer_token_bytes(e->tokenizer, token, &n);
+        append(&a->thought, bytes, n);
+        a->next[a->n_next++] = token;
+        return 0;
     }
-    if (a->phase == CLOSING && a->i_forced >= a->n_forced)
-        a->phase = ANSWERING;
-    return 0;
+    /* it ends as the format has it: from </think> on, or, where it stopped without an answer or went on too long, from before that */
+    int32_t i = 0;
+    while (token == e->id_think_end && i < e->n_thought_end && e->thought_end[i] != token)
+        i++;
+    if (i == e->n_thought_end)
+        a->next[a->n_next++] = token;
+    for (; i < e->n_thought_end; i++)
+        a->next[a->n_next++] = e->thought_end[i];
+    a->phase = ANSWERING;
+    return a->schema ? force(a, true, err) : 0;
 }
 
-int answer_next(struct answer *a, const struct answer_row *row, int32_t *ret_token, bool *ret_done, struct err *err)
+int answer_begin(struct answer *a, const int32_t **ret_tokens, int32_t *ret_n, struct err *err)
+{
+    a->n_next = 0;
+    const int rc = a->phase == ANSWERING && a->schema ? force(a, true, err) : 0;
+    *ret_tokens = a->next;
+    *ret_n = a->n_next;
+    return rc;
+}
+
+int answer_next(struct answer *a, const struct answer_row *row, const int32_t **ret_tokens, int32_t *ret_n, bool *ret_done,
+                struct err *err)
 {
     *ret_done = false;
+    a->n_next = 0;
     int rc;
-    if (a->phase != ANSWERING)
-        rc = next_thought(a, row, ret_token, err);
+    if (a->phase == THINKING)
+        rc = next_thought(a, row, err);
     else if (a->schema)
-        rc = next_of_schema(a, row, ret_token, ret_done, err);
+        rc = next_of_schema(a, row, ret_done, err);
     else
-        rc = next_free(a, row, ret_token, ret_done, err);
+        rc = next_free(a, row, ret_done, err);
+    *ret_tokens = a->next;
+    *ret_n = a->n_next;
     return rc == 0 ? 0 : err_prefix(err, "token %d of the answer", answer_tokens(a));
 }
 

@@ -782,22 +782,70 @@ static bool token_fits(const struct schema_text *a, int32_t matched, const char 
     return memcmp(a->bytes + matched, bytes, n < rest ? n : rest) == 0;
 }
 
-bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const struct constraint *c, const uint32_t *mask,
-                     int32_t chosen, double (*p_of)(void *ctx, int32_t token), void *ctx,
-                     const char *(*bytes_of)(void *ctx, int32_t token, size_t *ret_n), int32_t *ret_chosen)
+/* The choice that is open in state c and can be read, or NULL; which alternatives the bytes so far leave, and how many bytes they are. */
+static const struct schema_node *choice_of(const struct constraint *c, bool open[VERDICT_ALTERNATIVES_MAX],
+                                           int32_t *ret_matched)
 {
     const struct constraint_frame *f = c->depth ? top_const(c) : NULL;
     const struct schema_node *n = f ? node_of(c, f) : NULL;
     if (!n || n->kind != SCHEMA_LITERAL || n->n_alternatives < 2 || n->n_alternatives > VERDICT_ALTERNATIVES_MAX || !n->path)
-        return false;
+        return NULL;
     const int32_t matched = f->phase == START ? 0 : f->count;
-    bool open[VERDICT_ALTERNATIVES_MAX];
     for (int32_t a = 0; a < n->n_alternatives; a++)
         open[a] = matched == 0 || (n->alternatives[a].n >= matched &&
                                    memcmp(n->alternatives[a].bytes, n->alternatives[f->value].bytes, (size_t)matched) == 0);
-    if (v->node != f->node) {
-        *v = (struct verdict){.node = f->node, .left = 1};
+    *ret_matched = matched;
+    return n;
+}
+
+bool verdict_force(struct verdict *v, const struct constraint *c, const char *bytes, size_t bytes_n, int32_t *ret_chosen)
+{
+    bool open[VERDICT_ALTERNATIVES_MAX];
+    int32_t matched;
+    const struct schema_node *n = choice_of(c, open, &matched);
+    struct constraint after;
+    if (!n || v->node != top_const(c)->node)
+        return false;
+    constraint_copy(&after, c);
+    if (!constraint_take(&after, bytes, bytes_n))
+        return false;
+    const struct constraint_frame *f = top_const(c);
+    if (after.depth >= c->depth && after.frames[c->depth - 1].node == f->node && after.frames[c->depth - 1].phase == CONTENT &&
+        after.frames[c->depth - 1].count == matched + (int32_t)bytes_n)
+        return false; /* still open */
+    int32_t best = -1;
+    for (int32_t a = 0; a < n->n_alternatives; a++)
+        if (open[a] && n->alternatives[a].n - matched <= (int32_t)bytes_n &&
+            token_fits(&n->alternatives[a], matched, bytes, bytes_n) &&
+            (best < 0 || n->alternatives[a].n > n->alternatives[best].n))
+            best = a;
+    if (best < 0) { /* a number that was ended by the byte behind it */
+        best = literal_complete(n, f);
+        if (best < 0)
+            return false;
     }
+    double sum = 0;
+    v->p[best] += v->left; /* mass that was kept together and came to its end here */
+    v->left = 0;
+    for (int32_t a = 0; a < n->n_alternatives; a++)
+        sum += v->p[a];
+    for (int32_t a = 0; sum > 0 && a < n->n_alternatives; a++)
+        v->p[a] /= sum;
+    *ret_chosen = best;
+    return true;
+}
+
+bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const struct constraint *c, const uint32_t *mask,
+                     int32_t chosen, double (*p_of)(void *ctx, int32_t token), void *ctx,
+                     const char *(*bytes_of)(void *ctx, int32_t token, size_t *ret_n), int32_t *ret_chosen)
+{
+    bool open[VERDICT_ALTERNATIVES_MAX];
+    int32_t matched;
+    const struct schema_node *n = choice_of(c, open, &matched);
+    if (!n)
+        return false;
+    if (v->node != top_const(c)->node)
+        *v = (struct verdict){.node = top_const(c)->node, .left = 1};
     double given[VERDICT_ALTERNATIVES_MAX] = {0}, kept = 0, total = 0;
     for (int32_t t = 0; t < vocab->n_words * 32; t++) {
         if (!(mask[t / 32] >> t % 32 & 1))
@@ -828,34 +876,7 @@ bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const st
             v->p[a] += v->left * given[a] / total;
         v->left *= kept / total;
     }
-    /* what becomes of the choice when the token is taken? */
     size_t bytes_n;
     const char *bytes = bytes_of(ctx, chosen, &bytes_n);
-    struct constraint after;
-    constraint_copy(&after, c);
-    if (!constraint_take(&after, bytes, bytes_n))
-        return false;
-    if (after.depth >= c->depth && after.frames[c->depth - 1].node == f->node && after.frames[c->depth - 1].phase == CONTENT &&
-        after.frames[c->depth - 1].count == matched + (int32_t)bytes_n)
-        return false; /* still open */
-    int32_t best = -1;
-    for (int32_t a = 0; a < n->n_alternatives; a++)
-        if (open[a] && n->alternatives[a].n - matched <= (int32_t)bytes_n &&
-            token_fits(&n->alternatives[a], matched, bytes, bytes_n) &&
-            (best < 0 || n->alternatives[a].n > n->alternatives[best].n))
-            best = a;
-    if (best < 0) { /* a number that was ended by the byte behind it */
-        best = literal_complete(n, f);
-        if (best < 0)
-            return false;
-    }
-    double sum = 0;
-    v->p[best] += v->left; /* mass that was kept together and came to its end here */
-    v->left = 0;
-    for (int32_t a = 0; a < n->n_alternatives; a++)
-        sum += v->p[a];
-    for (int32_t a = 0; sum > 0 && a < n->n_alternatives; a++)
-        v->p[a] /= sum;
-    *ret_chosen = best;
-    return true;
+    return verdict_force(v, c, bytes, bytes_n, ret_chosen);
 }

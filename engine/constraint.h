@@ -108,4 +108,7 @@ bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const st
                      int32_t chosen, double (*p_of)(void *ctx, int32_t token), void *ctx,
                      const char *(*bytes_of)(void *ctx, int32_t token, size_t *ret_n), int32_t *ret_chosen);
 
+/* The same for a token that no model was asked about, since the schema left no other: no mass is divided. */
+bool verdict_force(struct verdict *v, const struct constraint *c, const char *bytes, size_t n, int32_t *ret_chosen);
+
 #endif

@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "engine/blocks.h"
 #include "engine/constraint.h"
+#include "engine/forced.h"
 #include "engine/image.h"
 #include "engine/intake.h"
 #include "engine/internal.h"
@@ -183,6 +184,8 @@ static int open_drawing(struct en_engine *e, int32_t n_vocab, struct err *err)
     int rc = sampler_create(n_vocab, &e->sampler, err);
     if (rc == 0)
         rc = constraint_vocab_create(tokenizer_get_trie(e->tokenizer), n_vocab, &e->constraint_vocab, err);
+    if (rc == 0)
+        rc = forced_create(e->tokenizer, e->tokenizer_cache, e->constraint_vocab, &e->forced, err);
     return rc != 0 ? rc : find_thought_end(e, err);
 }
 
@@ -480,6 +483,7 @@ void en_close(struct en_engine *e)
         model_close(e->device, e->model);
     kn_stream_close(e->stream);
     kn_device_close(e->device);
+    forced_free(e->forced);
     constraint_vocab_free(e->constraint_vocab);
     sampler_free(e->sampler);
     free(e->free_mask);

@@ -269,6 +269,8 @@ struct en_timing {
     int64_t submitted_ns, started_ns, finished_ns;      /* monotonic */
     int64_t queue_ns, vision_ns, prefill_ns, decode_ns; /* shares of total = finished - submitted */
     int32_t prompt_tokens, image_tokens, output_tokens;
+    int32_t
+        drawn_tokens; /* of output_tokens those that the model chose, a pass each; a schema leaves no choice about the others, which cost none of their own */
 };
 
 struct en_result {

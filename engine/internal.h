@@ -16,6 +16,7 @@
 
 struct blocks;
 struct constraint_vocab;
+struct forced;
 struct image_resizer;
 struct jobs;
 struct sampler;
@@ -65,6 +66,7 @@ struct en_engine {
     struct prompt_room prompt_room;
     struct sampler *sampler;
     struct constraint_vocab *constraint_vocab;
+    struct forced *forced;
     uint32_t *free_mask; /* the tokens that free text may hold: normal, user-defined and stops */
     size_t token_bytes_max;
     /* ids the engine itself puts into prompts */

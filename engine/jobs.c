@@ -1,6 +1,6 @@
 /*
  * jobs - en_submit to en_take_result: continuous batching. Jobs wait, get a session, have their pictures encoded one at a time, and then share
- * ragged passes: one row for each that is decoding, and what is left of the step for prompts.
+ * ragged passes: the next token of each that is decoding, with those that must follow it, and what is left of the step for prompts.
  */
 #include "engine/jobs.h"
 
@@ -35,9 +35,9 @@ struct job {
     int32_t n_prompt;        /* rows of the whole prompt */
     struct en_chunk *chunks; /* of the prompt: one block, in which the pictures' table lies too */
     int32_t n_chunks;
-    struct pending pending; /* of the prompt, then of the one next token */
-    int32_t next_token;
+    struct pending pending; /* of the prompt and what the answer begins with, then of what follows */
     struct en_chunk next_chunk;
+    int32_t n_steps; /* passes that a token was drawn of */
     struct en_session *session;
     struct answer *answer;
     struct result_node *result; /* taken on submission: no job ends without one */
@@ -213,10 +213,13 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
         rc = err_set(err, ERR_FULL, "a job of %d pictures: the engine was opened for %d at once", prompt.n_images, e->n_images);
         goto fail;
     }
-    if ((rc = keep_prompt(e, &prompt, j, err)) != 0 || (rc = prepare_pictures(e, job, j, err)) != 0 ||
-        (rc = answer_open(e, job, &j->answer, err)) != 0)
+    const int32_t *begin = NULL;
+    int32_t n_begin = 0;
+    if ((rc = answer_open(e, job, &j->answer, err)) != 0 || (rc = answer_begin(j->answer, &begin, &n_begin, err)) != 0 ||
+        (rc = prompt_append(&e->prompt_room, &prompt, begin, n_begin, err)) != 0 ||
+        (rc = keep_prompt(e, &prompt, j, err)) != 0 || (rc = prepare_pictures(e, job, j, err)) != 0)
         goto fail;
-    j->n_prompt += j->plan.image_tokens;
+    j->n_prompt += j->plan.image_tokens - n_begin;
     if (j->n_prompt + answer_tokens_max(j->answer) > e->options.context_tokens) {
         rc = err_set(err, ERR_FULL, "a prompt of %d tokens and an answer of up to %lld do not fit into a context of %d",
                      j->n_prompt, (long long)answer_tokens_max(j->answer), e->options.context_tokens);
@@ -229,7 +232,7 @@ int en_submit(struct en_engine *e, const struct en_job *job, uint64_t *ret_id, s
     j->plan.order = j->id;
     j->plan.priority = job->priority;
     j->plan.deadline_ns = job->deadline_ns;
-    j->plan.prompt_rows = j->n_prompt;
+    j->plan.prompt_rows = j->n_prompt + n_begin;
     j->plan.output_max = (int32_t)answer_tokens_max(j->answer); /* at most the context */
     js->list[js->n++] = j;
     if (ret_id)
@@ -257,7 +260,8 @@ static void finish(struct jobs *js, struct job *j, enum en_finish how, const str
     r->timing = j->timing;
     struct en_timing *t = &r->timing;
     t->finished_ns = clock_now_ns();
-    t->output_tokens = answer_tokens(j->answer);
+    t->output_tokens = j->n_steps > 0 ? answer_tokens(j->answer) : 0;
+    t->drawn_tokens = j->n_steps;
     if (j->decode_start_ns)
         t->decode_ns = t->finished_ns - j->decode_start_ns;
     if (j->prefill_start_ns)
@@ -455,7 +459,7 @@ static int read_whole_row(void *ctx, const float **ret_logits, struct err *err)
     return rc;
 }
 
-/* One more token of the answer behind a row. */
+/* One more token of the answer behind a row, and what must follow it. */
 static void next_token(struct jobs *js, struct job *j, const struct answer_row *row, int64_t now)
 {
     struct err err = {0};
@@ -464,20 +468,21 @@ static void next_token(struct jobs *js, struct job *j, const struct answer_row *
         j->state = JOB_DECODE;
         j->decode_start_ns = now;
     }
-    js->progress.output_tokens++;
-    if (answer_next(j->answer, row, &j->next_token, &done, &err) != 0) {
+    const int32_t before = j->n_steps++ > 0 ? answer_tokens(j->answer) : 0; /* what it begins with counts with the first */
+    const int rc = answer_next(j->answer, row, &j->next_chunk.ids, &j->next_chunk.n_ids, &done, &err);
+    js->progress.output_tokens += (uint64_t)(answer_tokens(j->answer) - before);
+    if (rc != 0) {
         finish(js, j, EN_FINISH_ERROR, &err);
     } else if (done) {
-        scheduler_note_output(&js->scheduler, answer_tokens(j->answer));
+        scheduler_note_output(&js->scheduler, j->n_steps);
         finish(js, j, EN_FINISH_STOP, NULL);
     } else {
-        j->plan.output_done = answer_tokens(j->answer);
-        j->next_chunk = (struct en_chunk){.ids = &j->next_token, .n_ids = 1};
+        j->plan.output_done = j->n_steps;
         j->pending = pending_init(&j->next_chunk, 1);
     }
 }
 
-/* One pass over what runs: a row for each that decodes, then prompts. */
+/* One pass over what runs: the rows of those that decode, then prompts. */
 static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct err *err)
 {
     struct en_engine *e = js->engine;

@@ -450,6 +450,16 @@ int prompt_make(struct prompt_room *room, const struct tokenizer *tokenizer, str
     return rc ? rc : tokenize(room, tokenizer, cache, &room->text, ret_prompt, err);
 }
 
+int prompt_append(struct prompt_room *room, struct prompt *prompt, const int32_t *ids, int32_t n, struct err *err)
+{
+    int rc = 0;
+    for (int32_t i = 0; rc == 0 && i < n; i++)
+        rc = tokenizer_ids_push(&room->ids, ids[i], err);
+    prompt->ids = room->ids.ids;
+    prompt->n_ids = room->ids.n;
+    return rc;
+}
+
 void prompt_room_release(struct prompt_room *room)
 {
     prompt_text_release(&room->text);

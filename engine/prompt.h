@@ -117,4 +117,7 @@ int prompt_make(struct prompt_room *room, const struct tokenizer *tokenizer, str
                 const struct prompt_message *messages, int32_t n_messages, const struct prompt_options *options,
                 struct prompt *ret_prompt, struct err *err);
 
+/* Ids more, behind a prompt that lies in the room. Errors: ERR_NOMEM. */
+int prompt_append(struct prompt_room *room, struct prompt *prompt, const int32_t *ids, int32_t n, struct err *err);
+
 #endif

@@ -26,15 +26,15 @@ void scheduler_note_step(struct scheduler *s, int32_t prompt_rows, int32_t decod
         average(&s->decode_step_ns, (double)took_ns);
 }
 
-void scheduler_note_output(struct scheduler *s, int32_t tokens)
+void scheduler_note_output(struct scheduler *s, int32_t steps)
 {
-    if (tokens > 0)
-        average(&s->output_tokens, tokens);
+    if (steps > 0)
+        average(&s->output_steps, steps);
 }
 
 void scheduler_load_add(const struct scheduler *s, struct sched_load *load, const struct sched_job *job)
 {
-    const double steps = fmin(s->output_tokens, job->output_max) - job->output_done;
+    const double steps = fmin(s->output_steps, job->output_max) - job->output_done;
     load->work_ns += s->image_token_ns * job->image_tokens + s->prompt_row_ns * job->prompt_rows;
     load->steps = fmax(load->steps, steps);
     if (job->deadline_ns != 0 && (load->deadline_ns == 0 || job->deadline_ns < load->deadline_ns))

@@ -14,7 +14,7 @@
 
 /* Running averages of cost. 0: not measured yet, then nothing is shed on a guess. */
 struct scheduler {
-    double image_token_ns, prompt_row_ns, decode_step_ns, output_tokens;
+    double image_token_ns, prompt_row_ns, decode_step_ns, output_steps;
     double pace;        /* set by the owner: the share of the time that work is done in; 0: all of it */
     int64_t refused_ns; /* since when jobs are refused on the estimate alone though nothing runs; 0: none is */
 };
@@ -31,7 +31,7 @@ struct sched_job {
 /* Feed what was measured. */
 void scheduler_note_vision(struct scheduler *s, int32_t tokens, int64_t took_ns);
 void scheduler_note_step(struct scheduler *s, int32_t prompt_rows, int32_t decode_rows, int64_t took_ns);
-void scheduler_note_output(struct scheduler *s, int32_t tokens);
+void scheduler_note_output(struct scheduler *s, int32_t steps); /* of a whole answer; one may give several tokens */
 
 /* Time that the rest of a job takes if it runs without waiting, by the averages; 0 where nothing was measured. */
 int64_t scheduler_estimate_ns(const struct scheduler *s, const struct sched_job *job);

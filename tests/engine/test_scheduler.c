@@ -57,7 +57,7 @@ static void one_is_tried_after_its_own_time(void **state)
 /* Pictures and prompts one after the other, answers beside each other; rest makes all of it longer. */
 static void together_they_take_longer(void **state)
 {
-    struct scheduler s = {.image_token_ns = 10, .prompt_row_ns = 5, .decode_step_ns = 20, .output_tokens = 6};
+    struct scheduler s = {.image_token_ns = 10, .prompt_row_ns = 5, .decode_step_ns = 20, .output_steps = 6};
     const struct sched_job one = {.deadline_ns = 1000, .image_tokens = 20, .prompt_rows = 30, .output_max = 50},
                            other = {.deadline_ns = 900, .prompt_rows = 10, .output_done = 2, .output_max = 50},
                            free = {.prompt_rows = 1000000, .output_max = 1};
