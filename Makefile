@@ -140,7 +140,7 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
 # tests of what any device must do, on that one; and of the shim itself
-SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k engine/test_shipped cuda/test_memory cuda/test_driver
+SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k kernels/test_tuning engine/test_shipped cuda/test_memory cuda/test_driver
 SHIM_ONLY  := $(O)/tests/cuda/test_memory $(O)/tests/cuda/test_driver
 SHIM_SELF  := $(O)/tests/cuda/test_shim
 SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)

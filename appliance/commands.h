@@ -17,9 +17,10 @@ int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 extern const struct cli_command cmd_bench_command, cmd_cameras_command, cmd_check_command, cmd_demo_command,
     cmd_describe_command, cmd_eval_command, cmd_model_command, cmd_run_command, cmd_status_command, cmd_synth_command,
-    cmd_tokenize_command;
+    cmd_tokenize_command, cmd_tune_command;
 
 #endif

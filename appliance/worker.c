@@ -105,6 +105,17 @@ static void engine_failed(struct worker *w, const struct err *err)
     log_error("engine not running: %s retry_s=%.0f", err->text, (double)w->retry_ns / 1e9);
 }
 
+/* Where the figures come from that the device goes by. A CPU's standards were measured, a GPU's are guesses. */
+static void tell_tuning(const struct en_info *info)
+{
+    if (strcmp(info->tuned, "standard") == 0 && strncmp(info->device, "cuda", 4) == 0)
+        log_notice(
+            "no tuning table for this device: it goes by standards that were measured on none, what that costs nobody knows; "
+            "`heron tune` measures one, while the service is stopped");
+    else if (*info->tuned && strcmp(info->tuned, "standard") != 0)
+        log_notice("tuning: %s", info->tuned);
+}
+
 static void engine_open(struct worker *w)
 {
     struct err err = {0};
@@ -144,6 +155,7 @@ static void engine_open(struct worker *w)
     pthread_mutex_unlock(&w->lock);
     log_notice("engine ready model=%s device=\"%s\" load_s=%.1f%s", info.name, info.device, (double)info.load_ns / 1e9,
                info.is_untrained ? " (untrained: its answers mean nothing)" : "");
+    tell_tuning(&info);
 }
 
 /* The device failed: nothing of the engine can be used any more. */

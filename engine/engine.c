@@ -338,12 +338,14 @@ static void fill_info(struct en_engine *e, const struct source *s, int64_t load_
     struct kn_device_info device;
     kn_device_get_info(e->device, &device);
     snprintf(e->device_line, sizeof e->device_line, "%s: %s", device.name, device.description);
+    snprintf(e->tuned, sizeof e->tuned, "%s", device.tuned);
     const uint64_t print = s->is_synthetic ? 0 : gguf_fingerprint(s->text) ^ (s->vision ? gguf_fingerprint(s->vision) * 31 : 0);
     snprintf(e->fingerprint, sizeof e->fingerprint, "%016llx", (unsigned long long)print);
     e->info = (struct en_info){
         .name = e->name,
         .architecture = shape->architecture,
         .device = e->device_line,
+        .tuned = e->tuned,
         .fingerprint = e->fingerprint,
         .n_layers = shape->n_layers,
         .n_full_layers = model_shape_full_layers(shape),

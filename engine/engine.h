@@ -67,6 +67,7 @@ struct en_info {
     const char *name;         /* general.name, or the file's name */
     const char *architecture; /* "qwen35", "qwen35moe" */
     const char *device;       /* one line for people */
+    const char *tuned;        /* where the device's figures come from (kernels.h, struct kn_device_info); "": it has none */
     const char *fingerprint;  /* 16 hex digits over header and sizes of the files: tells two models apart */
     int32_t n_layers, n_full_layers, n_embd, n_vocab, n_experts, n_experts_used;
     int32_t context_tokens; /* of a session here */
@@ -396,5 +397,30 @@ struct en_forecast {
  */
 int en_estimate(const struct en_options *options, const struct en_job *jobs, int32_t n_jobs, struct en_estimate *ret_estimates,
                 struct en_forecast *ret_forecast, struct err *err);
+
+/* ---- tuning ------------------------------------------------------------------------------------------------------------- */
+
+/* A figure that a device goes by: up to how many rows, or pairs of a token and an expert, it takes its kernels for few. Results are the same to the bit whatever it is. */
+struct en_tuned {
+    const char *device, *figure, *type; /* for the call; "few_rows", "Q4_K" */
+    int32_t standard, best;
+    double gain;       /* of the best over the standard, in the mean over the points */
+    int32_t n, at[12]; /* the points that were measured: rows or pairs */
+    double ratio[12];  /* time of the way of many over that of few */
+};
+typedef void en_tuned_fn(void *ctx, const struct en_tuned *figure);
+
+/*
+ * Measure the figures of options->device (threads and isa count too) and write them into the machine's tuning table, where devices that are opened afterwards find them. `seconds` for each
+ * figure; on_figure is told of each.
+ *
+ * path  NULL: en_tuning_path. Errors: those of opening the device; ERR_UNSUPPORTED (it has nothing to tune), ERR_NOMEM, ERR_DEVICE; ERR_IO and ERR_NOT_FOUND (the table cannot be written).
+ * No engine of this device may be at work meanwhile.
+ */
+int en_tune(const struct en_options *options, const char *path, double seconds, en_tuned_fn *on_figure, void *ctx,
+            double *ret_gain, struct err *err);
+
+/* $HERON_TUNING, or /var/lib/heron/tuning. */
+const char *en_tuning_path(void);
 
 #endif

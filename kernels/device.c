@@ -178,6 +178,7 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
     if (!device->backend) /* "cuda" is opened by a loader: the backend is its module's */
         device->backend = backend;
     device->ops = call_table;
+    kn_tuning_open(device);
     device->validate = options->validate || backend == &kn_backend_ref;
     if ((rc = check_complete(device, err)) != 0) {
         device->backend->close(device);

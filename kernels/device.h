@@ -48,6 +48,9 @@ struct kn_backend {
      * 0).
      */
     void (*weight_row)(const struct kn_weight *weight, int32_t slice, int32_t row, float *dst);
+    /* kn_tuning_most, and what a device begins with; NULL: there is nothing to choose. */
+    int32_t (*tuning_most)(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype);
+    int32_t (*tuning_standard)(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype);
     /* kn_read_bandwidth; NULL: not measured. */
     double (*read_bandwidth)(struct kn_device *device, size_t bytes, double seconds);
     /* kn_replay and so on; NULL: nothing is recorded. */
@@ -62,6 +65,7 @@ struct kn_device {
     struct kn_ops raw; /* the backend's own */
     struct kn_ops ops; /* what callers get */
     struct kn_device_info info;
+    int32_t tuning[KN_TUNABLES][KN_DTYPE_COUNT];
     bool validate, trace;
     struct kn_trace_row trace_rows[KN_OP_COUNT];
 };
@@ -76,6 +80,9 @@ struct kn_stream {
 };
 
 extern const struct kn_backend kn_backend_ref, kn_backend_cpu, kn_backend_cuda;
+
+/* Standards, then the tables; info.tuned says which, or what is wrong with the file of this machine. */
+void kn_tuning_open(struct kn_device *device);
 
 /* Mark the stream: the first cause wins. `op` names the op. */
 void kn_stream_fail(struct kn_stream *stream, const char *op, int code, const char *fmt, ...)

@@ -47,12 +47,24 @@ struct kn_device_options {
     bool validate;   /* check every args struct (shapes, types, alignment) before running it; always on in "ref" */
 };
 
+/*
+ * Figures that a device goes by where it has two ways to compute the same: up to so many rows it reads weights as fast as it can and multiplies on the way, above it takes the way of many
+ * rows. They differ in time alone, the results are the same to the bit. Which figure is best depends on the machine and on the weights' type.
+ */
+enum kn_tunable {
+    KN_FEW_ROWS,  /* of a dense product */
+    KN_FEW_PAIRS, /* of a token and an expert, in the products of experts */
+    KN_TUNABLES
+};
+
 struct kn_device_info {
     char name[16];         /* "ref", "cpu", "cuda:0" */
     char description[128]; /* processor, instruction sets in use, threads: one line for people */
     int threads;
     uint64_t memory_bytes;      /* what the device can hold in all; 0: unknown */
     uint64_t memory_free_bytes; /* now; 0: unknown */
+    char tuned
+        [128]; /* where the figures of kn_tuning come from: "standard", "measured 2026-11-23", or what is wrong with the file; "": there are none */
 };
 
 /*
@@ -67,6 +79,24 @@ void kn_device_close(struct kn_device *device);
 /* What "auto" stands for on this machine, "cuda:0" or "cpu"; any other name as it is. Cost: opening a CUDA device where there is one. */
 const char *kn_device_name(const char *name);
 void kn_device_get_info(const struct kn_device *device, struct kn_device_info *ret_info);
+
+/*
+ * A figure (enum kn_tunable) of weights of a type, and the largest that makes sense; 0: this device has no choice there. kn_tune sets it, within 0 ... the largest; no stream of the
+ * device may be at work meanwhile.
+ */
+int32_t kn_tuning(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype);
+int32_t kn_tuning_most(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype);
+int32_t kn_tuning_standard(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype); /* without any table */
+void kn_tune(struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype, int32_t value);
+
+/*
+ * Tuning tables. A device is opened with what was measured on its like: by a table of this machine (kn_tuning_path), or one that came with the source (cuda/tuning.def); else with standards.
+ * kn_tuning_save writes the device's figures into the file, where lines of other devices stay. `date` and `gain` go along: "2026-11-23", how much faster than the standards in the mean.
+ * Errors: ERR_IO, with the path.
+ */
+const char *kn_tuning_path(void);                  /* $HERON_TUNING, or /var/lib/heron/tuning */
+const char *kn_tunable_name(enum kn_tunable what); /* "few_rows" */
+int kn_tuning_save(const struct kn_device *device, const char *path, const char *date, double gain, struct err *err);
 
 /*
  * How fast this device reads its memory, in bytes per second: what a decode step could reach at best. Reads a buffer of `bytes`

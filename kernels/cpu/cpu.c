@@ -200,6 +200,11 @@ static int stream_open(struct kn_device *device, const struct kn_limits *l, stru
     return 0;
 }
 
+static int32_t tuning_most(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype)
+{
+    return what == KN_FEW_ROWS && pack_layout_of(dtype) ? TILE_FUSED_ROWS : 0;
+}
+
 const struct kn_backend kn_backend_cpu = {
     .name = "cpu",
     .open = device_open,
@@ -216,6 +221,8 @@ const struct kn_backend kn_backend_cpu = {
     .stream_close = stream_close,
     .stream_bytes = stream_bytes,
     .weight_row = weights_row,
+    .tuning_most = tuning_most,
+    .tuning_standard = tuning_most,
     .read_bandwidth = cpu_read_bandwidth,
     .is_host = true,
 };

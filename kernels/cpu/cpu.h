@@ -114,6 +114,12 @@ static inline void cpu_want(const float *y)
 #endif
 }
 
+/* Rows up to which a weight of this type is unpacked in registers (KN_FEW_ROWS, at most TILE_FUSED_ROWS). */
+static inline int32_t cpu_few_rows(const struct cpu_stream *s, enum kn_dtype dtype)
+{
+    return s->device->base.tuning[KN_FEW_ROWS][dtype];
+}
+
 /* Up to 32 floats will be written soon: they come near while what they are is computed. Else the stores of an output larger than the caches wait for memory, line by line. */
 static inline void cpu_expect(const float *y, int32_t n)
 {

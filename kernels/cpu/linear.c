@@ -97,7 +97,7 @@ void cpu_product(const struct cpu_stream *s, struct cpu_scratch *scratch, const 
 {
     const enum kn_dtype t = shape->dtype;
     const uint8_t *group = slice + (size_t)group0 * shape->group_bytes;
-    if (n_rows <= TILE_FUSED_ROWS) {
+    if (n_rows <= cpu_few_rows(s, t)) {
         for (int g = 0; g < n_groups; g++, group += shape->group_bytes)
             s->tile->type[t].fused(group, group + shape->head_bytes, shape->n_blocks, rows, n_rows, acc + 16 * g);
         return;
@@ -172,7 +172,7 @@ static void run_item(void *ctx, int32_t item, int thread)
         int32_t n = part->w->rows - o < 32 ? part->w->rows - o : 32;
         if (n > 16 * n_groups)
             n = 16 * n_groups;
-        for (int r = 0; n_rows > TILE_FUSED_ROWS && r < n_rows; r++)
+        for (int r = 0; n_rows > cpu_few_rows(s, part->w->dtype) && r < n_rows; r++)
             cpu_expect(part->y.data + (int64_t)(j->first + row0 + r) * part->y.stride + o, n);
         if (j->is_bf16)
             product_bf16(s, scratch, &part->shape, part->w->data, g, n_groups, row0, n_rows, scratch->acc[0]);
@@ -212,8 +212,8 @@ static void run(struct job *j, const struct kn_mat *x)
             struct part *p = &j->part[i];
             size_t bytes = p->shape.group_bytes * (p->w2 ? 2 : 1);
             p->first_item = items;
-            p->per_item =
-                j->n_rows <= TILE_FUSED_ROWS && !j->is_bf16 && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
+            const bool is_few = j->n_rows <= cpu_few_rows(s, p->w->dtype) && !j->is_bf16;
+            p->per_item = is_few && bytes < ITEM_BYTES / 2 ? (int32_t)(ITEM_BYTES / bytes) & ~1 : 2;
             /* but leave some items to every thread */
             int32_t fair = p->shape.n_groups / (4 * pool_threads(s->pool)) & ~1;
             if (p->per_item > fair)

@@ -106,6 +106,7 @@ static void sort_by_expert(struct cpu_stream *s, const int32_t *ids, int32_t n, 
  */
 struct gather {
     struct cpu_stream *s;
+    int32_t few; /* rows */
     int32_t pairs_per_row, cols;
     unsigned grains;
 };
@@ -115,7 +116,7 @@ static void gather_expert(void *ctx, int32_t i_used, int thread)
     const struct gather *j = ctx;
     struct cpu_stream *s = j->s;
     const int32_t e = s->expert_used[i_used], end = s->expert_first[e + 1];
-    const bool is_many = end - s->expert_first[e] > TILE_FUSED_ROWS;
+    const bool is_many = end - s->expert_first[e] > j->few;
     for (int32_t i = s->expert_first[e]; i < end; i++) {
         struct tile_row *row = &s->by_expert[i];
         *row = s->rows[s->expert_list[i] / j->pairs_per_row];
@@ -160,7 +161,7 @@ static void gate_up_item(void *ctx, int32_t item, int thread)
     const struct kn_weight *gw = j->a->gate, *uw = j->merged ? j->a->gate : j->a->up;
     for (int32_t r = first; r < end; r += CPU_BLOCK_ROWS) {
         int n_rows = end - r < CPU_BLOCK_ROWS ? end - r : CPU_BLOCK_ROWS;
-        for (int i = 0; n_rows > TILE_FUSED_ROWS && i < n_rows; i++)
+        for (int i = 0; n_rows > cpu_few_rows(s, gw->dtype) && i < n_rows; i++)
             cpu_expect(j->a->y.data + (int64_t)(j->pair0 + s->expert_list[r + i]) * j->a->y.stride + o, n);
         cpu_product(s, scratch, &j->gate, cpu_slice(gw, &j->gate, e), g, n_groups, s->by_expert + r, n_rows, scratch->acc[0]);
         cpu_product(s, scratch, &j->up, cpu_slice(uw, &j->up, e), g + (j->merged ? j->f / PACK_ROWS : 0), n_groups,
@@ -210,6 +211,8 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
     bool odd = j.merged && j.f % PACK_ROWS;
     j.items = odd ? (j.f + PACK_ROWS - 1) / PACK_ROWS : (j.f + 31) / 32;
     const unsigned grains = cpu_grain(a->gate) | cpu_grain(a->up);
+    const int32_t few_gate = cpu_few_rows(s, a->gate->dtype), few_up = a->up ? cpu_few_rows(s, a->up->dtype) : few_gate,
+                  few = few_gate < few_up ? few_gate : few_up;
     int32_t chunk = chunk_tokens(s, a->x.rows, a->k, 1, a->x.cols);
     if (chunk < 1) {
         cpu_too_large(stream, "moe_gate_up");
@@ -220,7 +223,7 @@ void cpu_moe_gate_up(struct kn_stream *stream, const struct kn_moe_gate_up_args 
         j.pair0 = t * a->k;
         cpu_take_rows(s, &a->x, t, n, NULL, grains);
         sort_by_expert(s, a->ids + j.pair0, n * a->k, a->gate->slices);
-        gather_rows(&(struct gather){.s = s, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains}, n * a->k);
+        gather_rows(&(struct gather){.s = s, .few = few, .pairs_per_row = a->k, .cols = a->x.cols, .grains = grains}, n * a->k);
         pool_run(s->pool, s->n_used * j.items, odd ? gate_up_odd_item : gate_up_item, &j);
     }
     if (a->shared_gate)

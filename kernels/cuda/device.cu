@@ -5,6 +5,7 @@
  * not kill a process, it stands still (shared memory exhaustion of DGX Spark). cudaMemGetInfo counts the page cache as used there.
  */
 #include "kernels/cuda/arena.cuh"
+#include "kernels/cuda/product.cuh"
 #include "kernels/cuda/weights.cuh"
 
 #include <stdarg.h>
@@ -448,6 +449,24 @@ static int stream_sync(struct kn_stream *stream, struct err *err)
     return e == cudaSuccess ? 0 : err_set(err, ERR_DEVICE, "%s: %s", stream->device->info.name, cudaGetErrorString(e));
 }
 
+/* ---- tuning ------------------------------------------------------------------------------------------------------------------------ */
+
+#define FEW_ROWS_MOST  128
+#define FEW_PAIRS_MOST 512
+
+static int32_t tuning_most(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype)
+{
+    if (!kn_dtype_info(dtype) || dtype == KN_I32)
+        return 0;
+    return what == KN_FEW_PAIRS ? FEW_PAIRS_MOST : product_of(dtype) ? FEW_ROWS_MOST : 0;
+}
+
+static int32_t tuning_standard(const struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype)
+{
+    const int32_t most = tuning_most(device, what, dtype), standard = what == KN_FEW_PAIRS ? PRODUCT_PAIRS : PRODUCT_FEW;
+    return standard < most ? standard : most;
+}
+
 const struct kn_backend cuda_backend = {
     .name = "cuda",
     .open = device_open,
@@ -466,6 +485,8 @@ const struct kn_backend cuda_backend = {
     .weight_bytes = cuda_weight_bytes,
     .reserve = reserve,
     .stream_sync = stream_sync,
+    .tuning_most = tuning_most,
+    .tuning_standard = tuning_standard,
     .read_bandwidth = read_bandwidth,
     .replay = replay,
     .record_begin = record_begin,

@@ -8,7 +8,6 @@
 #include "kernels/cuda/product.cuh"
 
 #define SORT_THREADS 512
-#define FEW_PAIRS    64                  /* so many are slots of their own */
 #define PARTS_BYTES  ((size_t)256 << 20) /* of what experts make of a chunk of tokens, before it is summed */
 
 /* ---- sorting --------------------------------------------------------------------------------------------------------------------------- */
@@ -146,6 +145,13 @@ static void launch(struct cuda_stream *s, const char *op, struct product *p, int
     (f ? f : cuda_plain_product)(s, op, p, n);
 }
 
+/* So many pairs are slots of their own. */
+static int32_t few_pairs(const struct cuda_stream *s, const struct cuda_weight *w0, const struct cuda_weight *w1)
+{
+    const int32_t *few = s->device->base.tuning[KN_FEW_PAIRS];
+    return few[w0->dtype] < few[w1->dtype] ? few[w0->dtype] : few[w1->dtype];
+}
+
 /*
  * Whether pairs are sorted, and rows of x become halves before all else; else slots go one by one, and their blocks make what they need. Where they cannot, either of two weights decides for
  * both.
@@ -153,7 +159,7 @@ static void launch(struct cuda_stream *s, const char *op, struct product *p, int
 static bool take_rows(struct cuda_stream *s, const char *op, const struct cuda_weight *w0, const struct cuda_weight *w1,
                       const struct kn_mat *x, int32_t pairs, struct moe_scratch *r)
 {
-    const bool is_packed = w0->dtype != KN_F32 || w1->dtype != KN_F32, is_sorted = is_packed && pairs > FEW_PAIRS;
+    const bool is_packed = w0->dtype != KN_F32 || w1->dtype != KN_F32, is_sorted = is_packed && pairs > few_pairs(s, w0, w1);
     const bool are_floats = !is_sorted && (w0->dtype == KN_F32 || product_takes_floats(w0, 1, 1, x->cols)) &&
                             (w1->dtype == KN_F32 || product_takes_floats(w1, 1, 1, x->cols));
     if (is_packed && !are_floats)
@@ -294,7 +300,7 @@ void cuda_moe_down(struct kn_stream *stream, const struct kn_moe_down_args *a)
     if (!fits(s, op,
               lay_out(&all, s->scratch, (int64_t)chunk * k, a->h.cols, (int64_t)chunk * k, experts, (int64_t)chunk * k * E)))
         return;
-    if (T * k <= FEW_PAIRS && down->dtype != KN_F32 && product_takes_floats(down, k, k, a->h.cols)) {
+    if (T * k <= few_pairs(s, down, down) && down->dtype != KN_F32 && product_takes_floats(down, k, k, a->h.cols)) {
         const bool is_along =
             is_alike(a->shared_down, down) && product_takes_floats(cuda_weight_of(a->shared_down), 1, 1, a->shared_h.cols);
         struct product p = {.w = {*down}, .rows = E, .y = a->y, .weights = a->weights, .per_slot = k};

@@ -16,9 +16,10 @@
 #include "kernels/cuda/weights.cuh"
 
 #define PRODUCT_ONCE   8  /* rows of one mma: fewer cost no less */
-#define PRODUCT_FEW    32 /* rows that are few */
+#define PRODUCT_FEW    32 /* rows that are few, where nobody measured (KN_FEW_ROWS) */
 #define PRODUCT_TOKENS 64 /* of a tile of `many` */
 #define PRODUCT_SET    4  /* products of one launch */
+#define PRODUCT_PAIRS  64 /* pairs that are slots of their own, where nobody measured (KN_FEW_PAIRS) */
 #define PRODUCT_FLOATS 32 /* rows at most whose halves a block makes */
 
 #define PRODUCT_EXPONENT 14 /* of a row's largest half */

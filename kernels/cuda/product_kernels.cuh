@@ -498,7 +498,7 @@ template <typename F> static void product_launch(struct cuda_stream *s, const ch
 {
     if (p->per_slot)
         mix_launch<F>(s, op, p);
-    else if (p->tiles || (!p->ids && p->n > PRODUCT_FEW))
+    else if (p->tiles || (!p->ids && p->n > PRODUCT_ONCE && p->n > s->device->base.tuning[KN_FEW_ROWS][p->w[0].dtype]))
         for (int i = 0; i < n; i++)
             p->is_dual ? many_launch<F, true>(s, op, p + i) : many_launch<F, false>(s, op, p + i);
     else if (p->ids || p->n <= PRODUCT_ONCE)

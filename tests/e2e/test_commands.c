@@ -1,5 +1,5 @@
 /*
- * What the commands for verification and measurement print: eval's rows and OUT.json, ids and back, the tables of bench, the JSON of describe.
+ * What the commands for verification and measurement print: eval's rows and OUT.json, ids and back, the tables of bench, the JSON of describe, what tune measures.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -287,12 +287,34 @@ static void describe_tells_answer_scores_and_timings(void **state)
             "thin.pgm: picture of 1 x 300");
 }
 
+static void tune_writes_the_table_of_this_machine(void **state)
+{
+    char table[340], text[4096] = "", nowhere[340];
+    snprintf(table, sizeof table, "%s/tuning", folder);
+    snprintf(nowhere, sizeof nowhere, "%s/no/such/folder", folder);
+    char *told = output(PROGRAM_ARGS("tune", "--device", "cpu", "--threads", "1", "--seconds", "0.002", "--out", table), "");
+    assert_non_null(strstr(told, "few_rows   Q4_K "));
+    assert_non_null(strstr(told, "faster than the standards in the mean; written to "));
+    FILE *f = fopen(table, "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    assert_true(text[0] == '[' && strstr(text, "1 thread] 2"));
+    assert_non_null(strstr(text, "\nfew_rows Q4_K "));
+    free(told);
+    /* what cannot be written, or has nothing to tune, is told before anything is measured */
+    refused(PROGRAM_ARGS("tune", "--device", "cpu", "--out", nowhere), "", 73, "No such file or directory");
+    refused(PROGRAM_ARGS("tune", "--device", "ref", "--out", table), "", 65, "ref has nothing to tune");
+    refused(PROGRAM_ARGS("tune", "--device", "cpu", "--seconds", "0"), "", 64, "--seconds");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(eval_writes_a_row_for_each_text_token), cmocka_unit_test(eval_is_the_same_however_it_is_asked),
-        cmocka_unit_test(tokenize_goes_there_and_back),          cmocka_unit_test(bench_rows_have_bytes_and_bandwidth),
-        cmocka_unit_test(bench_counts_state_and_context),        cmocka_unit_test(describe_tells_answer_scores_and_timings),
+        cmocka_unit_test(tune_writes_the_table_of_this_machine),    cmocka_unit_test(eval_writes_a_row_for_each_text_token),
+        cmocka_unit_test(eval_is_the_same_however_it_is_asked),     cmocka_unit_test(tokenize_goes_there_and_back),
+        cmocka_unit_test(bench_rows_have_bytes_and_bandwidth),      cmocka_unit_test(bench_counts_state_and_context),
+        cmocka_unit_test(describe_tells_answer_scores_and_timings),
     };
     return cmocka_run_group_tests(tests, make_files, NULL);
 }

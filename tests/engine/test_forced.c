@@ -205,7 +205,7 @@ static void examples(void **state)
     static const struct {
         const char *drawn, *forced;
     } steps[] = {
-        {"", "{\"people"}, /* then a token may come that begins the number */
+        {"", "{\"people"},          /* then a token may come that begins the number */
         {"\":3", ",\"hazard\":\""}, /* there is no number from 30 to 39 */
         {"p", "erson_down\",\"at\":"},
         {"f", "alse,\"why"}, /* or the string */

@@ -74,4 +74,3 @@ json_t *test_random_schema(struct rng *r, int depth)
     }
     }
 }
-
