@@ -3,7 +3,8 @@
  *
  *   eval_model -m MODEL -v VISION [options]    (--help lists them)
  *
- * Each scene is one frame of 640x360 of a yard of its own seed at a time of its own; seeds of training and evaluation come from streams that share nothing.
+ * Each scene is one frame of 640x360 of a yard of its own seed at a time of its own; seeds of training and evaluation come from streams that share nothing. With --yard all are of one
+ * yard, as the demo looks at it: every two seconds of its frames, from the first on.
  * Asked are the default schema's observation with the daemon's own words, `questions` yes/no questions (schema {"enum":["yes","no"]}) and `words` questions for a
  * word a scene, and of the first `pairs` scenes what changed since a frame some time before, both as free text. Right is what equals the truth's own words.
  *
@@ -38,6 +39,8 @@
 #define HEIGHT_PX     360
 #define SCENE_SEED    UINT64_C(0x5ca1ab1e0ddba11) /* of the stream that evaluation's scenes come from */
 #define MAX_QUESTIONS 16
+#define LOOK_S        2 /* from one look of the demo to the next */
+#define LOOK_FPS      5
 #define MAX_BATCH     64
 #define MAX_TOPICS    64
 #define ASK_CHANGE    "What changed?"
@@ -73,10 +76,11 @@ struct eval {
     int n_scenes, n_questions, n_words, n_pairs, quality;
     bool has_codec, is_required;
     uint64_t seed;
+    int64_t yard; /* -1: scenes of all yards */
     FILE *json;
     struct asked asked[MAX_BATCH];
-    int n_asked[MAX_TOPICS][2]; /* [topic][is_so]: yes/no questions so far */
-    int n[N_ROWS], n_right[N_ROWS][TALLY_COLUMNS];
+    int n_asked[MAX_TOPICS][2];                                    /* [topic][is_so]: yes/no questions so far */
+    int n[N_ROWS], n_right[N_ROWS][TALLY_COLUMNS], n_fields_right; /* people, vehicles, animals and hazard together */
     int n_word[N_ROWS], n_word_right[N_ROWS], topic_word[MAX_TOPICS], topic_word_right[MAX_TOPICS];
     int n_change[N_ROWS], n_change_right[N_ROWS], n_moves_right, n_nothing;
     struct tally_verdict *verdicts, *blind;
@@ -84,6 +88,12 @@ struct eval {
     int64_t steps_ns;
     int n_jobs;
 };
+
+/* Of the yard that scene i is of. */
+static uint64_t yard_of(const struct eval *e, int i)
+{
+    return e->yard >= 0 ? (uint64_t)e->yard : rng_at(e->seed, 2 * (uint64_t)i) >> 16;
+}
 
 static uint8_t rows_of(const struct scene_truth *t)
 {
@@ -113,6 +123,7 @@ static void judge_observation(struct eval *e, const struct asked *a, const struc
     bool right[TALLY_COLUMNS];
     json_t *answer = json_loads(r->text, 0, NULL);
     tally_observation(answer, t, right);
+    e->n_fields_right += right[TALLY_PEOPLE] && right[TALLY_VEHICLES] && right[TALLY_ANIMALS] && right[TALLY_HAZARD];
     for (int row = 0; row < N_ROWS; row++) {
         if (!(rows_of(t) >> row & 1))
             continue;
@@ -124,10 +135,9 @@ static void judge_observation(struct eval *e, const struct asked *a, const struc
         char summary[SCENE_SUMMARY_MAX + 1];
         scene_words_summary(t, summary);
         write_line(e, json_pack("{s:i,s:I,s:f,s:O?,s:s,s:[i,i,i],s:s,s:s,s:s}", "scene", a->scene, "seed",
-                                (json_int_t)(rng_at(e->seed, 2 * (uint64_t)a->scene) >> 16), "t_s", t->t_s, "answer", answer,
-                                "truth", summary, "counts", t->people, t->vehicles, t->animals, "hazard",
-                                scene_hazard_name(t->hazard), "light", scene_light_name(t->light), "weather",
-                                scene_weather_name(t->weather)));
+                                (json_int_t)yard_of(e, a->scene), "t_s", t->t_s, "answer", answer, "truth", summary, "counts",
+                                t->people, t->vehicles, t->animals, "hazard", scene_hazard_name(t->hazard), "light",
+                                scene_light_name(t->light), "weather", scene_weather_name(t->weather)));
     }
     json_decref(answer);
 }
@@ -298,10 +308,11 @@ static int ask_scene(struct eval *e, int i, struct err *err)
     struct scene *scene = NULL;
     struct scene_truth before;
     struct asked what = {.scene = i};
-    int rc = scene_open("yard", rng_at(e->seed, 2 * (uint64_t)i) >> 16, WIDTH_PX, HEIGHT_PX, &scene, err);
+    int rc = scene_open("yard", yard_of(e, i), WIDTH_PX, HEIGHT_PX, &scene, err);
     if (rc != 0)
         return rc;
-    const struct moment now = moment_any(&r);
+    const struct moment now =
+        e->yard >= 0 ? (struct moment){LOOK_S * (double)i, (uint64_t)(LOOK_S * LOOK_FPS * i)} : moment_any(&r);
     rc = draw(e, scene, now, rgb[1], &what.truth, err);
     if (rc == 0)
         rc = ask(e, views, &what, err);
@@ -406,6 +417,8 @@ static void print_topics(const struct eval *e)
 
 static void print_rest(const struct eval *e)
 {
+    printf("\npeople, vehicles, animals and hazard all right: %.1f %% of %d\n", 100.0 * e->n_fields_right / e->n[ROW_ALL],
+           e->n[ROW_ALL]);
     if (e->n_verdicts > 0) {
         int n;
         const int n_right = count_right(e->blind, e->n_verdicts, TALLY_ANY, &n);
@@ -511,10 +524,12 @@ static int parse(int argc, char **argv, struct eval *e, const char **ret_json)
     struct model_args model = {.device = "auto", .kv = "q8_0"};
     const char *codec = NULL;
     int64_t n_scenes = 2000, n_questions = 4, n_words = 1, n_pairs = -1, seed = -1, batch = 8, quality = -1;
+    e->yard = -1;
     const struct cli_option options[] = {
         MODEL_ARGS_OPTIONS(&model),
         {"scenes", NULL, CLI_INT, &n_scenes, 1, 1000000, "N", "how many; 2000"},
         {"seed", NULL, CLI_INT, &seed, 0, INT64_MAX, "N", "other scenes than those without it"},
+        {"yard", NULL, CLI_INT, &e->yard, 0, INT64_MAX, "N", "the yard of this seed, a look every two seconds"},
         {"questions", NULL, CLI_INT, &n_questions, 0, MAX_QUESTIONS, "N", "for yes or no, of a scene; 4"},
         {"words", NULL, CLI_INT, &n_words, 0, MAX_QUESTIONS, "N", "questions for a word, of a scene; 1"},
         {"pairs", NULL, CLI_INT, &n_pairs, 0, 1000000, "N", "of how many scenes it is asked what changed; a quarter of them"},

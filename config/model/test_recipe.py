@@ -206,5 +206,28 @@ class Muon(unittest.TestCase):
             self.assertLess(((theirs - ours).norm() / ours.norm()).item(), 0.03)  # bfloat16 has 8 bits, and there are five steps
 
 
+class Mean(unittest.TestCase):
+    def test_what_is_put_is_the_mean_of_what_was_added(self):
+        layer = nn.Linear(3, 2)
+        kept, seen = train.Mean(layer, every=2), []
+        for step in range(1, 8):
+            with torch.no_grad():
+                layer.weight += torch.randn_like(layer.weight)
+            kept.add()
+            if step % 2 == 0:
+                seen.append(layer.weight.detach().clone())
+            if step == 5:  # saved, and gone on with
+                state, kept = kept.state_dict(), train.Mean(layer, every=2)
+                kept.load_state_dict(state)
+        kept.put()
+        torch.testing.assert_close(layer.weight.detach(), torch.stack(seen).mean(0))
+
+    def test_of_nothing_it_leaves_the_weights(self):
+        layer = nn.Linear(3, 2)
+        was = layer.weight.detach().clone()
+        train.Mean(layer).put()
+        torch.testing.assert_close(layer.weight.detach(), was)
+
+
 if __name__ == "__main__":
     unittest.main()

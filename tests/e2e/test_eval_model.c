@@ -200,6 +200,34 @@ static void the_ignorant_do_not_pass(void **state)
     ask_the_ignorant("--seed", "7");
 }
 
+/* One yard as the demo looks at it: its seed, every two seconds. */
+static void a_yard_is_looked_at_as_the_demo_does(void **state)
+{
+    char json[400], *out;
+    int n = 0;
+    snprintf(json, sizeof json, "%s/yard.json", test_temp_dir());
+    const int status = run_tool(PROGRAM_ARGS("-m", box_model(), "-v", box_vision(), "--scenes", "4", "--questions", "0",
+                                             "--words", "0", "--pairs", "0", "--threads", "1", "--json", json, "--yard", "9"),
+                                &out);
+    if (status != 0)
+        fail_msg("status %d: %s", status, out);
+    assert_true(test_contains(out, "\npeople, vehicles, animals and hazard all right: "));
+    assert_true(test_contains(out, " % of 4\n"));
+    free(out);
+    char *text = test_read_file(json, NULL);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1, n++) {
+        *end = 0;
+        json_t *one = json_loads(line, 0, NULL);
+        assert_non_null(one);
+        assert_int_equal(json_integer_value(json_object_get(one, "seed")), 9);
+        assert_true(json_number_value(json_object_get(one, "t_s")) ==
+                    2.0 * (double)json_integer_value(json_object_get(one, "scene")));
+        json_decref(one);
+    }
+    assert_int_equal(n, 4);
+    free(text);
+}
+
 static void the_ignorant_do_not_pass_by_a_codec(void **state)
 {
     struct err err = {0};
@@ -229,7 +257,8 @@ int main(void)
         cmocka_unit_test(the_blind_know_wordings_alone),       cmocka_unit_test(an_answer_is_what_it_says),
         cmocka_unit_test(an_observation_is_judged_by_field),   cmocka_unit_test(who_came_and_left_is_read_from_the_words),
         cmocka_unit_test(what_scene_words_writes_is_read),     cmocka_unit_test(the_ignorant_do_not_pass),
-        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(options_are_read_strictly),
+        cmocka_unit_test(the_ignorant_do_not_pass_by_a_codec), cmocka_unit_test(a_yard_is_looked_at_as_the_demo_does),
+        cmocka_unit_test(options_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
