@@ -63,6 +63,8 @@ int cmd_tune(int argc, char **argv)
     int rc = cli_parse(self, argc, argv, options, sizeof options / sizeof *options, &words);
     if (rc == 0 && words.n > 0)
         rc = cli_fail(self, EX_USAGE, "takes no files");
+    if (rc == 0 && !*out)
+        rc = cli_fail(self, EX_USAGE, "--out names no file");
     if (rc == 0 && !(seconds > 0 && seconds <= 60))
         rc = cli_fail(self, EX_USAGE, "--seconds: above 0, at most 60");
     if (rc != 0 || (rc = check_folder(self, out)) != 0)

@@ -835,6 +835,22 @@ bool verdict_force(struct verdict *v, const struct constraint *c, const char *by
     return true;
 }
 
+/* Which of the open alternatives a token fits; how many. One that is complete is ended by what continues no other. */
+static int32_t find_fits(const struct schema_node *n, const bool *open, int32_t matched, const char *bytes, size_t bytes_n,
+                         bool *fits)
+{
+    int32_t n_fits = 0;
+    for (int32_t a = 0; a < n->n_alternatives; a++) {
+        fits[a] = open[a] && n->alternatives[a].n > matched && token_fits(&n->alternatives[a], matched, bytes, bytes_n);
+        n_fits += fits[a];
+    }
+    for (int32_t a = 0; a < n->n_alternatives && n_fits == 0; a++) {
+        fits[a] = open[a] && n->alternatives[a].n == matched;
+        n_fits += fits[a];
+    }
+    return n_fits;
+}
+
 bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const struct constraint *c, const uint32_t *mask,
                      int32_t chosen, double (*p_of)(void *ctx, int32_t token), void *ctx,
                      const char *(*bytes_of)(void *ctx, int32_t token, size_t *ret_n), int32_t *ret_chosen)
@@ -852,24 +868,17 @@ bool verdict_observe(struct verdict *v, struct constraint_vocab *vocab, const st
             continue;
         size_t bytes_n;
         const char *bytes = bytes_of(ctx, t, &bytes_n);
-        const double p = p_of(ctx, t);
-        int32_t fits = 0, last = 0;
-        for (int32_t a = 0; a < n->n_alternatives; a++)
-            if (open[a] && token_fits(&n->alternatives[a], matched, bytes, bytes_n)) {
-                fits++;
-                last = a;
-            }
-        if (fits == 0)
+        bool fits[VERDICT_ALTERNATIVES_MAX];
+        const int32_t n_fits = find_fits(n, open, matched, bytes, bytes_n, fits);
+        if (n_fits == 0)
             continue;
+        const double p = p_of(ctx, t);
         total += p;
-        if (fits == 1)
-            given[last] += p;
-        else if (t == chosen)
+        if (n_fits > 1 && t == chosen)
             kept += p;
         else
             for (int32_t a = 0; a < n->n_alternatives; a++)
-                if (open[a] && token_fits(&n->alternatives[a], matched, bytes, bytes_n))
-                    given[a] += p / fits;
+                given[a] += fits[a] ? p / n_fits : 0;
     }
     if (total > 0) {
         for (int32_t a = 0; a < n->n_alternatives; a++)

@@ -271,7 +271,7 @@ struct en_timing {
     int64_t queue_ns, vision_ns, prefill_ns, decode_ns; /* shares of total = finished - submitted */
     int32_t prompt_tokens, image_tokens, output_tokens;
     int32_t
-        drawn_tokens; /* of output_tokens those that the model chose, a pass each; a schema leaves no choice about the others, which cost none of their own */
+        drawn_tokens; /* how often the model chose one, a pass each, also one that ends the answer and is no part of it; what a schema leaves no choice about costs no pass */
 };
 
 struct en_result {

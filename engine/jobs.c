@@ -490,18 +490,23 @@ static int run_batch(struct jobs *js, int32_t n_running, int32_t limit, struct e
     int32_t n_decode = 0, n_prompt = 0;
     const int64_t start = clock_now_ns();
     batch_begin(b);
+    int32_t n_waiting = 0; /* of those that decode */
+    for (int32_t i = 0; i < n_running; i++)
+        n_waiting += js->order[i]->state == JOB_DECODE;
     for (int pass = 0; pass < 2; pass++) /* decoding first: it is short, and it waits for every prompt's rows */
         for (int32_t i = 0; i < n_running && b->n_members < limit; i++) {
             struct job *j = js->order[i];
             if (!j || (j->state != (pass == 0 ? JOB_DECODE : JOB_PREFILL)))
                 continue;
+            n_waiting -= pass == 0;
+            const int32_t most = batch_room(b) - n_waiting; /* a row stays for each of the others */
             int32_t rows = 0;
             struct err why = {0};
             if (j->state == JOB_PREFILL && !j->pending.chunks) { /* all its pictures are there */
                 j->pending = pending_init(j->chunks, j->n_chunks);
                 j->prefill_start_ns = start;
             }
-            if (batch_add(b, j->session, &j->pending, 0, EN_WANT_LAST, j, &rows, &why) !=
+            if (batch_add(b, j->session, &j->pending, pass == 0 && most > 0 ? most : 0, EN_WANT_LAST, j, &rows, &why) !=
                 0) { /* no page for it: only this job ends */
                 finish(js, j, EN_FINISH_ERROR, &why);
                 js->order[i] = NULL;

@@ -4,19 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/rng.h"
 
-#define COLS       2048
-#define ROWS       4096
-#define FF         512 /* of an expert */
-#define EXPERTS    64
-#define USED       8
-#define TUNE_BYTES ((size_t)256 << 20) /* of weights: more than a GPU's caches hold by far */
-#define CPU_BYTES  ((size_t)64 << 20)
-#define ROUNDS     64
-#define WORTH      1.02 /* a value that is less faster than the standard is not worth a line */
+#define COLS        2048
+#define ROWS        4096
+#define FF          512 /* of an expert */
+#define EXPERTS     64
+#define USED        8
+#define LEAST_BYTES ((size_t)64 << 20) /* of weights */
+#define MOST_BYTES  ((size_t)512 << 20)
+#define GPU_BYTES   ((size_t)256 << 20) /* more than its caches hold by far */
+#define HURRY_S     0.2                 /* in less nothing is measured in earnest, and no memory is filled for it */
+#define ROUNDS      64
+#define WORTH       1.02 /* a value that is less faster than the standard is not worth a line */
 
 /* ---- choosing ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -122,13 +125,23 @@ static void rig_close(struct rig *r)
     free(r->weights);
 }
 
-static int rig_open(struct rig *r, enum kn_dtype dtype, int32_t most, struct err *err)
+/* As many weights as no cache holds. */
+static size_t weights_bytes(const struct kn_device *device, double seconds)
 {
     struct kn_device_info info;
-    kn_device_get_info(r->device, &info);
+    kn_device_get_info(device, &info);
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    const size_t bytes = cache > 0 && seconds >= HURRY_S ? 2 * (size_t)cache : LEAST_BYTES;
+    if (strncmp(info.name, "cuda", 4) == 0)
+        return GPU_BYTES;
+    return bytes < LEAST_BYTES ? LEAST_BYTES : bytes > MOST_BYTES ? MOST_BYTES : bytes;
+}
+
+static int rig_open(struct rig *r, enum kn_dtype dtype, int32_t most, double seconds, struct err *err)
+{
     const bool is_dense = r->what == KN_FEW_ROWS;
     const int32_t rows = is_dense ? most : most / USED + 1;
-    const size_t one = kn_row_bytes(dtype, COLS) * ROWS, all = strncmp(info.name, "cuda", 4) == 0 ? TUNE_BYTES : CPU_BYTES;
+    const size_t one = kn_row_bytes(dtype, COLS) * ROWS, all = weights_bytes(r->device, seconds);
     const int32_t n = is_dense ? (int32_t)(all / one) + 1 : 3;
     r->limits = (struct kn_limits){.rows = rows,
                                    .cols = ROWS,
@@ -240,7 +253,7 @@ int tune_measure(struct kn_device *device, enum kn_tunable what, enum kn_dtype d
         if ((is_small ? small : large)[i] <= most)
             ret->at[ret->n++] = (is_small ? small : large)[i];
     struct rig rig = {.device = device, .what = what};
-    int rc = rig_open(&rig, dtype, most, err);
+    int rc = rig_open(&rig, dtype, most, seconds, err);
     for (int32_t i = 0; rc == 0 && i < ret->n; i++)
         rc = measure_point(&rig, ret, i, seconds / ret->n, err);
     rig_close(&rig);

@@ -4,7 +4,7 @@
  * A figure is the number up to which the way of few is taken. The one that costs least over all numbers measured is kept, and the standard where that is hardly slower. Nothing of what
  * is computed changes.
  *
- * Threads: one; the device must be idle. Memory: weights of TUNE_BYTES at a time, given back before it returns.
+ * Threads: one; the device must be idle. Memory: weights of some hundred MB at a time, given back before it returns.
  */
 #ifndef HERON_ENGINE_TUNE_H
 #define HERON_ENGINE_TUNE_H

@@ -92,7 +92,7 @@ void kn_tune(struct kn_device *device, enum kn_tunable what, enum kn_dtype dtype
 /*
  * Tuning tables. A device is opened with what was measured on its like: by a table of this machine (kn_tuning_path), or one that came with the source (cuda/tuning.def); else with standards.
  * kn_tuning_save writes the device's figures into the file, where lines of other devices stay. `date` and `gain` go along: "2026-11-23", how much faster than the standards in the mean.
- * Errors: ERR_IO, with the path.
+ * A device is known by how it describes itself: a CPU by its threads and instruction set too. Errors: ERR_IO, ERR_NOT_FOUND (no such folder), with the path; ERR_NOMEM.
  */
 const char *kn_tuning_path(void);                  /* $HERON_TUNING, or /var/lib/heron/tuning */
 const char *kn_tunable_name(enum kn_tunable what); /* "few_rows" */

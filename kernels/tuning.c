@@ -3,6 +3,7 @@
  *
  * A table is lines of text. `[device] date gain` begins what was measured on a device, which is named as it describes itself; `figure type value` is a figure of it; behind # nobody reads.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,8 @@
 #include "base/file.h"
 #include "kernels/device.h"
 
-#define PATH      "/var/lib/heron/tuning"
-#define LINE_MAX_ 512
+#define PATH       "/var/lib/heron/tuning"
+#define LINE_BYTES 512
 
 static const char *const names[KN_TUNABLES] = {[KN_FEW_ROWS] = "few_rows", [KN_FEW_PAIRS] = "few_pairs"};
 
@@ -89,9 +90,11 @@ static bool read_figure(const struct reader *r, const char *line)
     return false;
 }
 
+/* false: it is no line of a table. Comments end lines; a device's name may hold what begins one. */
 static bool read_line(struct reader *r, char *line)
 {
-    line[strcspn(line, "#\n")] = '\0';
+    char *name_end = *line == '[' ? strrchr(line, ']') : NULL, *from = name_end ? name_end : line;
+    from[strcspn(from, "#\n")] = '\0';
     return line[strspn(line, " \t")] == '\0' || read_head(r, line) || read_figure(r, line);
 }
 
@@ -99,22 +102,27 @@ static void read_shipped(struct kn_device *device)
 {
     struct reader r = {.device = device};
     for (size_t i = 0; shipped[i]; i++) {
-        char line[LINE_MAX_];
+        char line[LINE_BYTES];
         snprintf(line, sizeof line, "%s", shipped[i]);
         read_line(&r, line);
     }
 }
 
+/* What is good of a table counts, and the first line that is not is told. */
 static void read_file(struct kn_device *device, const char *path)
 {
     struct reader r = {.device = device};
-    char line[LINE_MAX_];
+    char line[LINE_BYTES], why[sizeof device->info.tuned] = "";
     FILE *f = fopen(path, "re");
+    if (!f && errno != ENOENT)
+        snprintf(why, sizeof why, "%s: %s", path, strerror(errno));
     for (int n = 1; f && fgets(line, sizeof line, f); n++)
-        if (!read_line(&r, line)) { /* a table that somebody wrote by hand: what is good of it counts */
-            snprintf(device->info.tuned, sizeof device->info.tuned, "%s:%d is no line of a tuning table", path, n);
-            break;
-        }
+        if (!read_line(&r, line) && !*why)
+            snprintf(why, sizeof why, "%s:%d is no line of a tuning table", path, n);
+    if (f && ferror(f))
+        snprintf(why, sizeof why, "%s: %s", path, strerror(errno));
+    if (*why)
+        snprintf(device->info.tuned, sizeof device->info.tuned, "%s", why);
     if (f)
         fclose(f);
 }
@@ -133,19 +141,19 @@ void kn_tuning_open(struct kn_device *device)
 
 /* ---- writing ------------------------------------------------------------------------------------------------------------------------- */
 
-/* What a file says of other devices, and its comments. */
+/* What a file says of other devices, and its comments; lines that nobody can read are gone. */
 static void copy_others(FILE *out, const char *path, const struct kn_device *device)
 {
+    struct kn_device mine = *device; /* for the reader to tell by, and to write to */
+    struct reader r = {.device = &mine};
     FILE *f = fopen(path, "re");
-    char line[LINE_MAX_];
-    bool is_mine = false;
+    char line[LINE_BYTES];
     while (f && fgets(line, sizeof line, f)) {
-        const char *end = *line == '[' ? strrchr(line, ']') : NULL;
-        if (end)
-            is_mine = strlen(device->info.description) == (size_t)(end - line - 1) &&
-                      memcmp(line + 1, device->info.description, (size_t)(end - line - 1)) == 0;
-        if (!is_mine)
-            fputs(line, out);
+        char whole[LINE_BYTES];
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(whole, sizeof whole, "%s", line);
+        if (read_line(&r, line) && (!r.is_mine || line[strspn(line, " \t")] == '\0'))
+            fprintf(out, "%s\n", whole);
     }
     if (f)
         fclose(f);
@@ -158,12 +166,12 @@ int kn_tuning_save(const struct kn_device *device, const char *path, const char 
     FILE *out = open_memstream(&text, &n);
     if (!out)
         return err_set(err, ERR_NOMEM, "out of memory: a tuning table");
-    copy_others(out, path, device);
     fprintf(out, "[%s] %s %.3f\n", device->info.description, date, gain);
     for (int what = 0; what < KN_TUNABLES; what++)
         for (int type = 0; type < KN_DTYPE_COUNT; type++)
             if (kn_tuning_most(device, (enum kn_tunable)what, (enum kn_dtype)type) > 0)
                 fprintf(out, "%s %s %d\n", names[what], kn_dtype_name(type), device->tuning[what][type]);
+    copy_others(out, path, device);
     const int rc = fclose(out) == 0 ? file_write(path, text, n, err) : err_set(err, ERR_NOMEM, "out of memory: a tuning table");
     free(text);
     return rc;

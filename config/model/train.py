@@ -405,7 +405,7 @@ class Recipe:
         plans = dict(text=plan, tower=dict(plan, **plan["tower"]), heads=dict(plan, **plan["heads"]))
         learners = dict(text=text, tower=tower, heads=heads)
         optimizers = {f"{name}_optimizer": Optimizer(named(part, name), plans[name]) for name, part in learners.items()}
-        parts = dict(model=model, heads=heads, mean=Mean(model), **optimizers)
+        parts = dict(model=model, heads=heads, **optimizers, **(dict(mean=Mean(model)) if "mean" in plan else {}))
         done, at = self.resume(stage, parts)
         trunk = self.trunk(model)
         openings = torch.tensor(self.tokens.openings, device=self.device)
@@ -431,8 +431,10 @@ class Recipe:
             for optimizer in optimizers.values():
                 if done >= optimizer.plan.get("start", 0):
                     optimizer.step(done)
-            if done >= plan.get("mean", 1) * plan["lessons"]:
+            if "mean" in plan and done >= plan["mean"] * plan["lessons"]:
                 parts["mean"].add()
+                if done + len(ids) >= plan["lessons"]:  # the end: what is saved, judged and gone on with is the mean
+                    parts["mean"].put()
             return len(ids), [said.item(), saw.item()]
 
         def judge():
@@ -451,12 +453,7 @@ class Recipe:
 
         feed, held = self.dialogues(stage, at)
         further = list(self.further(plan["batch"]))
-        done, at = self.train(stage, feed, parts, done, plan["lessons"], ("said", "saw"), learn, judge)
-        if done >= plan["lessons"] and parts["mean"].n:
-            parts["mean"].put()
-            judged = judge()
-            self.save(stage, parts, done=done, at=at, **judged)
-            self.tell(stage=stage, done=done, mean=True, **judged)
+        done, _ = self.train(stage, feed, parts, done, plan["lessons"], ("said", "saw"), learn, judge)
         return done >= plan["lessons"]
 
     def further(self, n):

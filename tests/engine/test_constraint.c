@@ -461,6 +461,37 @@ static void scores_are_probabilities(void **state)
     en_schema_unref(s);
 }
 
+/* A number that is complete and may go on: what goes on speaks for the longer one alone. */
+static void a_number_that_may_go_on(void **state)
+{
+    struct en_schema *s = compile("{\"type\":\"object\",\"properties\":{\"n\":{\"enum\":[1,12,7]}},\"required\":[\"n\"]}");
+    static const int32_t paths[][2] = {{'1', '}'}, {'1', '2'}};
+    for (int i = 0; i < 2; i++) {
+        struct constraint c;
+        struct verdict v;
+        int32_t chosen = -1;
+        bool done = false;
+        constraint_init(&c, s);
+        verdict_init(&v);
+        assert_true(constraint_take(&c, "{\"n\":", 5));
+        memset(weights, 0, sizeof weights);
+        weights['7'] = 0.2, weights['1'] = 0.8, weights['}'] = 0.6, weights['2'] = 0.4;
+        for (int k = 0; k < 2; k++) {
+            uint32_t mask[(N_TOKENS + 31) / 32];
+            constraint_mask(vocab, &c, 1000, mask);
+            assert_false(done);
+            done = verdict_observe(&v, vocab, &c, mask, paths[i][k], weight_of, mask, spell, &chosen);
+            assert_true(constraint_take(&c, token_bytes[paths[i][k]], 1));
+        }
+        assert_true(done);
+        assert_int_equal(chosen, i);
+        assert_true(fabs(v.p[0] - 0.8 * 0.6) < 1e-12);
+        assert_true(fabs(v.p[1] - 0.8 * 0.4) < 1e-12);
+        assert_true(fabs(v.p[2] - 0.2) < 1e-12);
+    }
+    en_schema_unref(s);
+}
+
 /* Two choices never share a path, whatever their names hold; inside arrays there is none. */
 static void paths_are_json_pointers(void **state)
 {
@@ -586,6 +617,7 @@ int main(void)
         cmocka_unit_test(budget_below_the_least_is_known),
         cmocka_unit_test(ten_thousand_generations),
         cmocka_unit_test(scores_are_probabilities),
+        cmocka_unit_test(a_number_that_may_go_on),
         cmocka_unit_test(paths_are_json_pointers),
         cmocka_unit_test(sampler_follows_its_definition),
         cmocka_unit_test(sampler_selects_the_best),
