@@ -54,7 +54,7 @@ NVCC      := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin
 CUDA_HERE := $(if $(NVCC),$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | grep -E '^[0-9]+$$'))
 
 # ---- sources --------------------------------------------------------------------------------------------------------------
-ROOMS   := base kernels kernels/ref kernels/cpu engine pipeline appliance
+ROOMS   := base kernels kernels/ref kernels/cpu kernels/team engine pipeline appliance
 SRC     := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c)) kernels/cuda/loader.c
 # instruction sets of the other architecture stay out
 ifneq ($(ARCH),x86_64)
@@ -140,7 +140,7 @@ $(SHIM): $(SHIM_OBJ) $(CUDA_BASE:%=$(O)/cuda/%.o) Makefile
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) -shared $(SAN) -o $@ $(filter %.o,$^) -ldl -lm
 # tests of what any device must do, on that one; and of the shim itself
-SHIM_TESTS := kernels/test_ops kernels/test_stream kernels/test_top_k kernels/test_tuning engine/test_shipped cuda/test_memory cuda/test_driver
+SHIM_TESTS := kernels/test_ops kernels/test_team kernels/test_lend kernels/test_stream kernels/test_top_k kernels/test_tuning engine/test_shipped cuda/test_memory cuda/test_driver
 SHIM_ONLY  := $(O)/tests/cuda/test_memory $(O)/tests/cuda/test_driver
 SHIM_SELF  := $(O)/tests/cuda/test_shim
 SHIM_RUNS  := $(SHIM_SELF) $(SHIM_TESTS:%=$(O)/shim/run/%)
@@ -288,8 +288,9 @@ ARM_LACKS = $(strip $(if $(filter x86_64,$(ARCH)),$(foreach t,$(ARM_CC) $(ARM_QE
 ARM_RUNS  = $(if $(ARM_LACKS),,$(ARM_TESTS:%=$(O)/arm/max/%) $(ARM_FEW:%=$(O)/arm/neoverse-n1/%) $(O)/arm/cortex-a72/test_cpu_levels)
 arm_says  = $(if $(ARM_LACKS),@echo "aarch64 kernels: $(if $(filter $(ARCH),$(ARM_LACKS)),tests under qemu are for x86_64 machines,not tested: $(ARM_LACKS) is missing)")
 
+# static programs that could look up names are warned about; these tests never do
 arm-built:
-	@$(MAKE) --no-print-directory O=$(O)/arm ARCH=aarch64 CC=$(ARM_CC) LDFLAGS=-static ROOMS='base kernels kernels/ref kernels/cpu' PKG_CFLAGS= PKG_LIBS= \
+	@$(MAKE) --no-print-directory O=$(O)/arm ARCH=aarch64 CC=$(ARM_CC) LDFLAGS='-static -Wl,--no-warnings' ROOMS='base kernels kernels/ref kernels/cpu kernels/team' PKG_CFLAGS= PKG_LIBS= \
 	    CFLAGS= OPT='-O2 -g' SAN= TEST_CFLAGS=-Itests/support/cross TEST_LIBS= TESTLIB_SRC='tests/support/test.c tests/support/kn_rig.c tests/support/kn_cases.c' \
 	    TESTS='$(ARM_TESTS:%=$(O)/arm/tests/kernels/%)' arm-programs
 	@for r in $(ARM_RUNS); do d=$${r%/*}; mkdir -p $$d; \
@@ -406,6 +407,7 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 	[ ! -e $(O)/heron-cuda.so ] || install -D -m 644 $(O)/heron-cuda.so $(DESTDIR)$(PREFIX)/lib/heron/heron-cuda.so
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(PREFIX)/share/|; s|/etc/heron/|$(SYSCONFDIR)/heron/|' systemd/heron.service > $(DESTDIR)$(UNITDIR)/heron.service
+	sed 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(PREFIX)/share/|' systemd/heron-lend@.service > $(DESTDIR)$(UNITDIR)/heron-lend@.service
 	install -D -m 644 systemd/heron.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf
 	install -d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	sed 's|/etc/heron|$(SYSCONFDIR)/heron|' systemd/heron.tmpfiles > $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
@@ -417,8 +419,8 @@ install: $(O)/heron                 ## install to DESTDIR, PREFIX, SYSCONFDIR, U
 	install -D -m 644 config/topics.md $(DESTDIR)$(PREFIX)/share/doc/heron/topics.md
 
 uninstall:                          ## remove what install put there, but for the configuration
-	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(PREFIX)/lib/heron/heron-cuda.so $(DESTDIR)$(UNITDIR)/heron.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf \
-	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
+	rm -f $(DESTDIR)$(PREFIX)/bin/heron $(DESTDIR)$(PREFIX)/lib/heron/heron-cuda.so $(DESTDIR)$(UNITDIR)/heron.service \
+	    $(DESTDIR)$(UNITDIR)/heron-lend@.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/heron.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/heron.conf
 	rm -rf $(DESTDIR)$(PREFIX)/share/heron $(DESTDIR)$(PREFIX)/share/doc/heron
 
 clean:                              ## remove the build folder

@@ -19,7 +19,8 @@
 #include "base/err.h"
 
 #define CONFIG_CAMERAS_MAX 64
-#define CONFIG_RULES_MAX   32 /* of one camera */
+#define CONFIG_DEVICE_MAX  100 /* bytes of engine.device */
+#define CONFIG_RULES_MAX   32  /* of one camera */
 #define CONFIG_ID_MAX      48
 #define CONFIG_LIST_MAX    16
 

@@ -56,17 +56,35 @@ static bool is_complained(const struct complaints *list, const char *key)
     return false;
 }
 
-static void check_engine(const struct config *c, struct complaints *list)
+/* cpu, ref, cuda:N: one device of this machine, by name. */
+static bool is_device(const char *name)
 {
-    const char *device = c->engine.device;
     int ordinal = -1;
     char cuda[40] = ""; /* sscanf forgives blanks, signs and zeros */
-    if (sscanf(device, "cuda:%4d", &ordinal) == 1)
+    if (sscanf(name, "cuda:%4d", &ordinal) == 1)
         snprintf(cuda, sizeof cuda, "cuda:%d", ordinal);
-    const bool is_cuda = ordinal >= 0 && strcmp(device, cuda) == 0;
-    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0 && strcmp(device, "ref") != 0 && !is_cuda)
+    return strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0 || (ordinal >= 0 && strcmp(name, cuda) == 0);
+}
+
+/* HOST:PORT of another machine that lends one. */
+static bool is_address(const char *name)
+{
+    const char *colon = strrchr(name, ':');
+    return colon && colon > name && colon[1] && strlen(colon + 1) <= 5 &&
+           strspn(colon + 1, "0123456789") == strlen(colon + 1) && !strpbrk(name, " +/") && strncmp(name, "cuda:", 5) != 0;
+}
+
+static void check_engine(const struct config *c, struct complaints *list)
+{
+    const char *device = c->engine.device, *plus = strchr(device, '+');
+    char first[CONFIG_DEVICE_MAX + 1];
+    snprintf(first, sizeof first, "%.*s", (int)(plus ? plus - device : CONFIG_DEVICE_MAX), device);
+    const bool is_good = plus ? is_device(first) && (is_device(plus + 1) || is_address(plus + 1))
+                              : strcmp(device, "auto") == 0 || is_device(device);
+    if (!is_good)
         complaint_add(list, &c->places.of[CONFIG_engine_device], "engine.device",
-                      "engine.device is auto, cpu, ref or cuda:N, not \"%.40s\"", device);
+                      "engine.device is auto, cpu, ref or cuda:N, or two that share a model, cuda:N+HOST:PORT, not \"%.40s\"",
+                      device);
     if (c->engine.model && !c->engine.vision)
         complaint_add(list, &c->places.of[CONFIG_engine_model], "engine.model",
                       "engine.model needs engine.vision: without its vision file (mmproj) no picture can be looked at");

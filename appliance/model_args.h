@@ -17,7 +17,8 @@ struct model_args {
 #define MODEL_ARGS_OPTIONS(args)                                                                                               \
     {"m", "model", CLI_TEXT, &(args)->model, 0, 0, "MODEL", "the text model, a GGUF file (the first part of a split one)"},    \
         {"v", "vision", CLI_TEXT, &(args)->vision, 0, 0, "VISION", "its vision file (mmproj), for pictures"},                  \
-        {"device", NULL, CLI_TEXT, &(args)->device, 0, 0, "D", "auto, cpu, ref, cuda:N"},                                      \
+        {"device", NULL, CLI_TEXT, &(args)->device,                                                                            \
+         0,        0,    "D",      "auto, cpu, ref, cuda:N; cuda:N+HOST:PORT with a machine that lends one"},                  \
         {"t", "threads", CLI_INT, &(args)->threads, 1, 1024, "N", "threads of the CPU device; all cores without it"},          \
         {"kv", NULL, CLI_TEXT, &(args)->kv, 0, 0, "TYPE", "type of the KV cache: f16, q8_0, f32"},                             \
     {                                                                                                                          \

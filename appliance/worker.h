@@ -51,7 +51,7 @@ struct worker_stats {
     char error[512];                               /* why it failed, also while it is tried again; "" once it is ready */
     int64_t retry_ns;                              /* WORKER_FAILED: when the next attempt is made, monotonic */
     uint64_t done_bytes, all_bytes;                /* WORKER_OPENING */
-    char model[128], device[160], fingerprint[20]; /* "" before the engine was ever open */
+    char model[128], device[320], fingerprint[20]; /* "" before the engine was ever open */
     bool is_untrained;
     bool needs_restart;   /* the device that the engine ran on is lost to this process */
     int64_t heartbeat_ns; /* when the thread last went round, the loading got on, or a pass came to its next layer */

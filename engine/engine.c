@@ -111,15 +111,14 @@ static int32_t pixels_to_tokens(const struct vision_shape *v, int64_t pixels)
 
 static void make_plan(const struct en_options *o, const struct source *s, struct en_plan *p)
 {
-    const size_t page = kv_cache_page_bytes(&s->shape, kv_dtype(o->kv));
-    *p = (struct en_plan){.weights_bytes = s->text_plan.weights_bytes, .kv_bytes_per_token = page / KN_PAGE_TOKENS};
+    const size_t page = kv_cache_page_bytes(&s->share, kv_dtype(o->kv));
+    *p = (struct en_plan){.weights_bytes = source_device_bytes(s, NULL), .kv_bytes_per_token = page / KN_PAGE_TOKENS};
     p->kv_bytes = (uint64_t)page * (uint64_t)pages_per_session(o) * (uint64_t)o->sessions;
-    p->state_bytes = (uint64_t)state_cache_slot_bytes(&s->shape) * (uint64_t)o->sessions;
-    p->scratch_bytes = qwen35_scratch_bytes(&s->shape, o->step_rows, logits_rows(o)) +
+    p->state_bytes = (uint64_t)state_cache_slot_bytes(&s->share) * (uint64_t)o->sessions;
+    p->scratch_bytes = qwen35_scratch_bytes(&s->share, o->step_rows, logits_rows(o)) +
                        step_bytes(o->step_rows, o->batch, o->batch * pages_per_session(o));
     if (s->has_vision) {
         const int64_t pixels = settled_pixels(o, &s->vision_shape);
-        p->weights_bytes += s->vision_plan.weights_bytes;
         p->scratch_bytes += vision_scratch_bytes(&s->vision_shape, pixels) +
                             (uint64_t)o->pictures * (uint64_t)pixels_to_tokens(&s->vision_shape, pixels) *
                                 (uint64_t)s->shape.n_embd * sizeof(float);
@@ -134,7 +133,8 @@ int en_plan_memory(const struct en_options *options, struct en_plan *ret_plan, s
     int rc = source_open(&s, &o, err);
     if (rc != 0)
         return rc;
-    if ((rc = settle_options(&o, &s, err)) == 0)
+    rc = source_share(&s, kn_device_members(o.device ? o.device : "auto"), err);
+    if (rc == 0 && (rc = settle_options(&o, &s, err)) == 0)
         make_plan(&o, &s, ret_plan);
     source_close(&s);
     return rc;
@@ -334,7 +334,7 @@ static int open_state(struct en_engine *e, struct err *err)
 
 static void fill_info(struct en_engine *e, const struct source *s, int64_t load_ns, uint64_t load_bytes)
 {
-    const struct model_shape *shape = &e->model->shape;
+    const struct model_shape *shape = &s->shape; /* of the whole, where two devices share it */
     struct kn_device_info device;
     kn_device_get_info(e->device, &device);
     snprintf(e->device_line, sizeof e->device_line, "%s: %s", device.name, device.description);
@@ -397,9 +397,11 @@ int en_open(const struct en_options *options, struct en_engine **ret_engine, str
         goto fail;
     struct en_plan plan;
     struct kn_device_info device;
-    make_plan(&e->options, &s, &plan);
     kn_device_get_info(e->device, &device);
-    const struct kn_limits limits = stream_limits(&e->options, &s.shape, s.has_vision ? &s.vision_shape : NULL,
+    if ((rc = source_share(&s, device.members, err)) != 0)
+        goto fail;
+    make_plan(&e->options, &s, &plan);
+    const struct kn_limits limits = stream_limits(&e->options, &s.share, s.has_vision ? &s.vision_shape : NULL,
                                                   s.has_vision ? settled_pixels(&e->options, &s.vision_shape) : 0);
     plan.weights_bytes = source_device_bytes(&s, e->device);
     plan.scratch_bytes += kn_stream_bytes(e->device, &limits) + ROUNDING_BYTES;
@@ -524,6 +526,14 @@ double en_read_bandwidth(struct en_engine *e, size_t bytes)
 uint64_t en_launches(const struct en_engine *e)
 {
     return kn_launches(e->stream);
+}
+
+int en_lend(const struct en_options *options, const char *listen_on, void (*said)(void *ctx, const char *line), void *ctx,
+            struct err *err)
+{
+    const struct kn_device_options device_options = {
+        .threads = options->threads, .isa = options->isa, .validate = options->validate};
+    return kn_lend(listen_on, options->device ? options->device : "auto", &device_options, said, ctx, err);
 }
 
 const char *en_device_name(const char *device)

@@ -40,7 +40,7 @@ struct en_options {
     const char *model_path;  /* first part of the text model's GGUF, or NULL with `synthetic` */
     const char *vision_path; /* mmproj GGUF; NULL: a text-only engine, pictures are refused */
     const char *synthetic;   /* "SHAPE:TYPE", such as "qwen3.5-0.8b:q4_k": noise weights of the true shape instead of a file */
-    const char *device;      /* "auto", "cpu", "ref", "cuda:N" */
+    const char *device;      /* "auto", "cpu", "ref", "cuda:N", "cuda:N+HOST:PORT": kn_device_open */
     const char *isa;         /* NULL: all the processor has */
     int threads;             /* 0: all cores */
     enum en_kv kv;
@@ -56,7 +56,7 @@ struct en_options {
     void *progress_ctx;
 };
 
-/* Memory that an engine of these options takes, worked out from the files' headers before anything is loaded. */
+/* Memory that an engine of these options takes, of two devices each of them; worked out from the files' headers before anything is loaded. */
 struct en_plan {
     uint64_t weights_bytes, kv_bytes, state_bytes, scratch_bytes, total_bytes;
     uint64_t kv_bytes_per_token;
@@ -357,6 +357,13 @@ int en_read_files(const struct en_options *options, uint64_t most_bytes, uint64_
 /* Read bandwidth of the device's memory in bytes/s, with the engine's threads, over a buffer of `bytes`. */
 double en_read_bandwidth(struct en_engine *engine, size_t bytes);
 
+/*
+ * Lend the device of these options (device, threads, isa; the rest does not matter) to other machines' engines, whose options then name it, "cuda:0+HOST:PORT": kn_lend. said: what happens,
+ * a line each. Returns only an error.
+ */
+int en_lend(const struct en_options *options, const char *listen_on, void (*said)(void *ctx, const char *line), void *ctx,
+            struct err *err);
+
 /* What a device's name stands for on this machine: kn_device_name. */
 const char *en_device_name(const char *device);
 
@@ -373,7 +380,7 @@ struct en_estimate {
 
 /* The model and the machine that estimates are about. */
 struct en_forecast {
-    char name[96], architecture[16], device[160];
+    char name[96], architecture[16], device[320];
     char weight_type[16]; /* the one that most of the work is in: "Q4_K" */
     int32_t n_layers, n_full_layers, n_embd, n_vocab, n_experts, n_experts_used, trained_context;
     uint64_t n_params, weights_bytes, bytes_per_token;

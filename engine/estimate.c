@@ -19,6 +19,7 @@
 #include "engine/image.h"
 #include "engine/kv_cache.h"
 #include "engine/prompt.h"
+#include "engine/share.h"
 #include "engine/source.h"
 #include "engine/speed.h"
 #include "engine/vocab.h"
@@ -76,13 +77,18 @@ static int count_tensor(void *ctx, const struct tensor_spec *spec)
     if (i == c->n_groups)
         c->groups[c->n_groups++] = (struct group){.part = part, .dtype = dtype};
     struct group *g = &c->groups[i];
-    const int64_t values = spec->rows * spec->cols;
+    struct kn_cut cut = {0};
+    if (!c->is_vision)
+        cut = share_cut(&c->source->shape, c->source->members, spec);
+    int32_t rows, cols; /* of a member's share */
+    share_size(&cut, spec, &rows, &cols);
+    const int64_t values = (int64_t)rows * cols;
     g->values += (double)values;
-    g->bytes += (double)spec->rows * (double)kn_row_bytes(dtype, spec->cols);
+    g->bytes += (double)rows * (double)kn_row_bytes(dtype, cols);
     if (values > g->largest) {
         g->largest = values;
-        g->cols = (int32_t)spec->cols;
-        g->rows = (int32_t)spec->rows;
+        g->cols = cols;
+        g->rows = rows;
     }
     return 0;
 }
@@ -145,9 +151,10 @@ static const struct speed_type *speed_of(const struct speed *s, enum kn_dtype dt
     return &s->types[0];
 }
 
+/* Each member reads at its part of what all of them read. */
 static double read_s(const struct cost *c, double bytes)
 {
-    return c->speed.read_bytes_per_s > 0 ? bytes / c->speed.read_bytes_per_s : 0;
+    return c->speed.read_bytes_per_s > 0 ? bytes * c->source->members / c->speed.read_bytes_per_s : 0;
 }
 
 /* Seconds of multiplying `rows` rows by weights of so many values: on the lines through what was measured. */
@@ -201,7 +208,7 @@ static double part_s(const struct cost *c, enum part part, double rows)
  */
 static double mixers_s(const struct cost *c, double rows, double past)
 {
-    const struct model_shape *s = &c->source->shape;
+    const struct model_shape *s = &c->source->share;
     const int full = model_shape_full_layers(s), linear = s->n_layers - full;
     const double context = past + (rows + 1) / 2;
     const double attend = full * 2.0 * s->n_head * s->head_dim * rows * context;
@@ -399,6 +406,8 @@ int en_estimate(const struct en_options *options, const struct en_job *jobs, int
     struct kn_device_info info;
     kn_device_get_info(device, &info);
     cost.overlaps = strncmp(info.name, "cuda", 4) == 0;
+    if ((rc = source_share(&source, info.members, err)) != 0)
+        goto fail;
     count_all(&cost);
     choose_types(&cost);
     cost.speed.read_bytes = source.text_plan.bytes_per_token;

@@ -47,7 +47,7 @@ struct en_engine {
     struct tokenizer *tokenizer;
     struct tokenizer_cache *tokenizer_cache;
     struct en_info info;
-    char fingerprint[17], device_line[160], tuned[128], name[MODEL_NAME_BYTES];
+    char fingerprint[17], device_line[320], tuned[128], name[MODEL_NAME_BYTES];
     struct kv_cache kv;
     struct state_cache state;
     struct step step;

@@ -120,10 +120,21 @@ static size_t saved_bytes(const struct en_engine *e, const struct saved_head *h)
     return sizeof *h + h->state_bytes + (size_t)h->n_pages * h->page_bytes * 2 * (size_t)e->kv.n_layers;
 }
 
+/* The second member of a device of two has heads of its own, and only the first one's memory can be read. */
+static int check_saving(const struct en_engine *e, struct err *err)
+{
+    struct kn_device_info info;
+    kn_device_get_info(e->device, &info);
+    const int rc = engine_check(e, err);
+    return rc != 0 || info.members == 1
+               ? rc
+               : err_set(err, ERR_UNSUPPORTED, "sessions on two devices (%s) cannot be saved", info.name);
+}
+
 int en_session_save(struct en_session *s, void **ret_bytes, size_t *ret_n_bytes, struct err *err)
 {
     struct en_engine *e = s->engine;
-    int rc = engine_check(e, err);
+    int rc = check_saving(e, err);
     if (rc != 0)
         return rc;
     struct saved_head head = expected_head(e);
@@ -156,7 +167,7 @@ int en_session_save(struct en_session *s, void **ret_bytes, size_t *ret_n_bytes,
 int en_session_load(struct en_session *s, const void *bytes, size_t n_bytes, struct err *err)
 {
     struct en_engine *e = s->engine;
-    int rc = engine_check(e, err);
+    int rc = check_saving(e, err);
     if (rc != 0)
         return rc;
     struct saved_head head, want = expected_head(e);

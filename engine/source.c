@@ -1,5 +1,7 @@
 #include "engine/source.h"
 
+#include "engine/share.h"
+
 void source_close(struct source *s)
 {
     if (s->is_synthetic)
@@ -41,9 +43,17 @@ int source_open(struct source *s, const struct en_options *o, struct err *err)
                          o->vision_path, s->vision_shape.n_out, o->model_path, s->shape.n_embd);
     }
 out:
+    s->share = s->shape;
+    s->members = 1;
     if (rc != 0)
         source_close(s);
     return rc;
+}
+
+int source_share(struct source *s, int members, struct err *err)
+{
+    s->members = members;
+    return share_shape(&s->shape, members, &s->share, err);
 }
 
 bool source_tensor_type(const struct source *s, const struct tensor_spec *spec, bool is_vision, enum kn_dtype *ret_type)
@@ -65,7 +75,7 @@ struct device_walk {
     const struct source *source;
     const struct kn_device *device;
     bool is_vision, is_known;
-    uint64_t bytes;
+    uint64_t bytes, plain_bytes;
 };
 
 static int device_visit(void *ctx, const struct tensor_spec *spec)
@@ -74,11 +84,16 @@ static int device_visit(void *ctx, const struct tensor_spec *spec)
     enum kn_dtype type;
     if ((spec->flags & TENSOR_NEXTN) || !source_tensor_type(w->source, spec, w->is_vision, &type))
         return 0;
-    const struct kn_weight weight = {
-        .dtype = type, .rows = (int32_t)spec->rows, .cols = (int32_t)spec->cols, .slices = (int32_t)spec->slices};
-    const uint64_t bytes = tensor_is_vector(spec) ? 0 : kn_weight_bytes(w->device, &weight);
+    struct kn_weight weight = {.dtype = type, .slices = (int32_t)spec->slices};
+    if (!w->is_vision)
+        weight.cut = share_cut(&w->source->shape, w->source->members, spec);
+    share_size(&weight.cut, spec, &weight.rows, &weight.cols);
+    const uint64_t bytes = tensor_is_vector(spec) || !w->device ? 0 : kn_weight_bytes(w->device, &weight);
+    const uint64_t vector = tensor_is_vector(spec) ? (uint64_t)spec->cols * sizeof(float) : 0;
     w->is_known = w->is_known || bytes > 0;
-    w->bytes += tensor_is_vector(spec) ? (uint64_t)spec->cols * sizeof(float) : bytes;
+    w->bytes += bytes + vector;
+    w->plain_bytes +=
+        vector + (vector ? 0 : (uint64_t)kn_row_bytes(type, weight.cols) * (uint64_t)weight.rows * (uint64_t)weight.slices);
     return 0;
 }
 
@@ -89,5 +104,7 @@ uint64_t source_device_bytes(const struct source *s, const struct kn_device *dev
     w.is_vision = true;
     if (s->has_vision)
         (void)tensor_list_vision(&s->vision_shape, NULL, device_visit, &w);
-    return w.is_known ? w.bytes : s->text_plan.weights_bytes + s->vision_plan.weights_bytes;
+    if (!w.is_known && s->members == 1)
+        return s->text_plan.weights_bytes + s->vision_plan.weights_bytes;
+    return w.is_known ? w.bytes : w.plain_bytes;
 }

@@ -16,6 +16,8 @@ struct source {
     struct synthetic synthetic;
     bool is_synthetic;
     struct model_shape shape;
+    struct model_shape share; /* what a member of the device has of it; shape's is_linear */
+    int members;
     struct vision_shape vision_shape;
     bool has_vision;
     struct weights_plan text_plan, vision_plan;
@@ -27,13 +29,17 @@ struct source {
  */
 int source_open(struct source *s, const struct en_options *options, struct err *err);
 
+/* For a device of so many members: s->share and s->members, which source_open leaves as shape and 1. Errors: those of share_shape. */
+int source_share(struct source *s, int members, struct err *err);
+
 /* Takes a zeroed or half-open one. */
 void source_close(struct source *s);
 
 /* The type a tensor has here. false: it is not there (a file holds merged or split experts). */
 bool source_tensor_type(const struct source *s, const struct tensor_spec *spec, bool is_vision, enum kn_dtype *ret_type);
 
-/* What weights take on a device; as in the file, where it does not know before it has them (kn_weight_bytes). */
+/* What weights take on a device, or on each of its members; as in the file, where it does not know before it has them
+ * (kn_weight_bytes) or is NULL. */
 uint64_t source_device_bytes(const struct source *source, const struct kn_device *device);
 
 #endif

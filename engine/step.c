@@ -120,5 +120,5 @@ void step_upload(struct step *st, struct kn_stream *stream)
         memcpy(packed + (size_t)axis * (size_t)st->n_rows, st->pos + (size_t)axis * (size_t)st->max_rows,
                (size_t)st->n_rows * sizeof *packed);
     const size_t used = l.pages + (size_t)st->n_pages * sizeof(int32_t);
-    kn_upload(stream, st->device_block, st->host, used);
+    kn_upload_step(stream, st->device_block, st->host, used);
 }

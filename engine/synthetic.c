@@ -5,6 +5,7 @@
 #include "engine/synthetic.h"
 
 #include "base/rng.h"
+#include "engine/share.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -325,6 +326,13 @@ void synthetic_noise_rows(const struct synthetic *s, const struct tensor_spec *s
                                  .dst = ret_rows});
 }
 
+static struct kn_cut cut_of(const struct synthetic_walk *w, const struct tensor_spec *spec)
+{
+    struct kn_device_info info;
+    kn_device_get_info(w->device, &info);
+    return share_cut(&w->s->shape, info.members, spec);
+}
+
 static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
 {
     struct kn_weight *weight = spec->slot;
@@ -332,8 +340,8 @@ static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
     const size_t row = kn_row_bytes(type, spec->cols);
     const int64_t n_rows = spec->rows * spec->slices, chunk = (int64_t)(WEIGHTS_STAGING_BYTES / row);
     assert(chunk > 0);
-    *weight = (struct kn_weight){
-        .dtype = type, .rows = (int32_t)spec->rows, .cols = (int32_t)spec->cols, .slices = (int32_t)spec->slices};
+    *weight = (struct kn_weight){.dtype = type, .slices = (int32_t)spec->slices, .cut = cut_of(w, spec)};
+    share_size(&weight->cut, spec, &weight->rows, &weight->cols);
     int rc = kn_weight_begin(w->device, weight, w->err);
     for (int64_t at = 0; at < n_rows && rc == 0; at += chunk) {
         const int64_t n = n_rows - at < chunk ? n_rows - at : chunk;
@@ -347,16 +355,19 @@ static int make_matrix(struct synthetic_walk *w, const struct tensor_spec *spec)
 
 static int make_vector(struct synthetic_walk *w, const struct tensor_spec *spec)
 {
+    const struct kn_cut cut = cut_of(w, spec);
+    const int64_t row = spec->role == TENSOR_CONV ? spec->ne[0] : 1,
+                  n_here = cut.way == KN_CUT_NONE ? spec->cols : spec->cols / 2;
     void *memory = NULL;
-    int rc = kn_alloc(w->device, (size_t)spec->cols * sizeof(float), &memory, w->err);
+    int rc = kn_alloc(w->device, (size_t)n_here * sizeof(float), &memory, w->err);
     if (rc < 0)
         return rc;
     *(kn_vec *)spec->slot = memory;
-    const int64_t chunk = WEIGHTS_STAGING_BYTES / sizeof(float);
+    const int64_t chunk = WEIGHTS_STAGING_BYTES / (int64_t)sizeof(float) / row * row;
     for (int64_t at = 0; at < spec->cols && rc == 0; at += chunk) {
         const int64_t n = spec->cols - at < chunk ? spec->cols - at : chunk;
         synthetic_values(spec, NOISE_SEED, (uint64_t)at, (size_t)n, (float *)(void *)w->staging);
-        kn_upload(w->stream, (float *)memory + at, w->staging, (size_t)n * sizeof(float));
+        kn_upload_cut(w->stream, memory, &cut, row, at / row, n / row, (const float *)(const void *)w->staging);
         rc = kn_stream_sync(w->stream, w->err);
     }
     return rc == 0 ? weights_report(w->progress, (uint64_t)spec->cols * sizeof(float), w->err) : rc;
@@ -391,13 +402,18 @@ int synthetic_open(struct kn_device *device, const struct synthetic *s, struct w
     struct synthetic_walk w = {.s = s, .device = device, .progress = progress, .err = err};
     struct weights_plan plan;
     struct model *m = NULL;
+    struct model_shape share;
+    struct kn_device_info info;
+    kn_device_get_info(device, &info);
     int rc = synthetic_plan(s, &plan, NULL, err);
     if (rc == 0)
-        rc = model_create(&s->shape, &m, err);
+        rc = share_shape(&s->shape, info.members, &share, err);
+    if (rc == 0)
+        rc = model_create(&share, &m, err);
     if (rc == 0)
         rc = walk_open(&w);
     if (rc == 0)
-        rc = tensor_list_text(&m->shape, m, make_visit, &w);
+        rc = tensor_list_text(&s->shape, m, make_visit, &w);
     walk_close(&w);
     if (rc < 0) {
         model_close(device, m);

@@ -1,7 +1,7 @@
 #include "engine/weights.h"
 
 #include "engine/intake.h"
-#include "engine/tensor_list.h"
+#include "engine/share.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -237,7 +237,9 @@ struct load_item {
 
 struct loader {
     struct kn_device *device;
-    struct kn_stream *stream; /* for vectors */
+    int members;                    /* of the device */
+    const struct model_shape *text; /* the whole shape; NULL: a vision tower, which nobody shares */
+    struct kn_stream *stream;       /* for vectors */
     const struct gguf *g;
     struct weights_progress *progress;
     struct load_item *items;
@@ -301,14 +303,14 @@ static int load_scales(struct loader *l, const struct tensor_spec *spec, struct 
     return 0;
 }
 
-/* Rows of a tensor to the device, as they are or as F32. */
+/* Rows of `cols` values of a tensor to the device, as they are or as F32. */
 static int hand_over(struct loader *l, struct kn_weight *w, const struct gguf_tensor *t, int64_t first, int64_t n,
-                     const unsigned char *bytes)
+                     const unsigned char *bytes, int64_t cols)
 {
-    const size_t row = kn_row_bytes((enum kn_dtype)t->type, w->cols);
+    const size_t row = kn_row_bytes((enum kn_dtype)t->type, (int32_t)cols);
     if (w->dtype == (enum kn_dtype)t->type)
         return kn_weight_rows(l->device, w, first, n, bytes, l->err);
-    const int64_t most = VALUES_MAX / w->cols;
+    const int64_t most = VALUES_MAX / cols;
     unsigned char *rows = NULL;
     int rc = 0;
     /* a file may align its tensors by less than its blocks' members need */
@@ -320,11 +322,16 @@ static int hand_over(struct loader *l, struct kn_weight *w, const struct gguf_te
     }
     for (int64_t at = 0, m; at < n && rc == 0; at += m) {
         m = n - at < most ? n - at : most;
-        kn_dequantize((enum kn_dtype)t->type, bytes + (size_t)at * row, m * w->cols, l->values);
+        kn_dequantize((enum kn_dtype)t->type, bytes + (size_t)at * row, m * cols, l->values);
         rc = kn_weight_rows(l->device, w, first + at, m, l->values, l->err);
     }
     free(rows);
     return rc;
+}
+
+static struct kn_cut cut_of(const struct loader *l, const struct tensor_spec *spec)
+{
+    return l->text ? share_cut(l->text, l->members, spec) : (struct kn_cut){0};
 }
 
 /* Whole rows at a time, as many as have been read; a router becomes F32 on the way. */
@@ -338,20 +345,18 @@ static int load_matrix(struct loader *l, const struct tensor_spec *spec, const s
     if (row == 0 || row > INTAKE_UNIT_BYTES || (convert && spec->cols > VALUES_MAX))
         return err_set(l->err, ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " values", gguf_path(l->g), t->name,
                        spec->cols);
-    *w = (struct kn_weight){.dtype = convert ? KN_F32 : type,
-                            .rows = (int32_t)spec->rows,
-                            .cols = (int32_t)spec->cols,
-                            .slices = (int32_t)spec->slices};
+    *w = (struct kn_weight){.dtype = convert ? KN_F32 : type, .slices = (int32_t)spec->slices, .cut = cut_of(l, spec)};
+    share_size(&w->cut, spec, &w->rows, &w->cols);
     int rc = load_scales(l, spec, w);
-    if (rc == 0)
-        rc = kn_weight_begin(l->device, w, l->err);
+    if (rc == 0 && (rc = kn_weight_begin(l->device, w, l->err)) != 0 && w->cut.way != KN_CUT_NONE)
+        err_prefix(l->err, "%s: tensor %s", gguf_path(l->g), t->name);
     const size_t unit = ROWS_TOGETHER * row <= INTAKE_UNIT_BYTES ? ROWS_TOGETHER * row : row;
     for (int64_t at = 0; at < n_rows && rc == 0;) {
         const void *bytes;
         size_t n = 0;
         rc = intake_take(l->intake, unit, &bytes, &n, l->err);
         if (rc == 0)
-            rc = hand_over(l, w, t, at, (int64_t)(n / row), bytes);
+            rc = hand_over(l, w, t, at, (int64_t)(n / row), bytes, spec->cols);
         if (rc == 0)
             rc = weights_report(l->progress, n, l->err);
         at += (int64_t)(n / row);
@@ -368,15 +373,18 @@ _Static_assert(INTAKE_UNIT_BYTES / 2 <= WEIGHTS_STAGING_BYTES / sizeof(float),
 static int load_vector(struct loader *l, const struct tensor_spec *spec, const struct gguf_tensor *t)
 {
     const size_t each = kn_dtype_info(t->type)->block_bytes;
+    const struct kn_cut cut = cut_of(l, spec);
+    const int64_t row = spec->role == TENSOR_CONV ? spec->ne[0] : 1,
+                  n_here = cut.way == KN_CUT_NONE ? t->n_elems : t->n_elems / 2;
     void *memory = NULL;
-    int rc = kn_alloc(l->device, (size_t)t->n_elems * sizeof(float), &memory, l->err);
+    int rc = kn_alloc(l->device, (size_t)n_here * sizeof(float), &memory, l->err);
     if (rc < 0)
         return rc;
     *(kn_vec *)spec->slot = memory;
     for (int64_t at = 0, n; at < t->n_elems && rc == 0; at += n) {
         const void *bytes;
         size_t n_bytes = 0;
-        rc = intake_take(l->intake, each, &bytes, &n_bytes, l->err);
+        rc = intake_take(l->intake, each * (size_t)row, &bytes, &n_bytes, l->err);
         n = (int64_t)(n_bytes / each);
         if (rc == 0)
             rc = convert_values(l, t, at, n, bytes);
@@ -387,7 +395,7 @@ static int load_vector(struct loader *l, const struct tensor_spec *spec, const s
                              " it)",
                              gguf_path(l->g), t->name, at + i, (double)l->values[i]);
         if (rc == 0) {
-            kn_upload(l->stream, (float *)memory + at, l->values, (size_t)n * sizeof(float));
+            kn_upload_cut(l->stream, memory, &cut, row, at / row, n / row, l->values);
             rc = kn_stream_sync(l->stream, l->err);
         }
     }
@@ -448,7 +456,9 @@ static int loader_open(struct loader *l, struct kn_device *device, const struct 
 {
     static const struct kn_limits tiny = {
         .rows = 1, .cols = 32, .outputs = 32, .seqs = 1, .kv_len = 1, .heads = 1, .head_dim = 32};
-    *l = (struct loader){.device = device, .g = g, .progress = progress, .err = err};
+    struct kn_device_info info;
+    kn_device_get_info(device, &info);
+    *l = (struct loader){.device = device, .members = info.members, .g = g, .progress = progress, .err = err};
     l->values = malloc(WEIGHTS_STAGING_BYTES);
     if (!l->values)
         return err_set(err, ERR_NOMEM, "no memory for a staging buffer of %u bytes", WEIGHTS_STAGING_BYTES);
@@ -497,7 +507,7 @@ void model_finish(struct model *m, const struct weights_plan *plan)
 int model_open(struct kn_device *device, const struct gguf *g, struct weights_progress *progress, struct model **ret_model,
                struct err *err)
 {
-    struct model_shape shape = {0};
+    struct model_shape shape = {0}, share;
     struct weights_plan plan;
     struct loader l = {0};
     struct model *m = NULL;
@@ -505,11 +515,14 @@ int model_open(struct kn_device *device, const struct gguf *g, struct weights_pr
     if (rc == 0)
         rc = model_plan(g, &shape, &plan, err);
     if (rc == 0)
-        rc = model_create(&shape, &m, err);
-    if (rc == 0)
         rc = loader_open(&l, device, g, progress, err);
+    l.text = &shape;
     if (rc == 0)
-        rc = tensor_list_text(&m->shape, m, list_visit, &l);
+        rc = share_shape(&shape, l.members, &share, err);
+    if (rc == 0)
+        rc = model_create(&share, &m, err);
+    if (rc == 0)
+        rc = tensor_list_text(&shape, m, list_visit, &l);
     if (rc == 0)
         rc = loader_run(&l);
     loader_close(&l);

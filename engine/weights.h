@@ -65,7 +65,7 @@ int model_plan(const struct gguf *g, const struct model_shape *shape, struct wei
 int vision_plan(const struct gguf *g, const struct vision_shape *shape, struct weights_plan *ret_plan, struct err *err);
 
 /*
- * Load the text model to the device. The file is borrowed for the call.
+ * Load the text model to the device. The file is borrowed for the call. On a device of two members model->shape is that of a share (engine/share.h).
  * Errors: ERR_FORMAT (a tensor that is missing, named; tensor, expected and found shape; values that cannot be),
  * ERR_UNSUPPORTED (type), ERR_NOMEM, ERR_IO, ERR_DEVICE, ERR_CANCELLED (progress).
  */

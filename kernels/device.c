@@ -168,18 +168,24 @@ int kn_device_open(const char *name, const struct kn_device_options *options, st
         return cuda ? err_set(err, cuda, "%s", why.text) : 0;
     }
     int index;
-    const struct kn_backend *backend = backend_by_name(name, &index);
-    if (!backend)
-        return err_set(err, ERR_NOT_FOUND, "no device is called \"%s\": it is auto, cpu, ref, cuda or cuda:N", name);
+    const bool is_two = kn_device_members(name) == 2;
+    const struct kn_backend *backend = is_two ? NULL : backend_by_name(name, &index);
+    if (!backend && !is_two)
+        return err_set(err, ERR_NOT_FOUND,
+                       "no device is called \"%s\": it is auto, cpu, ref, cuda, cuda:N, or two of them, A+B", name);
     struct kn_device *device = NULL;
-    int rc = backend->open(index, options, &device, err);
+    int rc = is_two ? team_open(name, options, &device, err) : backend->open(index, options, &device, err);
     if (rc != 0)
         return rc;
     if (!device->backend) /* "cuda" is opened by a loader: the backend is its module's */
         device->backend = backend;
     device->ops = call_table;
     kn_tuning_open(device);
-    device->validate = options->validate || backend == &kn_backend_ref;
+    device->validate = !is_two && (options->validate || backend == &kn_backend_ref); /* of two, each looks for itself */
+    if (device->info.members == 0)
+        device->info.members = 1;
+    if (!device->info.arithmetic[0])
+        snprintf(device->info.arithmetic, sizeof device->info.arithmetic, "%s", device->info.description);
     if ((rc = check_complete(device, err)) != 0) {
         device->backend->close(device);
         return rc;
@@ -197,6 +203,11 @@ const char *kn_device_name(const char *name)
     const int rc = kn_device_open("cuda:0", NULL, &device, &why);
     kn_device_close(device);
     return rc == ERR_NOT_FOUND ? "cpu" : "cuda:0";
+}
+
+int kn_device_members(const char *name)
+{
+    return strchr(name, '+') ? 2 : 1;
 }
 
 void kn_device_close(struct kn_device *device)
@@ -240,6 +251,30 @@ void kn_download(struct kn_stream *stream, void *host_dst, const void *device_sr
         stream->device->backend->download(stream, host_dst, device_src, bytes);
 }
 
+void kn_upload_step(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes)
+{
+    const struct kn_backend *b = stream->device->backend;
+    if (stream->err.code == 0 && bytes)
+        (b->upload_step ? b->upload_step : b->upload)(stream, device_dst, host_src, bytes);
+}
+
+void kn_upload_cut(struct kn_stream *stream, float *device_dst, const struct kn_cut *cut, int64_t row_floats, int64_t first_row,
+                   int64_t n_rows, const float *host_src)
+{
+    const struct kn_backend *b = stream->device->backend;
+    if (cut->way == KN_CUT_NONE || !b->upload_cut)
+        kn_upload(stream, device_dst + first_row * row_floats, host_src, (size_t)(n_rows * row_floats) * sizeof(float));
+    else if (stream->err.code == 0)
+        b->upload_cut(stream, device_dst, cut, row_floats, first_row, n_rows, host_src);
+}
+
+/* Rows of all slices that kn_weight_rows takes. */
+static int64_t rows_of_whole(const struct kn_weight *w)
+{
+    const int64_t twice = w->cut.way == KN_CUT_ROWS || w->cut.way == KN_CUT_JOIN ? 2 : 1;
+    return twice * w->rows * w->slices;
+}
+
 int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct err *err)
 {
     weight->data = NULL;
@@ -247,6 +282,11 @@ int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct e
     weight->packed = 0;
     if (!kn_dtype_info(weight->dtype) || weight->dtype == KN_I32)
         return err_set(err, ERR_UNSUPPORTED, "weights of type %s", kn_dtype_name(weight->dtype));
+    const bool is_cut = weight->cut.way != KN_CUT_NONE;
+    if (is_cut && device->info.members != 2)
+        return err_set(err, ERR_INVAL, "a weight that two share, on %s", device->info.name);
+    if (is_cut) /* each member's device looks at its share */
+        return device->backend->weight_begin(device, weight, err);
     if (weight->rows < 1 || weight->cols < 1 || weight->slices < 1 || kn_row_bytes(weight->dtype, weight->cols) == 0)
         return err_set(err, ERR_INVAL, "a %s weight of %d x %d x %d: rows are whole blocks of %u", kn_dtype_name(weight->dtype),
                        weight->slices, weight->rows, weight->cols, kn_dtype_info(weight->dtype)->block_elems);
@@ -255,7 +295,7 @@ int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct e
 
 size_t kn_weight_bytes(const struct kn_device *device, const struct kn_weight *weight)
 {
-    return device->backend->weight_bytes ? device->backend->weight_bytes(weight) : 0;
+    return device->backend->weight_bytes ? device->backend->weight_bytes(device, weight) : 0;
 }
 
 int kn_reserve(struct kn_device *device, size_t bytes, struct err *err)
@@ -266,10 +306,10 @@ int kn_reserve(struct kn_device *device, size_t bytes, struct err *err)
 int kn_weight_rows(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows, const void *host_src,
                    struct err *err)
 {
-    const int64_t total = (int64_t)weight->rows * weight->slices;
+    const int64_t total = rows_of_whole(weight);
     if (first_row < 0 || n_rows < 0 || first_row > total - n_rows)
         return err_set(err, ERR_INVAL, "rows %lld to %lld of a weight of %lld", (long long)first_row,
-                       (long long)(first_row + n_rows), (long long)total);
+                       (long long)((uint64_t)first_row + (uint64_t)n_rows), (long long)total);
     return device->backend->weight_rows(device, weight, first_row, n_rows, host_src, err);
 }
 
@@ -333,6 +373,8 @@ int kn_stream_sync(struct kn_stream *stream, struct err *err)
 
 void kn_stream_clear(struct kn_stream *stream)
 {
+    if (stream->device->backend->stream_clear)
+        stream->device->backend->stream_clear(stream);
     err_clear(&stream->err);
 }
 

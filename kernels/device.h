@@ -31,6 +31,10 @@ struct kn_backend {
     void (*free)(struct kn_device *device, void *memory);
     void (*upload)(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes);
     void (*download)(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes);
+    void (*upload_step)(struct kn_stream *stream, void *device_dst, const void *host_src,
+                        size_t bytes); /* NULL: as any upload */
+    void (*upload_cut)(struct kn_stream *stream, float *device_dst, const struct kn_cut *cut, int64_t row_floats,
+                       int64_t first_row, int64_t n_rows, const float *host_src); /* NULL: nothing is cut on this device */
     int (*weight_begin)(struct kn_device *device, struct kn_weight *weight, struct err *err);
     int (*weight_rows)(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows,
                        const void *host_src, struct err *err);
@@ -40,9 +44,11 @@ struct kn_backend {
                        struct err *err);
     void (*stream_close)(struct kn_stream *stream);
     size_t (*stream_bytes)(const struct kn_device *device, const struct kn_limits *limits);
-    size_t (*weight_bytes)(const struct kn_weight *weight);                  /* kn_weight_bytes; NULL: not known before */
+    size_t (*weight_bytes)(const struct kn_device *device,
+                           const struct kn_weight *weight);                  /* kn_weight_bytes; NULL: not known before */
     int (*reserve)(struct kn_device *device, size_t bytes, struct err *err); /* NULL: nothing is reserved */
     int (*stream_sync)(struct kn_stream *stream, struct err *err);           /* device faults only; NULL: nothing to wait for */
+    void (*stream_clear)(struct kn_stream *stream);                          /* NULL: the stream's own error is all there is */
     /*
      * Row `row` of slice `slice` of a packed weight as f32 [cols], unscaled. NULL where weights keep their GGUF rows (packed ==
      * 0).
@@ -78,6 +84,9 @@ struct kn_stream {
     size_t scratch_floats;
     uint64_t launches; /* kn_launches */
 };
+
+/* "A+B": team/leader.c. */
+int team_open(const char *name, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err);
 
 extern const struct kn_backend kn_backend_ref, kn_backend_cpu, kn_backend_cuda;
 

@@ -1,7 +1,7 @@
 /*
  * kernels - the door of the arithmetic room: devices, memory, weights, and a table of fused ops.
  *
- * A device is a place that computes ("ref": slow and obvious, the definition of every op; "cpu"; "cuda:N"). It owns memory and
+ * A device is a place that computes ("ref": slow and obvious, the definition of every op; "cpu"; "cuda:N"; or two that share the work, see "two devices as one"). It owns memory and
  * weights. A stream is an ordered queue of ops on one device with its workspace. Model code is straight-line: it calls
  * `ops->linear(stream, &(struct kn_linear_args){...})` and so on, and asks kn_stream_sync once per step whether all went well.
  *
@@ -57,11 +57,14 @@ enum kn_tunable {
     KN_TUNABLES
 };
 
+#define KN_NAME_BYTES 128
 struct kn_device_info {
-    char name[16];         /* "ref", "cpu", "cuda:0" */
-    char description[128]; /* processor, instruction sets in use, threads: one line for people */
+    char name[KN_NAME_BYTES]; /* "ref", "cpu", "cuda:0", "cuda:0+192.0.2.7:7421" */
+    char description[128];    /* processor, instruction sets in use, threads: one line for people */
+    char arithmetic[128];     /* devices of one build of which this is the same compute the same, to the bit */
     int threads;
-    uint64_t memory_bytes;      /* what the device can hold in all; 0: unknown */
+    int members;                /* 2: two devices as one; else 1 */
+    uint64_t memory_bytes;      /* what the device can hold in all; 0: unknown. Of two devices: the smaller one */
     uint64_t memory_free_bytes; /* now; 0: unknown */
     char tuned
         [128]; /* where the figures of kn_tuning come from: "standard", "measured 2026-11-23", or what is wrong with the file; "": there are none */
@@ -69,15 +72,19 @@ struct kn_device_info {
 
 /*
  * Open a device by name: "ref", "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device, or "cpu" where there is none; which
- * one it became is in the info, for the caller to say aloud. A CUDA device that is there and fails is an error).
+ * one it became is in the info, for the caller to say aloud. A CUDA device that is there and fails is an error). "A+B": two of them as one, where B may be HOST:PORT of another machine.
  * options  may be NULL for defaults.
- * Errors: ERR_NOT_FOUND (no such device, or its module is not installed), ERR_UNSUPPORTED, ERR_NOMEM, ERR_DEVICE.
+ * Errors: ERR_NOT_FOUND (no such device, or its module is not installed), ERR_UNSUPPORTED, ERR_NOMEM, ERR_DEVICE; of two devices also ERR_IO (nobody answers there) and ERR_FORMAT (no
+ * Heron does, or one of another build).
  */
 int kn_device_open(const char *name, const struct kn_device_options *options, struct kn_device **ret_device, struct err *err);
 void kn_device_close(struct kn_device *device);
 
 /* What "auto" stands for on this machine, "cuda:0" or "cpu"; any other name as it is. Cost: opening a CUDA device where there is one. */
 const char *kn_device_name(const char *name);
+
+/* How many members a device of this name has: 2 for "A+B", else 1. Opens nothing. */
+int kn_device_members(const char *name);
 void kn_device_get_info(const struct kn_device *device, struct kn_device_info *ret_info);
 
 /*
@@ -126,6 +133,49 @@ int kn_reserve(struct kn_device *device, size_t bytes, struct err *err);
 void kn_upload(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes);
 void kn_download(struct kn_stream *stream, void *host_dst, const void *device_src, size_t bytes);
 
+/* As kn_upload, of a step block: what begins with a struct kn_step whose pointers point into the block at device_dst. */
+void kn_upload_step(struct kn_stream *stream, void *device_dst, const void *host_src, size_t bytes);
+
+/* ---- two devices as one -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Tensor parallelism (Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3) behind this door. A device of two members, "A+B", has one stream of ops as any other has, and both compute
+ * all of it, on tensors of which each holds its share: heads, and the middle of the feed-forward parts. Weights and vectors say by a kn_cut how they are shared; all that is not cut both
+ * have whole. The caller gives weights, memory and ops the sizes of ONE share; what differs is in kn_weight_rows and kn_upload_cut, which take the rows of the whole.
+ *
+ *   rows shared     y is a share too: project, gate_up, moe_gate_up, linear
+ *   columns shared  x is a share; each member has a summand of y, and the device adds them up, before `then`: linear without bias, act and accumulate; moe_down, all of its weights alike
+ *   rows joined     y is whole: linear as above puts the members' shares side by side
+ *
+ * A dimension that is cut is made of spans (heads are interleaved), and of each span the first member has the first half. Sums of two do not depend on who adds: both members go on with the
+ * same bits, and what a device of two computes differs from what one computes by the order of additions alone. Only the first member's memory is read by kn_download.
+ *
+ * The second member is a device of this process, with a thread of its own, or one that another machine lends (kn_lend), over TCP. Both must be of one build and of one arithmetic. Where the
+ * connection or the other one fails, the stream is marked ERR_DEVICE.
+ */
+enum kn_cut_way { KN_CUT_NONE, KN_CUT_ROWS, KN_CUT_COLS, KN_CUT_JOIN };
+
+#define KN_CUT_SPANS 3
+struct kn_cut {
+    enum kn_cut_way way;
+    struct {
+        int32_t len,
+            times; /* rows or columns of one span of the whole, even; how many of them follow one another. 0 times: there are no more */
+    } span[KN_CUT_SPANS];
+};
+
+/* Rows first_row .. first_row + n_rows - 1 of a whole table of f32 rows of row_floats, of which `cut` (KN_CUT_ROWS; KN_CUT_NONE: all) takes a member's share to device_dst. Else as kn_upload. */
+void kn_upload_cut(struct kn_stream *stream, float *device_dst, const struct kn_cut *cut, int64_t row_floats, int64_t first_row,
+                   int64_t n_rows, const float *host_src);
+
+/*
+ * Lend a device of this machine to another: listens on HOST:PORT, serves whoever connects, one after the other, and opens the device anew for each. There are no passwords: who reaches the
+ * port has the device and sees what it computes, so the address is to be one of a cable or network between the two alone.
+ * said: what happens, a line each; may be NULL. Returns only where it cannot go on, an error: ERR_INVAL (address), ERR_IO, and what kn_device_open says for the first opening.
+ */
+int kn_lend(const char *listen_on, const char *device, const struct kn_device_options *options,
+            void (*said)(void *ctx, const char *line), void *ctx, struct err *err);
+
 /* ---- weights ------------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -134,9 +184,11 @@ void kn_download(struct kn_stream *stream, void *host_dst, const void *device_sr
  */
 struct kn_weight {
     enum kn_dtype dtype;
-    int32_t rows;        /* outputs, per slice */
-    int32_t cols;        /* inputs */
-    int32_t slices;      /* 1, or the number of experts */
+    int32_t rows;   /* outputs, per slice */
+    int32_t cols;   /* inputs */
+    int32_t slices; /* 1, or the number of experts */
+    struct kn_cut
+        cut; /* of a device of two members: how its rows or columns are shared; rows and cols are then a share's. Else none */
     const float *scales; /* host: one factor on the product per slice (NVFP4's side tensor), or NULL for 1 */
     /* the device's own */
     void *data;
@@ -156,7 +208,7 @@ int kn_weight_begin(struct kn_device *device, struct kn_weight *weight, struct e
 
 /*
  * The next n_rows rows in GGUF block format (kn_row_bytes each, one after the other; slices follow one another). Chunks of any
- * number of rows. `host_src` is borrowed for the call.
+ * number of rows. `host_src` is borrowed for the call. Of a weight that is cut they are rows of the whole, counted there.
  */
 int kn_weight_rows(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows, const void *host_src,
                    struct err *err);

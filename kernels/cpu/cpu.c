@@ -35,6 +35,7 @@ static void fill_info(struct cpu_device *d)
     snprintf(info->name, sizeof info->name, "cpu");
     snprintf(info->description, sizeof info->description, "%s, %s, %d thread%s", model, cpu_level_name(d->level), info->threads,
              info->threads == 1 ? "" : "s");
+    snprintf(info->arithmetic, sizeof info->arithmetic, "cpu, %s", cpu_level_name(d->level)); /* threads share rows, not sums */
     long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES);
     if (page > 0 && all > 0)
         info->memory_bytes = (uint64_t)page * (uint64_t)all;

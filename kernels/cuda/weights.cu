@@ -466,7 +466,7 @@ static size_t factor_bytes(const struct cuda_weight *w)
     return has_factors ? (size_t)w->tiles * (size_t)w->slices * FORM_TILE * sizeof(float) : 0;
 }
 
-size_t cuda_weight_bytes(const struct kn_weight *weight)
+size_t cuda_weight_bytes(const struct kn_device *device, const struct kn_weight *weight)
 {
     const struct cuda_weight w = shape_of(weight);
     const size_t scales = weight->scales || w.dtype == KN_NVFP4 ? (size_t)w.slices * sizeof(float) : 0;

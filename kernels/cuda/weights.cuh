@@ -50,7 +50,7 @@ struct cuda_loader;
 int cuda_loader_open(cudaStream_t stream, struct cuda_loader **ret_loader, struct err *err);
 void cuda_loader_close(struct cuda_loader *loader);
 
-size_t cuda_weight_bytes(const struct kn_weight *weight);
+size_t cuda_weight_bytes(const struct kn_device *device, const struct kn_weight *weight);
 int cuda_weight_begin(struct kn_device *device, struct kn_weight *weight, struct err *err);
 int cuda_weight_rows(struct kn_device *device, struct kn_weight *weight, int64_t first_row, int64_t n_rows,
                      const void *host_src, struct err *err);

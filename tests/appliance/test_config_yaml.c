@@ -130,7 +130,8 @@ static void syntax_errors(void **state)
 static void carets_count_characters(void **state)
 {
     shows("engine: { device: g\xc3\xbcnstig, batch: \xe2\x82\xac, kv: f61 }\ncameras: { y: { source: 'synth:yard' } }\n",
-          "heron.yaml:1:19: engine.device is auto, cpu, ref or cuda:N, not \"g\xc3\xbcnstig\"\n"
+          "heron.yaml:1:19: engine.device is auto, cpu, ref or cuda:N, or two that share a model, cuda:N+HOST:PORT, not "
+          "\"g\xc3\xbcnstig\"\n"
           "    engine: { device: g\xc3\xbcnstig, batch: \xe2\x82\xac, kv: f61 }\n"
           "                      ^~~~~~~\n"
           "heron.yaml:1:35: engine.batch takes a whole number from 1 to 256, not \"\xe2\x82\xac\"\n"

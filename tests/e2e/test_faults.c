@@ -14,22 +14,6 @@
 #define WATCH "watch: { every: 500ms, max_pixels: 65536, max_tokens: 96 }"
 #define YARD  "  yard: { source: 'synth:yard?seed=1&size=320x180&fps=5', " WATCH " }\n"
 
-/* Whether a payload holds the words in ctx. */
-static bool holds(const struct subscriber_message *m, void *ctx)
-{
-    return strstr(m->payload, ctx) != NULL;
-}
-
-static void await_words(struct subscriber *s, const char *topic, const char *words)
-{
-    char copy[256];
-    snprintf(copy, sizeof copy, "%s", words);
-    if (!subscriber_find(s, 0, topic, holds, copy, BOX_PATIENCE_MS)) {
-        const struct subscriber_message *last = subscriber_last(s, topic);
-        fail_msg("%s never said \"%s\"; the last was: %s", topic, words, last ? last->payload : "nothing");
-    }
-}
-
 /* Cameras of every kind that are not there, beside one that is. */
 static void test_cameras_that_are_not_there(void **state)
 {
@@ -46,12 +30,12 @@ static void test_cameras_that_are_not_there(void **state)
     subscriber_await(s, 0, "heron/far/status/capture", "offline");
     subscriber_await(s, 0, "heron/cable/status/capture", "offline");
     subscriber_await(s, 0, "heron/odd/status/capture", "offline");
-    await_words(s, "heron/status", "camera lost: ");
-    await_words(s, "heron/status", "/nonexistent/clip.mp4");
-    await_words(s, "heron/status", "camera far: ");
-    await_words(s, "heron/status", "camera cable: ");
-    await_words(s, "heron/status", "odd.bin");
-    await_words(s, "heron/lost/health", "/nonexistent/clip.mp4");
+    box_await_words(s, "heron/status", "camera lost: ");
+    box_await_words(s, "heron/status", "/nonexistent/clip.mp4");
+    box_await_words(s, "heron/status", "camera far: ");
+    box_await_words(s, "heron/status", "camera cable: ");
+    box_await_words(s, "heron/status", "odd.bin");
+    box_await_words(s, "heron/lost/health", "/nonexistent/clip.mp4");
     assert_string_equal(box_value(s, "heron/status", "/state"), "\"degraded\"");
     char *log = box_log(&r->box);
     assert_false(test_contains(log, "hunter2"));
@@ -73,7 +57,7 @@ static void test_model_comes_later(void **state)
     snprintf(engine, sizeof engine, "engine: { model: '%s', vision: '%s', device: cpu, threads: 2 }\n", model, box_vision());
     box_configure(&r->box, &r->broker, engine, "cameras:\n" YARD);
     box_start(&r->box, NULL);
-    await_words(s, "heron/status", "later.gguf");
+    box_await_words(s, "heron/status", "later.gguf");
     assert_string_equal(box_value(s, "heron/status", "/state"), "\"degraded\"");
     assert_string_equal(box_value(s, "heron/status", "/engine/ready"), "false");
     subscriber_await(s, 0, "heron/yard/status/capture", "online");
@@ -81,7 +65,7 @@ static void test_model_comes_later(void **state)
     assert_int_equal(symlink(box_model(), model), 0);
     subscriber_await(s, 0, "heron/yard/scene", NULL);
     subscriber_await(s, 0, "heron/yard/status/analysis", "online");
-    await_words(s, "heron/status", "\"state\":\"running\"");
+    box_await_words(s, "heron/status", "\"state\":\"running\"");
     assert_int_equal(box_stop(&r->box), 0);
     box_judge(s, (const char *const[]){"status", NULL});
 }
@@ -103,7 +87,7 @@ static void test_damaged_model(void **state)
     snprintf(engine, sizeof engine, "engine: { model: '%s', vision: '%s', device: cpu, threads: 2 }\n", model, box_vision());
     box_configure(&r->box, &r->broker, engine, "cameras:\n" YARD);
     box_start(&r->box, NULL);
-    await_words(s, "heron/status", "half.gguf");
+    box_await_words(s, "heron/status", "half.gguf");
     assert_string_equal(box_value(s, "heron/status", "/state"), "\"degraded\"");
     assert_int_equal(subscriber_count(s, 0, "heron/yard/scene"), 0);
     assert_int_equal(box_stop(&r->box), 0);
@@ -119,8 +103,8 @@ static void test_device_that_is_not_there(void **state)
     snprintf(engine, sizeof engine, "engine: { model: '%s', vision: '%s', device: 'cuda:63' }\n", box_model(), box_vision());
     box_configure(&r->box, &r->broker, engine, "cameras:\n" YARD);
     box_start(&r->box, NULL);
-    await_words(s, "heron/status", "engine: ");
-    await_words(s, "heron/status", "no CUDA device 63");
+    box_await_words(s, "heron/status", "engine: ");
+    box_await_words(s, "heron/status", "no CUDA device 63");
     assert_string_equal(box_value(s, "heron/status", "/engine/ready"), "false");
     assert_int_equal(box_stop(&r->box), 0);
     assert_int_equal(subscriber_count(s, 0, "heron/yard/scene"), 0);

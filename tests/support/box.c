@@ -181,6 +181,22 @@ void box_rig_start(struct box_rig *r, const char *cameras, const char *const *en
     box_start(&r->box, env);
 }
 
+/* Whether a payload holds the words in ctx. */
+static bool holds(const struct subscriber_message *m, void *ctx)
+{
+    return strstr(m->payload, ctx) != NULL;
+}
+
+void box_await_words(struct subscriber *s, const char *topic, const char *words)
+{
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", words);
+    if (!subscriber_find(s, 0, topic, holds, copy, BOX_PATIENCE_MS)) {
+        const struct subscriber_message *last = subscriber_last(s, topic);
+        fail_msg("%s never said \"%s\"; the last was: %s", topic, words, last ? last->payload : "nothing");
+    }
+}
+
 const char *box_value(struct subscriber *s, const char *topic, const char *pointer)
 {
     static char out[4096];

@@ -73,6 +73,9 @@ void box_rig_open(struct box_rig *r);
 /* Skips where mosquitto or the judge is missing. Starts all three, the box with these `cameras:` lines. */
 void box_rig_start(struct box_rig *r, const char *cameras, const char *const *env);
 
+/* Wait for a message on a topic that holds the words, from the beginning of what came; the test fails where none comes. */
+void box_await_words(struct subscriber *s, const char *topic, const char *words);
+
 /* The value behind a JSON pointer without escapes ("/engine/ready") of a topic's latest payload, as JSON text; static. "" : none. */
 const char *box_value(struct subscriber *s, const char *topic, const char *pointer);
 

@@ -9,8 +9,9 @@
 static const struct {
     const char *device, *isa;
     int threads;
-} devices[] = {{"cpu", "scalar", 1}, {"cpu", "avx2", 2}, {"cpu", "avx512", 1}, {"cpu", "amx", 2},
-               {"cpu", "neon", 2},   {"cpu", "i8mm", 1}, {"cpu", NULL, 3},     {"cuda", NULL, 1}};
+} devices[] = {
+    {"cpu", "scalar", 1}, {"cpu", "avx2", 2}, {"cpu", "avx512", 1}, {"cpu", "amx", 2},   {"cpu", "neon", 2},
+    {"cpu", "i8mm", 1},   {"cpu", NULL, 3},   {"cuda", NULL, 1},    {"cpu+cpu", NULL, 1}}; /* of which each does all of it, told by messages */
 const size_t kn_n_cases = sizeof devices / sizeof *devices;
 
 bool kn_cases_few, kn_cases_cuda;
@@ -22,6 +23,8 @@ const enum kn_dtype kn_types[KN_N_TYPES] = {KN_F32,  KN_F16,    KN_BF16,   KN_Q4
 static bool usable(size_t d)
 {
     if (kn_cases_cuda != (strcmp(devices[d].device, "cuda") == 0))
+        return false;
+    if (kn_cases_few && strchr(devices[d].device, '+'))
         return false;
     if (kn_cases_few && devices[d].isa && (strcmp(devices[d].isa, "neon") != 0 || !cpu_level_usable(CPU_I8MM)))
         return false;

@@ -197,14 +197,33 @@ const struct kn_step *kn_rig_step(struct kn_rig *r, const struct kn_rig_seq *seq
                 own_pos[axis * n_rows + row] = seqs[s].past + i + axis * 3;
         }
     }
-    const struct kn_step step = {
-        .n_rows = n_rows,
-        .n_seqs = n_seqs,
-        .tokens = kn_rig_put(r, tokens ? tokens : own_tokens, (size_t)n_rows * sizeof(int32_t)),
-        .pos = kn_rig_put(r, pos ? pos : own_pos, 3 * (size_t)n_rows * sizeof(int32_t)),
-        .seqs = kn_rig_put(r, out, (size_t)n_seqs * sizeof *out),
-        .seq_of_row = kn_rig_put(r, seq_of_row, (size_t)n_rows * sizeof(int32_t)),
-        .pages = kn_rig_put(r, pages, (size_t)n_pages * sizeof(int32_t)),
-    };
-    return kn_rig_put(r, &step, sizeof step);
+    /* one block, as the engine's: the head, then what it points to */
+    const struct {
+        const void *data;
+        size_t bytes;
+    } parts[] = {{tokens ? tokens : own_tokens, (size_t)n_rows * sizeof(int32_t)},
+                 {pos ? pos : own_pos, 3 * (size_t)n_rows * sizeof(int32_t)},
+                 {out, (size_t)n_seqs * sizeof *out},
+                 {seq_of_row, (size_t)n_rows * sizeof(int32_t)},
+                 {pages, (size_t)n_pages * sizeof(int32_t)}};
+    enum { N_PARTS = sizeof parts / sizeof *parts };
+    size_t at[N_PARTS], bytes = sizeof(struct kn_step);
+    for (int i = 0; i < N_PARTS; i++) {
+        at[i] = bytes;
+        bytes += (parts[i].bytes + 15) / 16 * 16;
+    }
+    char *block = kn_rig_put(r, NULL, bytes), *host = test_calloc(1, bytes);
+    const struct kn_step step = {.n_rows = n_rows,
+                                 .n_seqs = n_seqs,
+                                 .tokens = (void *)(block + at[0]),
+                                 .pos = (void *)(block + at[1]),
+                                 .seqs = (void *)(block + at[2]),
+                                 .seq_of_row = (void *)(block + at[3]),
+                                 .pages = (void *)(block + at[4])};
+    memcpy(host, &step, sizeof step);
+    for (int i = 0; i < N_PARTS; i++)
+        memcpy(host + at[i], parts[i].data, parts[i].bytes);
+    kn_upload_step(r->stream, block, host, bytes);
+    test_free(host);
+    return (const struct kn_step *)block;
 }
